@@ -1,0 +1,82 @@
+// Package capture turns packets into TCP segments towards the captured
+// endpoints. Live capture loads the TC program of bpf/, attaches it beside
+// whatever else is there and reads its ring buffers; the pcap subpackage
+// produces the same segments from a file.
+package capture
+
+import (
+	"net/netip"
+)
+
+// Flow identifies one direction of a TCP connection: from a client to a
+// captured endpoint. Addresses are in their 16-byte form, IPv4 as
+// IPv4-mapped IPv6 (RFC 4291 section 2.5.5.2); ports are in host byte order.
+// Flow is comparable and cheap to hash.
+type Flow struct {
+	SrcIP, DstIP     [16]byte
+	SrcPort, DstPort uint16
+}
+
+// Source is the client's address and port.
+func (f Flow) Source() netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom16(f.SrcIP).Unmap(), f.SrcPort)
+}
+
+// Destination is the captured endpoint's address and port.
+func (f Flow) Destination() netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom16(f.DstIP).Unmap(), f.DstPort)
+}
+
+// Flags are the TCP control bits of RFC 9293 section 3.1 as they stand in
+// the header, plus FlagLost.
+type Flags uint16
+
+// The control bits that matter to a reader of byte streams.
+const (
+	FlagFIN Flags = 0x01
+	FlagSYN Flags = 0x02
+	FlagRST Flags = 0x04
+	FlagPSH Flags = 0x08
+	FlagACK Flags = 0x10
+	// FlagLost is not a TCP bit: at least one earlier segment of this flow
+	// was seen by the kernel program but could not be handed over, so a hole
+	// before this segment will not be filled unless the peer retransmits.
+	FlagLost Flags = 0x100
+)
+
+// Segment is one TCP segment of a Flow, or one part of a segment too large
+// for a single ring buffer record; the parts of one segment carry
+// consecutive sequence numbers, SYN only on the first and FIN only on the
+// last.
+type Segment struct {
+	Flow Flow
+	// Seq is the sequence number of the first byte of Payload, or of the
+	// SYN where FlagSYN is set (RFC 9293 section 3.4).
+	Seq uint32
+	// Ack is the acknowledgement number; meaningful with FlagACK.
+	Ack   uint32
+	Flags Flags
+	// Continues is set on every part of a segment but the first.
+	Continues bool
+	// Ifindex is the interface the packet was taken from; 0 from a file.
+	Ifindex uint32
+	// Time is when the packet was seen, in nanoseconds since the Unix epoch.
+	Time int64
+	// Payload is valid only until the Sink's method returns.
+	Payload []byte
+}
+
+// Sink consumes the segments of one shard. All calls on one Sink come from
+// one goroutine, and every segment of a Flow goes to the same Sink. A Sink
+// must not block.
+type Sink interface {
+	// Begin opens a batch; now is in nanoseconds since the Unix epoch. The
+	// source opens a batch at least every 500 ms (Idle), an empty one when
+	// nothing arrives, so that a Sink can do its timed work here.
+	Begin(now int64)
+	// Segment hands over one segment; it and its payload are only valid
+	// during the call.
+	Segment(s *Segment)
+	// End closes the batch.
+	End()
+}
