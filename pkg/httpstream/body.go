@@ -1,0 +1,106 @@
+package httpstream
+
+// maxChunkOverhead is how many bytes of chunk framing a message may have
+// beyond one for every byte of content: chunks of one byte pass, endless
+// extensions do not.
+const maxChunkOverhead = 64 << 10
+
+// chunkLines consumes bytes of a chunk-size line or of the trailer section.
+func (p *RequestParser) chunkLines(b []byte) int {
+	limit := maxChunkLine
+	if p.state == stTrailer {
+		limit = p.cfg.MaxHead - p.trailerN
+	}
+	line, n, tooLong := p.line(b, limit)
+	switch {
+	case tooLong && p.state == stTrailer:
+		p.refuse(HeadTooLarge, nil)
+	case tooLong:
+		p.refuse(Invalid, errChunkLine)
+	case line == nil:
+	case len(line) < 2 || line[len(line)-2] != '\r':
+		p.refuse(Invalid, errBareLF)
+	case p.state == stTrailer:
+		p.trailerLine(line[:len(line)-2])
+	default:
+		p.chunkLine(line[:len(line)-2])
+	}
+	return n
+}
+
+func (p *RequestParser) chunkLine(line []byte) {
+	size, ok := parseChunkLine(line)
+	if !ok || size > 1<<62-p.contentN {
+		p.refuse(Invalid, errChunkLine)
+		return
+	}
+	p.overhead += int64(len(line)) + 4
+	if p.overhead > p.contentN+size+maxChunkOverhead {
+		p.refuse(Invalid, errChunkOverhead)
+		return
+	}
+	p.endLine()
+	if size == 0 {
+		p.state, p.trailerN = stTrailer, 0
+		return
+	}
+	p.state, p.remaining = stChunkData, size
+	p.contentN += size
+	if p.contentN > p.cfg.MaxBody {
+		p.drop(BodyTooLarge, nil)
+	}
+}
+
+// chunkData passes bytes of a chunk.
+func (p *RequestParser) chunkData(b []byte) int {
+	n := int(min(int64(len(b)), p.remaining))
+	p.store(b[:n])
+	p.remaining -= int64(n)
+	p.bodyAdvanced()
+	return n
+}
+
+// chunkEnd consumes the CRLF behind chunk data.
+func (p *RequestParser) chunkEnd(b []byte) int {
+	if b[0] != "\r\n"[p.chunkCR] {
+		p.refuse(Invalid, errChunkEnd)
+		return 1
+	}
+	p.store(b[:1])
+	if p.chunkCR++; p.chunkCR == 2 {
+		p.state = stChunkLine
+		p.endLine()
+	}
+	return 1
+}
+
+// trailerLine takes one complete line of the trailer section (RFC 9112
+// section 7.1.2).
+func (p *RequestParser) trailerLine(line []byte) {
+	if len(line) == 0 {
+		p.endLine()
+		p.finish()
+		return
+	}
+	p.trailerN += len(line) + 2
+	f, err := parseField(line, uint32(p.lineAt))
+	if err == nil {
+		var c connectionFields
+		name := line[:f.nameEnd-f.start]
+		if err = c.note(name, nil); c.lengths+c.codings+c.hosts > 0 {
+			err = errTrailer
+		}
+	}
+	if err != nil {
+		p.refuse(Invalid, err)
+		return
+	}
+	if p.req != nil {
+		if len(p.req.trailers) == maxFields {
+			p.refuse(Invalid, errFields)
+			return
+		}
+		p.req.trailers = append(p.req.trailers, f)
+	}
+	p.endLine()
+}

@@ -1,0 +1,285 @@
+package httpstream
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+)
+
+// connectionFields are the facts of a head that decide framing and the fate
+// of the connection.
+type connectionFields struct {
+	hosts, lengths, codings int
+	length                  int64
+	upgrade                 bool // an Upgrade field
+	upgradeOption           bool // "upgrade" in Connection
+	h2c                     bool // the only protocol asked for is h2c
+}
+
+// What makes a message invalid. Each is worded for the log line that names
+// the connection.
+var (
+	errNotHTTP       = errors.New("request line without an HTTP version")
+	errRequestLine   = errors.New("malformed request line")
+	errVersion       = errors.New("unsupported HTTP version")
+	errBareLF        = errors.New("line ends with LF, CRLF expected")
+	errFieldLine     = errors.New("malformed field line")
+	errFolding       = errors.New("obsolete line folding")
+	errFields        = fmt.Errorf("more than %d field lines", maxFields)
+	errHosts         = errors.New("several Host fields")
+	errLengthValue   = errors.New("malformed Content-Length")
+	errLengths       = errors.New("several Content-Length fields")
+	errLengthCoding  = errors.New("Content-Length and Transfer-Encoding together")
+	errCoding        = errors.New("transfer coding other than a single chunked")
+	errCodingVersion = errors.New("Transfer-Encoding in HTTP/1.0")
+	errChunkLine     = errors.New("malformed chunk size")
+	errChunkEnd      = errors.New("chunk data not followed by CRLF")
+	errChunkOverhead = errors.New("more chunk framing than content")
+	errTrailer       = errors.New("framing field in trailers")
+)
+
+// line collects bytes up to and with the next LF. It returns the whole line
+// once it is complete, how many bytes of b belong to it, and whether it
+// exceeds max bytes. If the message cannot hold it the framing is lost.
+func (p *RequestParser) line(b []byte, max int) (line []byte, n int, tooLong bool) {
+	n = bytes.IndexByte(b, '\n') + 1
+	complete := n > 0
+	if !complete {
+		n = len(b)
+	}
+	if p.lineLen+n > max {
+		return nil, n, true
+	}
+	p.lineLen += n
+	if p.req == nil {
+		// Followed only for its framing: keep just what is split.
+		if complete && len(p.spill) == 0 {
+			line = b[:n]
+		} else {
+			p.spill = append(p.spill, b[:n]...)
+			line = p.spill
+		}
+	} else if !p.store(b[:n]) {
+		p.state = stSeek
+		return nil, n, false
+	} else {
+		line = p.req.raw[p.lineAt:]
+	}
+	if !complete {
+		return nil, n, false
+	}
+	p.lineLen = 0
+	return line, n, false
+}
+
+// endLine makes the next byte the first of a new line.
+func (p *RequestParser) endLine() {
+	p.spill = p.spill[:0]
+	if p.req != nil {
+		p.lineAt = len(p.req.raw)
+	}
+}
+
+// head consumes bytes of the request line and header section.
+func (p *RequestParser) head(b []byte) int {
+	line, n, tooLong := p.line(b, p.cfg.MaxHead-p.lineAt)
+	if tooLong {
+		p.refuse(HeadTooLarge, nil)
+		return n
+	}
+	if line == nil {
+		return n
+	}
+	if err := p.headLine(line); err != nil {
+		switch {
+		case err == errNotHTTP && !p.guessed:
+			p.drop(Invalid, err)
+			p.ignore(NotHTTP)
+		case bytes.HasPrefix(line, []byte("PRI ")):
+			p.drop(Invalid, err)
+			p.ignore(HTTP2)
+		default:
+			p.refuse(Invalid, err)
+		}
+		return n
+	}
+	p.endLine()
+	return n
+}
+
+// headLine takes one complete line of the head.
+func (p *RequestParser) headLine(line []byte) error {
+	if len(line) < 2 || line[len(line)-2] != '\r' {
+		if p.state == stLine && !bytes.Contains(line, []byte("HTTP/")) {
+			return errNotHTTP
+		}
+		return errBareLF
+	}
+	if p.state == stLine {
+		p.state = stHeader
+		return p.req.parseRequestLine(line[:len(line)-2])
+	}
+	if len(line) == 2 {
+		return p.endHead()
+	}
+	f, err := parseField(line[:len(line)-2], uint32(p.lineAt))
+	if err != nil {
+		return err
+	}
+	if len(p.req.fields) == maxFields {
+		return errFields
+	}
+	p.req.fields = append(p.req.fields, f)
+	return p.conn.note(p.req.raw[f.start:f.nameEnd], p.req.raw[f.valueStart:f.valueEnd])
+}
+
+// parseRequestLine takes "method SP request-target SP HTTP-version"
+// (RFC 9112 section 3) with exactly these spaces: a parser that accepts more
+// whitespace splits the line elsewhere.
+func (r *Request) parseRequestLine(line []byte) error {
+	sp1 := bytes.IndexByte(line, ' ')
+	sp2 := bytes.LastIndexByte(line, ' ')
+	if sp2 < 0 || !bytes.HasPrefix(line[sp2+1:], []byte("HTTP/")) {
+		return errNotHTTP
+	}
+	method := line[:sp1]
+	if sp1 == 0 || !all(method, isToken) || sp2 <= sp1+1 || !all(line[sp1+1:sp2], isTarget) {
+		return errRequestLine
+	}
+	version := line[sp2+1:]
+	if len(version) != len("HTTP/1.1") || version[5] != '1' || version[6] != '.' ||
+		version[7] < '0' || version[7] > '9' {
+		return errVersion
+	}
+	r.minor = version[7] - '0'
+	r.methodN, r.targetN = uint32(sp1), uint32(sp2-sp1-1)
+	r.lineN = uint32(len(line) + 2)
+	return nil
+}
+
+// parseField takes a field line without its CRLF that begins at offset at of
+// the message (RFC 9112 section 5).
+func parseField(line []byte, at uint32) (field, error) {
+	if line[0] == ' ' || line[0] == '\t' {
+		return field{}, errFolding
+	}
+	colon := 0
+	for colon < len(line) && byteClass[line[colon]]&isToken != 0 {
+		colon++
+	}
+	if colon == 0 || colon == len(line) || line[colon] != ':' {
+		return field{}, errFieldLine
+	}
+	value := line[colon+1:]
+	if !all(value, isValue) {
+		return field{}, errFieldLine
+	}
+	start, end := colon+1, len(line)
+	for start < end && (line[start] == ' ' || line[start] == '\t') {
+		start++
+	}
+	for end > start && (line[end-1] == ' ' || line[end-1] == '\t') {
+		end--
+	}
+	return field{start: at, nameEnd: at + uint32(colon), valueStart: at + uint32(start), valueEnd: at + uint32(end)}, nil
+}
+
+// note records the fields that decide framing. They are told apart by length
+// first: most fields are none of them.
+func (c *connectionFields) note(name, value []byte) error {
+	switch len(name) {
+	case len("Host"):
+		if equalFold(name, "host") {
+			if c.hosts++; c.hosts > 1 {
+				return errHosts
+			}
+		}
+	case len("Upgrade"):
+		if equalFold(name, "upgrade") {
+			c.h2c = !c.upgrade && len(value) == 3 && equalFold(value, "h2c")
+			c.upgrade = true
+		}
+	case len("Connection"):
+		if equalFold(name, "connection") {
+			c.upgradeOption = c.upgradeOption || hasListToken(value, "upgrade")
+		}
+	case len("Content-Length"):
+		if equalFold(name, "content-length") {
+			if c.lengths++; c.lengths > 1 {
+				return errLengths
+			}
+			n, ok := parseLength(value)
+			if !ok {
+				return errLengthValue
+			}
+			c.length = n
+		}
+	case len("Transfer-Encoding"):
+		if equalFold(name, "transfer-encoding") {
+			c.codings++
+			if c.codings > 1 || len(value) != len("chunked") || !equalFold(value, "chunked") {
+				return errCoding
+			}
+		}
+	}
+	return nil
+}
+
+// parseLength takes a Content-Length value: digits only (RFC 9110
+// section 8.6), up to an int64.
+func parseLength(v []byte) (int64, bool) {
+	if len(v) == 0 {
+		return 0, false
+	}
+	var n int64
+	for _, c := range v {
+		if c < '0' || c > '9' || n > (1<<63-1-9)/10 {
+			return 0, false
+		}
+		n = n*10 + int64(c-'0')
+	}
+	return n, true
+}
+
+// endHead decides how the body is framed (RFC 9112 section 6.3) and whether
+// the connection stays HTTP/1.
+func (p *RequestParser) endHead() error {
+	r, c := p.req, &p.conn
+	r.headN = uint32(len(r.raw))
+	switch {
+	case c.codings > 0 && c.lengths > 0:
+		return errLengthCoding
+	case c.codings > 0 && r.minor == 0:
+		return errCodingVersion
+	}
+	if len(r.Method()) == len("CONNECT") && string(r.Method()) == "CONNECT" {
+		p.drop(Connect, nil)
+		p.ignore(Upgrade)
+		return nil
+	}
+	// An h2c offer (RFC 7540 section 3.2) is usually declined, and what
+	// follows then is HTTP/1 again; whether it was is seen from the next
+	// bytes. Any other protocol's bytes could be taken for a request.
+	c.h2c = c.h2c && c.upgradeOption
+	if c.upgrade && c.upgradeOption && !c.h2c {
+		p.drop(Upgraded, nil)
+		p.ignore(Upgrade)
+		return nil
+	}
+	switch {
+	case c.codings > 0:
+		r.framing = Chunked
+		p.state = stChunkLine
+	case c.lengths > 0:
+		r.framing = ContentLength
+		p.remaining, p.contentN = c.length, c.length
+		p.state = stLength
+		if c.length > p.cfg.MaxBody {
+			p.drop(BodyTooLarge, nil)
+		}
+		p.bodyAdvanced()
+	default:
+		p.finish()
+	}
+	return nil
+}

@@ -1,0 +1,408 @@
+package httpstream
+
+import (
+	"bytes"
+	"errors"
+)
+
+// Reason says why a request that was seen did not become a Request.
+type Reason uint8
+
+// The reasons, in the order of their labels.
+const (
+	// Invalid: malformed or ambiguous; never replayed because two servers
+	// might frame it differently (RFC 9112 sections 6.3 and 11.2).
+	Invalid Reason = iota
+	// HeadTooLarge: the head exceeds Config.MaxHead.
+	HeadTooLarge
+	// BodyTooLarge: the content exceeds Config.MaxBody.
+	BodyTooLarge
+	// Gap: bytes of the message were lost before they reached the parser.
+	Gap
+	// Incomplete: the connection ended in the middle of the message.
+	Incomplete
+	// Expired: the connection was given up in the middle of the message.
+	Expired
+	// NoMemory: the budget refused to hold the message.
+	NoMemory
+	// Connect: a CONNECT request, the start of a tunnel.
+	Connect
+	// Upgraded: a request to change the protocol of the connection.
+	Upgraded
+	// Interrupted: the parser was stopped in the middle of the message.
+	Interrupted
+	// NumReasons is the number of reasons.
+	NumReasons
+)
+
+var reasonNames = [NumReasons]string{
+	"invalid", "header_too_large", "body_too_large", "gap", "incomplete",
+	"expired", "memory", "connect", "upgrade", "shutdown",
+}
+
+// String is the reason as it is written in the account.
+func (r Reason) String() string { return reasonNames[r] }
+
+// Protocol is what a connection turned out to carry instead of HTTP/1.
+type Protocol uint8
+
+// What makes a connection be ignored.
+const (
+	// TLS: the first bytes are a TLS record (RFC 8446 section 5.1).
+	TLS Protocol = iota
+	// HTTP2: the connection preface of RFC 9113 section 3.4.
+	HTTP2
+	// Upgrade: switched to another protocol, or made a tunnel.
+	Upgrade
+	// NotHTTP: the first bytes are nothing known.
+	NotHTTP
+	// Broken: an invalid message, behind which no boundary can be trusted.
+	Broken
+	// NumProtocols is the number of protocols.
+	NumProtocols
+)
+
+var protocolNames = [NumProtocols]string{"tls", "http2", "upgrade", "not_http", "invalid"}
+
+// String is the protocol as it is written in the account.
+func (p Protocol) String() string { return protocolNames[p] }
+
+// Handler receives what a RequestParser finds. Its methods are called from
+// inside the parser's and must not call back into it.
+type Handler interface {
+	// Seen is called once for every request, when its start is recognised.
+	// Exactly one Request or Dropped follows.
+	Seen()
+	// Request hands over a complete request with one reference, which the
+	// handler must Release.
+	Request(r *Request)
+	// Dropped ends a seen request that cannot be handed over. detail is nil
+	// or says what was wrong with an Invalid one.
+	Dropped(reason Reason, detail error)
+	// Ignore says that nothing on this connection will be understood any
+	// more; the parser discards what else it is fed.
+	Ignore(p Protocol)
+	// Skipped reports n bytes that belong to no request that was seen: they
+	// passed while the parser was looking for the start of a message.
+	Skipped(n int64)
+}
+
+// Config bounds the parsers that share it. It must not change while in use.
+type Config struct {
+	// MaxHead is the largest head, and apart from it the largest trailer
+	// section, in bytes. Default 128 KiB.
+	MaxHead int
+	// MaxBody is the largest content, in bytes without chunk framing.
+	// Default 10 MiB.
+	MaxBody int64
+	// Pool is where requests come from. Default: an unbounded one.
+	Pool *Pool
+}
+
+// Defaults of Config.
+const (
+	DefaultMaxHead = 128 << 10
+	DefaultMaxBody = 10 << 20
+	maxFields      = 1000
+)
+
+// withDefaults fills in what is zero.
+func (c Config) withDefaults() *Config {
+	if c.MaxHead <= 0 {
+		c.MaxHead = DefaultMaxHead
+	}
+	if c.MaxBody <= 0 {
+		c.MaxBody = DefaultMaxBody
+	}
+	if c.Pool == nil {
+		c.Pool = NewPool(nil, nil)
+	}
+	return &c
+}
+
+// NewConfig returns c with its defaults filled in, for Reset.
+func NewConfig(c Config) *Config { return c.withDefaults() }
+
+type state uint8
+
+const (
+	stSniff  state = iota // first bytes of a connection, or after an h2c upgrade was asked for
+	stSeek                // looking for the start of a message, boundary unknown
+	stStart               // at a message boundary
+	stLine                // in the request line
+	stHeader              // in the header section
+	stLength              // in a body of known length
+	stChunkLine
+	stChunkData
+	stChunkEnd // the CRLF behind chunk data
+	stTrailer
+	stDead // ignored or closed
+)
+
+// RequestParser frames the requests of one direction of one connection. The
+// zero value must be Reset before use. It is not safe for concurrent use.
+type RequestParser struct {
+	cfg *Config
+	h   Handler
+	now int64
+	req *Request // the message being collected; nil between messages and when dropped
+
+	lineAt    int    // offset in req.raw of the line being collected
+	remaining int64  // bytes left of the body or chunk
+	overhead  int64  // bytes of chunk framing so far
+	lineLen   int    // bytes of that line so far
+	trailerN  int    // bytes of the trailer section so far
+	contentN  int64  // bytes of content announced so far
+	spill     []byte // a split line of a message that is not kept
+
+	state   state
+	seen    bool  // a message is open: Seen was called, its end was not
+	guessed bool  // the boundary this message started at was inferred
+	fresh   bool  // nothing of this connection has been looked at yet
+	chunkCR uint8 // bytes of the CRLF behind chunk data so far
+
+	conn connectionFields
+}
+
+// Reset makes p ready for a new connection. synced is whether its first byte
+// will be the first byte of the connection; otherwise p looks for the start
+// of a message.
+func (p *RequestParser) Reset(cfg *Config, h Handler, synced bool) {
+	*p = RequestParser{cfg: cfg, h: h, state: stSeek, fresh: true, spill: p.spill[:0]}
+	if synced {
+		p.state = stSniff
+	}
+}
+
+// Pending reports whether a message has begun and not ended.
+func (p *RequestParser) Pending() bool { return p.seen }
+
+// Feed gives p the next bytes of the stream; it keeps no reference to b.
+// start says that b[0] may be the start of a message even if what came
+// before is unknown. now is in nanoseconds since the Unix epoch.
+func (p *RequestParser) Feed(b []byte, start bool, now int64) {
+	p.now = now
+	for len(b) > 0 {
+		n := 0
+		switch p.state {
+		case stSniff:
+			n = p.sniff(b)
+		case stSeek:
+			n = p.seek(b, start)
+		case stStart:
+			n = p.begin(b)
+		case stLine, stHeader:
+			n = p.head(b)
+		case stLength:
+			n = p.length(b)
+		case stChunkLine, stTrailer:
+			n = p.chunkLines(b)
+		case stChunkData:
+			n = p.chunkData(b)
+		case stChunkEnd:
+			n = p.chunkEnd(b)
+		case stDead:
+			return
+		}
+		b = b[n:]
+		start = false
+	}
+}
+
+// Gap says that n bytes of the stream were lost, or an unknown number of them
+// if n is negative. The message they belong to is dropped. If they lie wholly
+// inside a body of known length the parser still knows where it is; else it
+// looks for the start of a message again.
+func (p *RequestParser) Gap(n int64, now int64) {
+	p.now = now
+	switch p.state {
+	case stDead:
+		return
+	case stLength, stChunkData:
+		if n >= 0 && n <= p.remaining {
+			p.drop(Gap, nil)
+			p.remaining -= n
+			p.bodyAdvanced()
+			return
+		}
+	}
+	p.drop(Gap, nil)
+	p.state = stSeek
+}
+
+// Close ends the connection; an open message is dropped for the reason given.
+func (p *RequestParser) Close(reason Reason) {
+	p.drop(reason, nil)
+	p.state = stDead
+}
+
+// ---- the life of a message ----
+
+// open starts a message at the current position.
+func (p *RequestParser) open() {
+	p.seen = true
+	p.h.Seen()
+	p.lineAt, p.lineLen, p.overhead, p.contentN, p.spill = 0, 0, 0, 0, p.spill[:0]
+	p.conn = connectionFields{}
+	p.state = stLine
+	p.req = p.cfg.Pool.getRequest()
+	if p.req == nil {
+		// Without the head the framing is unknown.
+		p.drop(NoMemory, nil)
+		p.state = stSeek
+		return
+	}
+	p.req.Start = p.now
+}
+
+// store appends bytes of the message. If they cannot be held the message is
+// dropped and store reports false.
+func (p *RequestParser) store(b []byte) bool {
+	if p.req == nil {
+		return true
+	}
+	if p.req.append(b) {
+		return true
+	}
+	p.drop(NoMemory, nil)
+	return false
+}
+
+// finish hands the complete message over, if it was not dropped before.
+func (p *RequestParser) finish() {
+	p.state, p.guessed = stStart, false
+	if p.conn.h2c {
+		p.state = stSniff
+	}
+	if !p.seen {
+		return
+	}
+	r := p.req
+	p.req, p.seen = nil, false
+	r.contentN, r.End = p.contentN, p.now
+	p.h.Request(r)
+}
+
+// drop ends an open message without handing it over.
+func (p *RequestParser) drop(reason Reason, detail error) {
+	if p.req != nil {
+		p.req.Release()
+		p.req = nil
+	}
+	if p.seen {
+		p.seen = false
+		p.h.Dropped(reason, detail)
+	}
+}
+
+// refuse drops an invalid message. Where the boundary had only been inferred
+// the inference was wrong and the search goes on; else no later boundary of
+// this connection can be trusted.
+func (p *RequestParser) refuse(reason Reason, detail error) {
+	p.drop(reason, detail)
+	if p.guessed {
+		p.guessed = false
+		p.state = stSeek
+		return
+	}
+	p.ignore(Broken)
+}
+
+func (p *RequestParser) ignore(proto Protocol) {
+	p.state = stDead
+	p.h.Ignore(proto)
+}
+
+// begin skips the empty lines that RFC 9112 section 2.2 tolerates before a
+// request line and opens a message at the first other byte.
+func (p *RequestParser) begin(b []byte) int {
+	for i, c := range b {
+		if c == '\r' || c == '\n' {
+			continue
+		}
+		if i > 0 {
+			p.h.Skipped(int64(i))
+		}
+		p.open()
+		return i
+	}
+	p.h.Skipped(int64(len(b)))
+	return len(b)
+}
+
+// length passes bytes of a body of known length.
+func (p *RequestParser) length(b []byte) int {
+	n := int(min(int64(len(b)), p.remaining))
+	p.store(b[:n])
+	p.remaining -= int64(n)
+	p.bodyAdvanced()
+	return n
+}
+
+// bodyAdvanced moves on when a body or chunk is complete.
+func (p *RequestParser) bodyAdvanced() {
+	if p.remaining > 0 {
+		return
+	}
+	switch p.state {
+	case stLength:
+		p.finish()
+	case stChunkData:
+		p.state, p.chunkCR = stChunkEnd, 0
+	}
+}
+
+// ParseRequest frames one complete request, such as one composed for a
+// question ("what would be mirrored?"). The caller must Release it.
+func ParseRequest(raw []byte) (*Request, error) {
+	var c collector
+	var p RequestParser
+	p.Reset(NewConfig(Config{MaxBody: int64(len(raw)) + 1, MaxHead: len(raw) + 1}), &c, true)
+	p.Feed(raw, true, 0)
+	if c.req == nil && c.err == nil {
+		p.Close(Incomplete)
+	}
+	switch {
+	case c.err != nil:
+		if c.req != nil {
+			c.req.Release()
+		}
+		return nil, c.err
+	case c.req == nil:
+		return nil, errors.New("not an HTTP/1 request")
+	case !bytes.Equal(c.req.raw, raw):
+		c.req.Release()
+		return nil, errors.New("bytes around the request")
+	}
+	return c.req, nil
+}
+
+// collector is the Handler of ParseRequest.
+type collector struct {
+	req *Request
+	err error
+}
+
+func (c *collector) Seen()         {}
+func (c *collector) Skipped(int64) {}
+func (c *collector) Request(r *Request) {
+	if c.req != nil {
+		r.Release()
+		c.err = errors.New("more than one request")
+		return
+	}
+	c.req = r
+}
+func (c *collector) Dropped(reason Reason, detail error) {
+	if c.err == nil {
+		c.err = errors.New(reason.String())
+		if detail != nil {
+			c.err = detail
+		}
+	}
+}
+func (c *collector) Ignore(p Protocol) {
+	if c.err == nil {
+		c.err = errors.New("not HTTP/1 but " + p.String())
+	}
+}

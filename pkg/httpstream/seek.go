@@ -1,0 +1,86 @@
+package httpstream
+
+import "bytes"
+
+// sniff decides from the first bytes of a connection whether it carries
+// HTTP/1 at all. A request counts as seen only once its method is known to be
+// one, so that other protocols do not show up as invalid requests; a method
+// that is split between segments is taken on trust.
+func (p *RequestParser) sniff(b []byte) int {
+	if bytes.HasPrefix(b, []byte("PRI ")) {
+		// Reserved so that no HTTP/1 request can begin with it (RFC 9113
+		// section 11.5).
+		p.ignore(HTTP2)
+		return len(b)
+	}
+	if b[0] == '\r' || b[0] == '\n' {
+		p.h.Skipped(1)
+		return 1
+	}
+	i := 0
+	for i < len(b) && byteClass[b[i]]&isToken != 0 {
+		i++
+	}
+	if i < len(b) && (i == 0 || b[i] != ' ') {
+		p.ignore(p.foreign(b[0]))
+		return len(b)
+	}
+	p.open()
+	return 0
+}
+
+// foreign names what a connection carries whose first byte is c and which is
+// not HTTP.
+func (p *RequestParser) foreign(c byte) Protocol {
+	switch {
+	case p.conn.h2c:
+		return Upgrade
+	case c == 0x16: // TLS handshake record
+		return TLS
+	}
+	return NotHTTP
+}
+
+// seek looks for the start of a message where the boundary is unknown. Only
+// the start of a burst of segments qualifies, and only if it looks like a
+// request line: a body could hold anything.
+func (p *RequestParser) seek(b []byte, start bool) int {
+	switch {
+	case start && startsRequest(b):
+		p.guessed = true
+		p.open()
+		return 0
+	case start && p.fresh && isTLSData(b):
+		p.ignore(TLS)
+		return len(b)
+	}
+	p.fresh = false
+	p.h.Skipped(int64(len(b)))
+	return len(b)
+}
+
+// startsRequest reports whether b begins with a request line, or with as much
+// of one as fits b.
+func startsRequest(b []byte) bool {
+	i := bytes.IndexByte(b, '\n')
+	if i > 0 {
+		var r Request
+		return b[i-1] == '\r' && r.parseRequestLine(b[:i-1]) == nil
+	}
+	// A request line longer than the segment: its target must at least look
+	// like one.
+	sp := bytes.IndexByte(b, ' ')
+	return sp > 2 && sp < len(b)-1 && all(b[:sp], isToken) && b[sp+1] == '/' &&
+		len(b) > minLongLine && all(b[sp+1:], isTarget)
+}
+
+// minLongLine is the least length of a segment that holds only the first part
+// of a request line; shorter ones are not worth the risk of a wrong guess.
+const minLongLine = 256
+
+// isTLSData reports whether b begins with an application data record
+// (RFC 8446 section 5.1), as the first bytes of a connection that was already
+// open do when it carries TLS.
+func isTLSData(b []byte) bool {
+	return len(b) >= 5 && b[0] == 0x17 && b[1] == 3 && b[2] <= 4
+}
