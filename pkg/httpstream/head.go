@@ -21,6 +21,7 @@ type connectionFields struct {
 var (
 	errNotHTTP       = errors.New("request line without an HTTP version")
 	errRequestLine   = errors.New("malformed request line")
+	errTarget        = errors.New("request target is neither a path, an absolute URI nor *")
 	errVersion       = errors.New("unsupported HTTP version")
 	errBareLF        = errors.New("line ends with LF, CRLF expected")
 	errFieldLine     = errors.New("malformed field line")
@@ -92,7 +93,7 @@ func (p *RequestParser) head(b []byte) int {
 	}
 	if err := p.headLine(line); err != nil {
 		switch {
-		case err == errNotHTTP && !p.guessed:
+		case err == errNotHTTP && p.fresh && !p.guessed:
 			p.drop(Invalid, err)
 			p.ignore(NotHTTP)
 		case bytes.HasPrefix(line, []byte("PRI ")):
@@ -145,6 +146,11 @@ func (r *Request) parseRequestLine(line []byte) error {
 	method := line[:sp1]
 	if sp1 == 0 || !all(method, isToken) || sp2 <= sp1+1 || !all(line[sp1+1:sp2], isTarget) {
 		return errRequestLine
+	}
+	if t := line[sp1+1 : sp2]; t[0] != '/' && string(method) != "CONNECT" && string(t) != "*" {
+		if _, authority, _, ok := SplitAbsolute(t); !ok || len(authority) == 0 {
+			return errTarget
+		}
 	}
 	version := line[sp2+1:]
 	if len(version) != len("HTTP/1.1") || version[5] != '1' || version[6] != '.' ||

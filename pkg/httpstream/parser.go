@@ -158,7 +158,7 @@ type RequestParser struct {
 	state   state
 	seen    bool  // a message is open: Seen was called, its end was not
 	guessed bool  // the boundary this message started at was inferred
-	fresh   bool  // nothing of this connection has been looked at yet
+	fresh   bool  // nothing of this connection was understood or passed over yet
 	chunkCR uint8 // bytes of the CRLF behind chunk data so far
 
 	conn connectionFields
@@ -270,7 +270,7 @@ func (p *RequestParser) store(b []byte) bool {
 
 // finish hands the complete message over, if it was not dropped before.
 func (p *RequestParser) finish() {
-	p.state, p.guessed = stStart, false
+	p.state, p.guessed, p.fresh = stStart, false, false
 	if p.conn.h2c {
 		p.state = stSniff
 	}

@@ -1,0 +1,119 @@
+package httpstream
+
+import (
+	"strings"
+	"testing"
+)
+
+// piece is a step of a stream with losses.
+type piece struct {
+	data  string
+	start bool
+	gap   int64 // used when data is empty
+}
+
+func TestLoss(t *testing.T) {
+	const (
+		get  = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+		post = "POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n"
+		te   = "POST /t HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+	)
+	long := "GET /" + strings.Repeat("x", 400)
+	tests := []struct {
+		name    string
+		synced  bool
+		pieces  []piece
+		want    string
+		skipped int64
+	}{
+		{"gap in a body of known length", true, []piece{{data: post + "123"}, {gap: 4}, {data: "890" + get}}, "dropped gap; request GET /", 0},
+		{"gap to the end of a body", true, []piece{{data: post + "123"}, {gap: 7}, {data: get}}, "dropped gap; request GET /", 0},
+		{"gap beyond a body", true, []piece{{data: post + "123"}, {gap: 8}, {data: "ET / HTTP/1.1\r\n\r\n"}, {data: get, start: true}}, "dropped gap; request GET /", 17},
+		{"gap of unknown length", true, []piece{{data: post + "123"}, {gap: -1}, {data: get}, {data: get, start: true}}, "dropped gap; request GET /", 27},
+		{"gap in a head", true, []piece{{data: "GET / HTT"}, {gap: 3}, {data: "x\r\n\r\n"}, {data: get, start: true}}, "dropped gap; request GET /", 5},
+		{"gap in a chunk", true, []piece{{data: te + "a\r\n123"}, {gap: 7}, {data: "\r\n0\r\n\r\n" + get}}, "dropped gap; request GET /", 0},
+		{"gap in chunk framing", true, []piece{{data: te + "a\r\n1234567890"}, {gap: 1}, {data: "\n0\r\n\r\n"}, {data: get, start: true}}, "dropped gap; request GET /", 6},
+		{"two gaps in one body", true, []piece{{data: post}, {gap: 2}, {data: "345"}, {gap: 2}, {data: "890" + get}}, "dropped gap; request GET /", 0},
+		{"gap between messages", true, []piece{{data: get}, {gap: 27}, {data: get, start: true}}, "request GET /; request GET /", 0},
+		{"gap at the very start", true, []piece{{gap: 5}, {data: "x"}, {data: get, start: true}}, "request GET /", 1},
+		{"gap after the flow was given up", true, []piece{{data: "\x16\x03\x01"}, {gap: 5}, {data: get, start: true}}, "ignore tls", 0},
+
+		{"joined at a boundary", false, []piece{{data: get, start: true}, {data: get}}, "request GET /; request GET /", 0},
+		{"joined inside a burst", false, []piece{{data: get}, {data: get, start: true}}, "request GET /", 27},
+		{"joined inside a body", false, []piece{{data: "xx" + get, start: true}, {data: get, start: true}}, "request GET /", 29},
+		{"joined at a long request line", false, []piece{{data: long, start: true}, {data: "yy HTTP/1.1\r\nHost: a\r\n\r\n"}}, "request " + long + "yy", 0},
+		{"joined at something short", false, []piece{{data: "GET /xx", start: true}, {data: " HTTP/1.1\r\n\r\n"}}, "", 20},
+		{"joined at a wrong guess", false, []piece{{data: "GET / HTTP/1.1\r\nno field\r\n\r\n", start: true}, {data: get, start: true}}, "dropped invalid; request GET /", 0},
+		{"joined at TLS data", false, []piece{{data: "\x17\x03\x03\x00\x20aaaa", start: true}}, "ignore tls", 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			rec := &recorder{}
+			var p RequestParser
+			p.Reset(NewConfig(Config{}), rec, tt.synced)
+			for _, s := range tt.pieces {
+				if s.data == "" {
+					p.Gap(s.gap, 1)
+				} else {
+					p.Feed([]byte(s.data), s.start, 1)
+				}
+			}
+			p.Close(Interrupted)
+			if got := strings.Join(rec.events, "; "); got != strings.ReplaceAll(tt.want, "request "+long+"yy", "request GET /"+long[5:]+"yy") {
+				t.Errorf("got  %q\nwant %q", got, tt.want)
+			}
+			if tt.name != "joined at a wrong guess" && rec.skipped != tt.skipped {
+				t.Errorf("skipped %d bytes, want %d", rec.skipped, tt.skipped)
+			}
+			if rec.seen != rec.ended {
+				t.Errorf("%d seen, %d ended", rec.seen, rec.ended)
+			}
+			rec.release()
+		})
+	}
+}
+
+// TestMemoryRefused shows that a budget that runs out costs the message it
+// runs out in, and nothing after it.
+func TestMemoryRefused(t *testing.T) {
+	const get = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+	body := strings.Repeat("b", 10000)
+	b := &budget{limit: 6000} // one small buffer and one of 4 KiB, no more
+	rec := &recorder{}
+	var p RequestParser
+	p.Reset(NewConfig(Config{Pool: NewPool(b.reserve, b.release)}), rec, true)
+	p.Feed([]byte("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10000\r\n\r\n"+body+get), false, 1)
+	p.Feed([]byte("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"+chunked(body, "x")+"0\r\nA: b\r\n\r\n"), false, 1)
+	if len(rec.reqs) != 1 {
+		t.Fatalf("events: %q", rec.events)
+	}
+	rec.release()
+	p.Feed([]byte(get), false, 1)
+	want := "dropped memory; request GET /; dropped memory; request GET /"
+	if got := strings.Join(rec.events, "; "); got != want {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+	rec.reqs[1].Release()
+	if b.held != 0 {
+		t.Errorf("%d bytes held", b.held)
+	}
+}
+
+// TestNoMemoryForAHead shows that without even a head the parser looks for
+// the next message instead of guessing.
+func TestNoMemoryForAHead(t *testing.T) {
+	refuse := true
+	pool := NewPool(func(int) bool { return !refuse }, nil)
+	rec := &recorder{}
+	var p RequestParser
+	p.Reset(NewConfig(Config{Pool: pool}), rec, true)
+	get := []byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	p.Feed(get, true, 1)
+	refuse = false
+	p.Feed(get, false, 1)
+	p.Feed(get, true, 1)
+	if got := strings.Join(rec.events, "; "); got != "dropped memory; request GET /" {
+		t.Errorf("got %q", got)
+	}
+	rec.release()
+}
