@@ -1,0 +1,78 @@
+# What a contributor or a CI runs is a target here. `make help` lists them.
+
+GO      ?= go
+BIN     := bin/shadowtap
+VERSION := $(or $(shell git describe --tags --always --dirty 2>/dev/null),unknown)
+
+# The version comes from git describe above. Go's own stamping would add
+# nothing, and it fails in a checkout that belongs to somebody else.
+export GOFLAGS := $(GOFLAGS) -buildvcs=false
+
+FUZZTIME ?= 30s
+ARCHES   ?= amd64 arm64
+
+.DEFAULT_GOAL := build
+.NOTPARALLEL:
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: build
+build: ## build bin/shadowtap, static (the default)
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $(BIN) ./cmd/shadowtap
+
+.PHONY: demo
+demo: build ## mirror real traffic in network namespaces of its own (root)
+	@scripts/as-root.sh $(BIN) demo
+
+.PHONY: test
+test: vet test-unit test-fuzz test-e2e ## everything: vet, unit, BPF, fuzz, end to end (root, to skip nothing)
+
+.PHONY: vet
+vet: ## go vet
+	$(GO) vet ./...
+
+.PHONY: test-unit
+test-unit: ## test the packages and the BPF program, with the race detector
+	scripts/test.sh $$($(GO) list ./... | grep -v /shadowtap/test/)
+
+.PHONY: test-fuzz
+test-fuzz: ## run every fuzz target for a few seconds
+	scripts/fuzz.sh 3s
+
+.PHONY: test-e2e
+test-e2e: ## test the whole program in network namespaces (root)
+	scripts/test-tools.sh
+	scripts/test.sh -p 1 $$($(GO) list ./test/... | grep -v /test/bench)
+	@echo "left out: test/bench, which measures (make bench)"
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for FUZZTIME (30s)
+	scripts/fuzz.sh $(FUZZTIME)
+
+.PHONY: bench
+bench: ## measure against the alternatives and print the ratios (root)
+	$(GO) test -count=1 -timeout 30m -v -bench . ./test/bench
+
+.PHONY: generate
+generate: ## compile bpf/ into pkg/capture (clang; CONTRIBUTING.md says which)
+	$(GO) generate ./pkg/capture
+
+.PHONY: check-generated
+check-generated: ## is the committed object what bpf/ compiles to?
+	scripts/check-generated.sh
+
+.PHONY: lint
+lint: ## golangci-lint, clang-format and shellcheck, as far as installed
+	scripts/lint.sh
+
+.PHONY: cross
+cross: ## compile everything, tests too, for ARCHES (amd64 arm64)
+	@set -e; for arch in $(ARCHES); do echo "linux/$$arch"; \
+		CGO_ENABLED=0 GOOS=linux GOARCH=$$arch $(GO) build ./...; \
+		CGO_ENABLED=0 GOOS=linux GOARCH=$$arch $(GO) vet ./...; done
+
+.PHONY: clean
+clean: ## remove what make built
+	rm -rf bin

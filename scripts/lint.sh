@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Checks style with the tools that are installed and names those that are not.
+set -euo pipefail
+
+failed=0
+have() {
+    command -v "$1" >/dev/null || { echo "skipped: $1 is not installed"; return 1; }
+}
+
+unformatted=$(gofmt -l cmd pkg test)
+if [ -n "$unformatted" ]; then
+    printf 'not formatted by gofmt:\n%s\n' "$unformatted"
+    failed=1
+fi
+
+if have golangci-lint; then
+    golangci-lint run ./... || failed=1
+else
+    go vet ./... || failed=1
+fi
+
+# Versions of clang-format disagree; this one goes with the pinned clang.
+if have clang-format; then
+    if clang-format --version | grep -q 'version 14\.'; then
+        find bpf -name '*.[ch]' -print0 | xargs -0 -r clang-format --dry-run --Werror || failed=1
+    else
+        echo "skipped: clang-format is not version 14"
+    fi
+fi
+
+if have shellcheck; then
+    shellcheck scripts/*.sh .ci/run || failed=1
+fi
+exit "$failed"
