@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
+/*
+ * The tap: copies the TCP segments that go to a target into ring buffers, and
+ * leaves every packet as it is. It attaches to tcx and to clsact alike and
+ * returns TC_NEXT whatever happens, so that it hides nothing from the programs
+ * behind it. Runs on Linux 5.10 and later.
+ */
+#include "contract.h"
+#include "maps.h"
+#include "packet.h"
+#include "flow.h"
+#include "budget.h"
+#include "ship.h"
+
+__inline bool has_port(const struct control *ctl, __u16 port)
+{
+	return ctl->ports[port >> 6] >> (port & 63) & 1;
+}
+
+/* A target with an address takes what goes there wherever it is seen. One
+ * without means "what comes in here": what leaves goes to some other host. */
+__inline bool is_target(const struct flow *f, enum direction direction)
+{
+	struct target t = {
+		.addr = { f->dst[0], f->dst[1], f->dst[2], f->dst[3] },
+		.port = f->dport,
+	};
+
+	if (bpf_map_lookup_elem(&targets, &t))
+		return true;
+	if (direction == DIRECTION_EGRESS)
+		return false;
+	t.addr[0] = t.addr[1] = t.addr[2] = t.addr[3] = 0;
+	return bpf_map_lookup_elem(&targets, &t);
+}
+
+/* What becomes of a packet that goes to a target. */
+__inline enum outcome handle(struct __sk_buff *skb, struct packet *p, enum direction direction,
+			     struct control *ctl)
+{
+	__u64 now = bpf_ktime_get_ns();
+	struct flow_state *fs;
+	enum outcome outcome;
+
+	if (READ_ONCE(ctl->paused) ||
+	    (__s64)(now - READ_ONCE(ctl->heartbeat)) > (__s64)HEARTBEAT_MAX)
+		return OUTCOME_PAUSED;
+	if (p->fragment)
+		return OUTCOME_FRAGMENT;
+	if (!parse_tcp(skb, p))
+		return OUTCOME_MALFORMED;
+	if (!p->len && !(p->flags & (FLAG_SYN | FLAG_FIN | FLAG_RST)))
+		return OUTCOME_PURE_ACK;
+	outcome = track(p, skb->ifindex << 1 | direction, &fs);
+	if (outcome != OUTCOME_COPIED)
+		return outcome;
+	if (over_budget(ctl, now, sizeof(struct record) + p->len)) {
+		if (fs)
+			fs->lost = 1;
+		return OUTCOME_OVER_BUDGET;
+	}
+	return ship(skb, p, direction, now, ctl, fs);
+}
+
+__inline void account(const struct packet *p, enum outcome outcome)
+{
+	struct tally *t = bpf_map_lookup_elem(&counters, &outcome);
+
+	if (!t)
+		return;
+	t->packets++;
+	t->payload += p->len;
+	t->copied += p->copied;
+	t->records += p->records;
+}
+
+__inline int tap(struct __sk_buff *skb, enum link link, enum direction direction)
+{
+	struct control *ctl = only(&control);
+	struct packet p = {};
+
+	if (!ctl || !parse_ip(skb, link, &p))
+		return TC_NEXT;
+	if (p.later_fragment) {
+		account(&p, OUTCOME_FRAGMENT);
+		return TC_NEXT;
+	}
+	if (!parse_ports(skb, &p) || !has_port(ctl, p.flow.dport) ||
+	    !parse_addresses(skb, &p) || !is_target(&p.flow, direction))
+		return TC_NEXT;
+	account(&p, handle(skb, &p, direction, ctl));
+	return TC_NEXT;
+}
+
+/*
+ * One entry point per kind of device and direction. The kernel tells a program
+ * neither, and the alternatives, a map lookup per packet or guessing from the
+ * bytes, are slower or can be fooled.
+ */
+SEC("tc") int tap_ingress_eth(struct __sk_buff *skb)
+{
+	return tap(skb, LINK_ETH, DIRECTION_INGRESS);
+}
+
+SEC("tc") int tap_egress_eth(struct __sk_buff *skb)
+{
+	return tap(skb, LINK_ETH, DIRECTION_EGRESS);
+}
+
+SEC("tc") int tap_ingress_l3(struct __sk_buff *skb)
+{
+	return tap(skb, LINK_L3, DIRECTION_INGRESS);
+}
+
+SEC("tc") int tap_egress_l3(struct __sk_buff *skb)
+{
+	return tap(skb, LINK_L3, DIRECTION_EGRESS);
+}
+
+/* The kernel wants a licence it knows to be compatible with the GPL. */
+char _license[] SEC("license") = "GPL";

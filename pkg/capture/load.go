@@ -1,0 +1,137 @@
+package capture
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/rlimit"
+)
+
+const (
+	minRingBytes = 4 << 20
+	maxRingBytes = 16 << 20
+	// The rings are allocated when they are made, so all of them together get
+	// this much unless told otherwise.
+	allRingBytes = 64 << 20
+	// BIG TCP packets are up to half a MiB; the limits of one record and of
+	// one ring are the kernel's.
+	ringBytesLimit = 1 << 30
+	shardsLimit    = len(tapControl{}.Shards)
+)
+
+// ringLayout returns the number of rings and the size of each. 0 stands for a
+// default: as many shards as there are processors, rounded down to a power of
+// two, at most 16; rings of 4 to 16 MiB, together at most 64 MiB.
+func ringLayout(shards, ringBytes int) (int, int, error) {
+	if shards == 0 {
+		shards = min(floorPow2(runtime.NumCPU()), shardsLimit)
+	}
+	if shards < 1 || shards > shardsLimit || shards&(shards-1) != 0 {
+		return 0, 0, fmt.Errorf("%d shards: must be a power of two up to %d", shards, shardsLimit)
+	}
+	if ringBytes == 0 {
+		ringBytes = min(max(allRingBytes/shards, minRingBytes), maxRingBytes)
+	}
+	if page := os.Getpagesize(); ringBytes < page || ringBytes > ringBytesLimit || ringBytes&(ringBytes-1) != 0 {
+		return 0, 0, fmt.Errorf("ring of %d bytes: must be a power of two from %d to %d", ringBytes, page, ringBytesLimit)
+	}
+	return shards, ringBytes, nil
+}
+
+func floorPow2(n int) int {
+	p := 1
+	for p*2 <= n {
+		p *= 2
+	}
+	return p
+}
+
+// minBudget is the least rate the kernel's arithmetic can express.
+const minBudget = 64 << 10
+
+// budgetCost is the time one byte takes of a budget in bytes per second, in
+// 2^-20 ns; see bpf/budget.h. 0 is no budget.
+func budgetCost(bytesPerSecond uint64) (uint64, error) {
+	if bytesPerSecond == 0 {
+		return 0, nil
+	}
+	if bytesPerSecond < minBudget {
+		return 0, fmt.Errorf("a limit of %d bytes/s: must be 0 (none) or at least %d", bytesPerSecond, minBudget)
+	}
+	return max(1, (1e9<<20)/bytesPerSecond), nil
+}
+
+// load brings the program and its maps into the kernel. The ring buffers come
+// in shard order and are owned by the caller, like the objects.
+func load(shards, ringBytes int, maxBytesPerSecond uint64) (objs *tapObjects, rings []*ebpf.Map, err error) {
+	cost, err := budgetCost(maxBytesPerSecond)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := rlimit.RemoveMemlock(); err != nil {
+		return nil, nil, loadError(fmt.Errorf("lift the limit on locked memory: %w", err))
+	}
+	spec, err := loadTap()
+	if err != nil {
+		return nil, nil, err
+	}
+	spec.Maps[tapMapRings].MaxEntries = uint32(shards)
+	spec.Maps[tapMapRings].InnerMap.MaxEntries = uint32(ringBytes)
+	for name, value := range map[string]any{
+		tapVarShardMask:  uint32(shards - 1),
+		tapVarRingHalf:   uint64(ringBytes / 2),
+		tapVarBudgetCost: cost,
+	} {
+		if err := spec.Variables[name].Set(value); err != nil {
+			return nil, nil, fmt.Errorf("set %s: %w", name, err)
+		}
+	}
+
+	objs = new(tapObjects)
+	if err := spec.LoadAndAssign(objs, nil); err != nil {
+		return nil, nil, loadError(err)
+	}
+	defer func() {
+		if err != nil {
+			closeMaps(rings)
+			_ = objs.Close()
+			objs, rings = nil, nil
+		}
+	}()
+	for i := range shards {
+		m, err := ebpf.NewMap(spec.Maps[tapMapRings].InnerMap)
+		if err != nil {
+			return objs, rings, loadError(fmt.Errorf("allocate ring %d of %d bytes: %w", i, ringBytes, err))
+		}
+		rings = append(rings, m)
+		if err := objs.Rings.Put(uint32(i), m); err != nil {
+			return objs, rings, fmt.Errorf("put ring %d in place: %w", i, err)
+		}
+	}
+	return objs, rings, nil
+}
+
+func closeMaps(ms []*ebpf.Map) {
+	for _, m := range ms {
+		_ = m.Close()
+	}
+}
+
+// verifierLines is how much of a verifier's log an error carries: its end,
+// where the reason is.
+const verifierLines = 30
+
+// loadError turns the kernel's refusal into something its reader can act upon.
+func loadError(err error) error {
+	if ve, ok := errors.AsType[*ebpf.VerifierError](err); ok {
+		return fmt.Errorf("the kernel's verifier refused the tap: %w\n%-*v", err, verifierLines, ve)
+	}
+	if errors.Is(err, os.ErrPermission) {
+		return fmt.Errorf("load the tap: needs root or the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"+
+			" (before Linux 5.11 also CAP_SYS_RESOURCE): %w", err)
+	}
+	return fmt.Errorf("load the tap: %w", err)
+}
