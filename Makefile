@@ -9,6 +9,7 @@ VERSION := $(or $(shell git describe --tags --always --dirty 2>/dev/null),unknow
 export GOFLAGS := $(GOFLAGS) -buildvcs=false
 
 FUZZTIME ?= 30s
+FUZZPKGS ?= ./...
 ARCHES   ?= amd64 arm64
 
 .DEFAULT_GOAL := build
@@ -48,8 +49,8 @@ test-e2e: ## test the whole program in network namespaces (root)
 	@echo "left out: test/bench, which measures (make bench)"
 
 .PHONY: fuzz
-fuzz: ## run every fuzz target for FUZZTIME (30s)
-	scripts/fuzz.sh $(FUZZTIME)
+fuzz: ## run every fuzz target in FUZZPKGS (./...) for FUZZTIME (30s)
+	scripts/fuzz.sh $(FUZZTIME) $(FUZZPKGS)
 
 .PHONY: bench
 bench: ## measure against the alternatives and print the ratios (root)

@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Runs every fuzz target there is, one after the other.
 #
-#   scripts/fuzz.sh TIME   # per target, as in go test -fuzztime
+#   scripts/fuzz.sh TIME [package...]   # time per target, as in go test -fuzztime
 set -euo pipefail
 
-time=${1:?usage: scripts/fuzz.sh TIME}
+time=${1:?usage: scripts/fuzz.sh TIME [package...]}
+shift
+[ $# -gt 0 ] || set -- ./...
 
 # One line per target: "package target".
-targets=$(go test -list '^Fuzz' ./... | awk '
+targets=$(go test -list '^Fuzz' "$@" | awk '
     /^Fuzz/ { names[++n] = $1; next }
     /^ok/ { for (i = 1; i <= n; i++) print $2, names[i]; n = 0 }')
 if [ -z "$targets" ]; then
