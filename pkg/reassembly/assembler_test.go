@@ -1,0 +1,348 @@
+package reassembly
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+func TestStreams(t *testing.T) {
+	const far = maxAhead + 1
+	tests := map[string]struct {
+		steps []relStep
+		want  []string
+	}{
+		"in order": {
+			[]relStep{syn(-1, ""), data(0, "abc"), data(3, "def"), data(6, "", fin), end()},
+			[]string{"open", "start abc", "data def", "closed fin"},
+		},
+		"FIN with data": {
+			[]relStep{syn(-1, ""), data(0, "abc", fin), end()},
+			[]string{"open", "start abc", "closed fin"},
+		},
+		"retransmission": {
+			[]relStep{syn(-1, ""), data(0, "abc"), data(0, "abc"), data(3, "d"), retransmitted(3), end()},
+			[]string{"open", "start abc", "data d", "closed shutdown"},
+		},
+		"retransmission with more": {
+			[]relStep{syn(-1, ""), data(0, "abc"), data(1, "bcde"), retransmitted(2), end()},
+			[]string{"open", "start abc", "data de", "closed shutdown"},
+		},
+		"out of order": {
+			[]relStep{syn(-1, ""), data(3, "def"), data(0, "abc"), data(6, "g"), end()},
+			[]string{"open", "start abc", "data def", "data g", "closed shutdown"},
+		},
+		"two holes": {
+			[]relStep{syn(-1, ""), data(8, "i"), data(4, "ef"), data(6, "gh"), data(0, "abcd"), end()},
+			[]string{"open", "start abcd", "data efgh", "data i", "closed shutdown"},
+		},
+		"filling overlaps what waits": {
+			[]relStep{syn(-1, ""), data(3, "def"), data(8, "i"), data(0, "abcde"), data(5, "fghi"),
+				retransmitted(2 + 1 + 1), end()},
+			[]string{"open", "start abcde", "data f", "data ghi", "closed shutdown"},
+		},
+		"filling covers what waits": {
+			[]relStep{syn(-1, ""), data(2, "c"), data(4, "e"), data(0, "abcdef"), data(6, "g"), end()},
+			[]string{"open", "start abcdef", "data g", "closed shutdown"},
+		},
+		"out of order twice": {
+			[]relStep{syn(-1, ""), data(3, "def"), data(2, "cdefg"), data(2, "cdefg"), retransmitted(3 + 5),
+				data(0, "ab"), end()},
+			// One byte was already kept at the front, one came behind.
+			[]string{"open", "start ab", "data c", "data defg", "closed shutdown"},
+		},
+		"hole given up in time": {
+			[]relStep{syn(-1, ""), data(3, "def"), pass(4900 * time.Millisecond), pass(200 * time.Millisecond),
+				data(0, "abc"), data(6, "g"), gapBytes(3), retransmitted(3), end()},
+			[]string{"open", "gap 3", "start def", "data g", "closed shutdown"},
+		},
+		"hole given up, a younger one not": {
+			[]relStep{syn(-1, ""), data(3, "d"), pass(3 * time.Second), data(6, "g"), pass(3 * time.Second),
+				data(4, "ef"), end()},
+			[]string{"open", "gap 3", "start d", "data ef", "data g", "closed shutdown"},
+		},
+		"hole that shrinks is not given up": {
+			[]relStep{syn(-1, ""), data(3, "d"), pass(3 * time.Second), data(0, "a"), pass(3 * time.Second),
+				data(1, "bc"), end()},
+			[]string{"open", "start a", "data bc", "data d", "closed shutdown"},
+		},
+		"lost": {
+			[]relStep{syn(-1, ""), data(0, "a"), data(5, "f", lost), data(6, "g"), gapBytes(4), end()},
+			[]string{"open", "start a", "gap 4", "data f", "data g", "closed shutdown"},
+		},
+		"lost behind what waits": {
+			[]relStep{syn(-1, ""), data(2, "c"), data(5, "f"), data(8, "i", lost), end()},
+			[]string{"open", "gap 2", "start c", "gap 2", "data f", "gap 2", "data i", "closed shutdown"},
+		},
+		"lost in front of what waits": {
+			[]relStep{syn(-1, ""), data(5, "f"), data(2, "c", lost), data(3, "de"), end()},
+			[]string{"open", "gap 2", "start c", "data de", "data f", "closed shutdown"},
+		},
+		"lost, bytes there waited": {
+			[]relStep{syn(-1, ""), data(2, "cdef"), data(4, "efg", lost), end()},
+			[]string{"open", "gap 2", "start cdef", "data g", "closed shutdown"},
+		},
+		"lost without a hole": {
+			[]relStep{syn(-1, ""), data(0, "a"), data(1, "b", lost), data(0, "a", lost), end()},
+			[]string{"open", "start a", "data b", "closed shutdown"},
+		},
+		"lost, on FIN": {
+			[]relStep{syn(-1, ""), data(0, "a"), data(3, "", fin, lost)},
+			[]string{"open", "start a", "gap 2", "closed fin"},
+		},
+		"lost, on RST": {
+			[]relStep{syn(-1, ""), data(0, "a"), data(2, "c"), rst(5, lost)},
+			[]string{"open", "start a", "gap 1", "data c", "gap 2", "closed rst"},
+		},
+		"lost, on an acknowledgement": {
+			[]relStep{syn(-1, ""), data(0, "a"), data(3, "", lost), data(3, "d"), end()},
+			[]string{"open", "start a", "gap 2", "data d", "closed shutdown"},
+		},
+		"lost, far away": {
+			[]relStep{syn(-1, ""), data(0, "a"), data(1+1<<29, "x", lost), gapBytes(1 << 29),
+				data(2+1<<29+1<<31-1<<28, "y", lost), gapBytes(1 << 29), end()},
+			[]string{"open", "start a", "gap 536870912", "data x", "gap ?", "data y", "closed shutdown"},
+		},
+		"keep-alive probes": {
+			[]relStep{syn(-1, ""), data(0, "abc"), data(2, ""), data(2, "\x00"), data(3, ""), data(3, "d"), end()},
+			[]string{"open", "start abc", "data d", "closed shutdown"},
+		},
+		"zero-window probe": {
+			[]relStep{syn(-1, ""), data(0, "abc"), data(3, "d"), data(3, "d"), data(3, "def"), end()},
+			[]string{"open", "start abc", "data d", "data ef", "closed shutdown"},
+		},
+		"SYN again": {
+			[]relStep{syn(-1, ""), syn(-1, ""), data(0, "abc"), syn(-1, ""), data(3, "d"), end()},
+			[]string{"open", "start abc", "data d", "closed shutdown"},
+		},
+		"SYN with data": {
+			[]relStep{syn(-1, "abc"), syn(-1, "abc"), data(0, "abcd"), data(4, "e"), end()},
+			[]string{"open", "start abc", "data d", "data e", "closed shutdown"},
+		},
+		"SYN refused, other SYN": {
+			[]relStep{syn(-1, ""), syn(99, ""), data(100, "a"), end()},
+			[]string{"open", "closed reused", "open", "start a", "closed shutdown"},
+		},
+		"reused after data": {
+			[]relStep{syn(-1, ""), data(0, "a"), data(2, "c"), syn(499, ""), data(500, "x", ack(7)), end()},
+			[]string{"open", "start a", "gap 1", "data c", "closed reused", "open", "start x", "closed shutdown"},
+		},
+		"reused, empty": {
+			[]relStep{syn(-1, ""), data(0, "a"), syn(499, ""), data(500, "", fin), end()},
+			[]string{"open", "start a", "closed reused", "open", "closed fin"},
+		},
+		"forged SYN": {
+			[]relStep{syn(-1, ""), data(0, "a"), syn(499, "evil"), data(1, "b"), data(500, "evil"), end()},
+			[]string{"open", "start a", "data b", "gap 498", "data evil", "closed shutdown"},
+		},
+		"reused after FIN": {
+			[]relStep{syn(-1, ""), data(0, "a", fin), syn(499, ""), data(500, "x"), end()},
+			[]string{"open", "start a", "closed fin", "open", "start x", "closed shutdown"},
+		},
+		"SYN seen late": {
+			[]relStep{data(0, "ab"), syn(-1, ""), data(2, "c"), end()},
+			[]string{"open midstream", "start ab", "data c", "closed shutdown"},
+		},
+		"data after FIN": {
+			[]relStep{syn(-1, ""), data(0, "a", fin), data(1, "b"), data(2, "c"), data(0, "a", fin), end()},
+			[]string{"open", "start a", "closed fin"},
+		},
+		"SYN again after FIN": {
+			[]relStep{syn(-1, ""), data(0, "a", fin), syn(-1, "a"), data(0, "a"), end()},
+			[]string{"open", "start a", "closed fin"},
+		},
+		"grave reopened": {
+			[]relStep{syn(-1, ""), data(0, "a", fin), pass(31 * time.Second), data(0, "again"), end()},
+			[]string{"open", "start a", "closed fin", "open midstream", "start again", "closed shutdown"},
+		},
+		"another connection after FIN, its SYN not seen": {
+			[]relStep{syn(-1, ""), data(0, "a", fin), data(far+9, "xyz"), end()},
+			[]string{"open", "start a", "closed fin", "open midstream", "start xyz", "closed shutdown"},
+		},
+		"FIN out of order": {
+			[]relStep{syn(-1, ""), data(3, "de", fin), data(0, "abc"), data(5, "x")},
+			[]string{"open", "start abc", "data de", "closed fin"},
+		},
+		"FIN alone out of order": {
+			[]relStep{syn(-1, ""), data(3, "", fin), data(0, "abc"), end()},
+			[]string{"open", "start abc", "closed fin"},
+		},
+		"FIN behind a hole that stays": {
+			[]relStep{syn(-1, ""), data(3, "", fin), pass(6 * time.Second)},
+			[]string{"open", "gap 3", "closed fin"},
+		},
+		"data beyond FIN": {
+			[]relStep{syn(-1, ""), data(3, "", fin), data(3, "xyz"), data(0, "abc"), end()},
+			[]string{"open", "start abc", "closed fin"},
+		},
+		"data across FIN": {
+			[]relStep{syn(-1, ""), data(3, "", fin), data(0, "abcdef"), conflicts(1), data(6, "g"), end()},
+			[]string{"open", "start abcdef", "data g", "closed shutdown"},
+		},
+		"old FIN": {
+			[]relStep{syn(-1, ""), data(0, "abc"), data(1, "", fin), rejected(1), data(3, "d"), end()},
+			[]string{"open", "start abc", "data d", "closed shutdown"},
+		},
+		"RST": {
+			[]relStep{syn(-1, ""), data(0, "abc"), rst(3), data(0, "abc")},
+			[]string{"open", "start abc", "closed rst"},
+		},
+		"RST drops what waits": {
+			[]relStep{syn(-1, ""), data(0, "abc"), data(5, "f"), rst(3), data(3, "de")},
+			[]string{"open", "start abc", "gap 3", "closed rst"},
+		},
+		"RST ahead, reached": {
+			[]relStep{syn(-1, ""), data(0, "abc"), rst(5), data(3, "de")},
+			[]string{"open", "start abc", "data de", "closed rst"},
+		},
+		"RST ahead, given up": {
+			[]relStep{syn(-1, ""), data(0, "abc"), rst(5), pass(4 * time.Second), pass(2 * time.Second)},
+			[]string{"open", "start abc", "gap 2", "closed rst"},
+		},
+		"RST ahead, forged": {
+			[]relStep{syn(-1, ""), data(0, "abc"), rst(5), data(3, "defg"), conflicts(1), data(7, "h"), end()},
+			[]string{"open", "start abc", "data defg", "data h", "closed shutdown"},
+		},
+		"RST implausible": {
+			[]relStep{syn(-1, ""), data(0, "abc"), rst(2), rst(3+far), rst(1 << 31), rejected(3), data(3, "d"), end()},
+			[]string{"open", "start abc", "data d", "closed shutdown"},
+		},
+		"data on RST": {
+			[]relStep{syn(-1, ""), segment(FlagRST|FlagACK, 0, "why", nil)},
+			[]string{"open", "closed rst"},
+		},
+		"implausible data": {
+			[]relStep{syn(-1, ""), data(0, "a"), data(1+far, "xx"), data(1<<31, "yy"), data(1+far, "xx"), rejected(3),
+				data(1, "b"), data(1+far+2, "zz"), rejected(4), end()},
+			[]string{"open", "start a", "data b", "closed shutdown"},
+		},
+		"the stream is elsewhere": {
+			[]relStep{syn(-1, ""), data(0, "a"), data(2, "c"), data(1+2*far, "xx"), data(1+2*far+2, "yy", ack(2)),
+				data(1+2*far+4, "zz", ack(2)), end()},
+			[]string{"open", "start a", "gap 1", "data c", "gap ?", "start yy", "data zz", "closed shutdown"},
+		},
+		"old data is never taken for the stream": {
+			[]relStep{syn(-1, ""), data(1<<29, "x", lost), data(0, "aa"), data(2, "bb"), data(4, "cc"), retransmitted(6),
+				data(1<<29+1, "y"), end()},
+			[]string{"open", "gap 536870912", "start x", "data y", "closed shutdown"},
+		},
+		"as far ahead as can be": {
+			[]relStep{syn(-1, ""), data(maxAhead, "x"), data(far, "y"), rejected(1), end()},
+			[]string{"open", "gap 16777216", "start x", "closed shutdown"},
+		},
+		"no flags": {
+			[]relStep{data(0, "abc", noAck), syn(-1, ""), data(0, "abc", noAck), data(0, "abc", noAck, fin), rejected(3),
+				data(0, "abc"), end()},
+			[]string{"open", "start abc", "closed shutdown"},
+		},
+		"SYN and FIN": {
+			[]relStep{syn(-1, "", fin), rejected(1), syn(-1, ""), syn(-1, "x", fin), rejected(2), data(0, "a"), end()},
+			[]string{"open", "start a", "closed shutdown"},
+		},
+		"midstream": {
+			[]relStep{data(0, "abc"), data(5, "f"), data(3, "de"), end()},
+			[]string{"open midstream", "start abc", "data de", "data f", "closed shutdown"},
+		},
+		"midstream, before the first segment": {
+			[]relStep{data(3, "def"), data(0, "abc"), data(0, "abcdefg"), retransmitted(3 + 6), end()},
+			[]string{"open midstream", "start def", "data g", "closed shutdown"},
+		},
+		"midstream, in the middle of a segment": {
+			[]relStep{data(0, "abc", cont), data(3, "def", ack(2)), end()},
+			[]string{"open midstream", "data abc", "start def", "closed shutdown"},
+		},
+		"midstream, nothing to see": {
+			[]relStep{data(0, "", fin), rst(1), data(1, ""), rst(2), data(2, "\x00"),
+				stat("tracked", func(s Stats) uint64 { return uint64(s.FlowsTracked) }, 0), end()},
+			nil,
+		},
+		"midstream, all at once": {
+			[]relStep{data(0, "abc", fin), data(0, "abc", fin), end()},
+			[]string{"open midstream", "start abc", "closed fin"},
+		},
+		"start: another acknowledgement": {
+			[]relStep{syn(-1, ""), data(0, "a"), data(1, "b"), data(2, "c", ack(9)), data(3, "d", ack(9)), end()},
+			[]string{"open", "start a", "data b", "start c", "data d", "closed shutdown"},
+		},
+		"start: after a gap": {
+			[]relStep{syn(-1, ""), data(0, "a"), data(5, "f", lost), data(6, "g", ack(9)), data(9, "j", lost, ack(10)), end()},
+			[]string{"open", "start a", "gap 4", "data f", "start g", "gap 2", "start j", "closed shutdown"},
+		},
+		"start: not in the middle of a segment": {
+			[]relStep{syn(-1, ""), data(0, "ab"), data(1, "bc", ack(9)), data(3, "d", ack(10), cont), end()},
+			[]string{"open", "start ab", "data c", "data d", "closed shutdown"},
+		},
+		"start: out of order": {
+			[]relStep{syn(-1, ""), data(2, "c", ack(3)), data(3, "d", ack(4)), data(1, "b", ack(2)), data(0, "a"), end()},
+			[]string{"open", "start a", "start b", "start c", "start d", "closed shutdown"},
+		},
+		"start: data on SYN, then the rest": {
+			[]relStep{syn(-1, "ab"), data(2, "cd", ack(9)), data(4, "ef", ack(10)), end()},
+			[]string{"open", "start ab", "data cd", "start ef", "closed shutdown"},
+		},
+		"conflict": {
+			[]relStep{syn(-1, ""), data(3, "def"), data(4, "eX"), conflicts(1), data(0, "abc"), data(6, "g"), gapBytes(3), end()},
+			[]string{"open", "start abc", "gap 3", "data g", "closed shutdown"},
+		},
+		"conflict condemns both copies": {
+			[]relStep{syn(-1, ""), data(3, "def"), data(9, "j"), data(1, "bcX"), conflicts(1),
+				data(0, "abc"), data(1, "bcdefghi"), end()},
+			[]string{"open", "start a", "gap 5", "data ghi", "data j", "closed shutdown"},
+		},
+		"conflict with the next bytes": {
+			[]relStep{syn(-1, ""), data(3, "def"), data(7, "h"), data(0, "abcX"), conflicts(1), data(6, "g"), end()},
+			[]string{"open", "gap 6", "start g", "data h", "closed shutdown"},
+		},
+		"conflict with two": {
+			[]relStep{syn(-1, ""), data(3, "d"), data(5, "f"), data(7, "h"), data(3, "XefgX"), conflicts(1),
+				data(0, "abcdefgh"), data(8, "i"), end()},
+			[]string{"open", "start abc", "gap 5", "data i", "closed shutdown"},
+		},
+		"conflict and FIN": {
+			[]relStep{syn(-1, ""), data(1, "bc"), data(0, "aX", fin), conflicts(1), end()},
+			[]string{"open", "gap 3", "closed shutdown"},
+		},
+		"idle": {
+			[]relStep{syn(-1, ""), data(0, "a"), pass(time.Minute), data(1, "b"), pass(299 * time.Second),
+				pass(2 * time.Second), stat("tracked", func(s Stats) uint64 { return uint64(s.FlowsTracked) }, 0)},
+			[]string{"open", "start a", "data b", "closed idle"},
+		},
+		"kept alive by probes": {
+			[]relStep{syn(-1, ""), data(0, "a"), pass(200 * time.Second), data(0, ""), pass(200 * time.Second), data(1, "b")},
+			[]string{"open", "start a", "data b"},
+		},
+		"ignored": {
+			[]relStep{syn(-1, ""), data(0, "a"), data(2, "c"), ignore(), data(1, "b"), data(3, "d"), ignore(),
+				stat("ignored", func(s Stats) uint64 { return s.BytesIgnored }, 3),
+				stat("buffered", func(s Stats) uint64 { return uint64(s.BytesBuffered) }, 0), end()},
+			[]string{"open", "start a"},
+		},
+		"ignored until a new SYN": {
+			[]relStep{syn(-1, ""), data(0, "a"), ignore(), syn(-1, ""), data(1, "b"), syn(99, ""), data(100, "x"), end()},
+			[]string{"open", "start a", "open", "start x", "closed shutdown"},
+		},
+		"ignored until FIN": {
+			[]relStep{syn(-1, ""), data(0, "a"), ignore(), data(1, "b", fin), data(1, "b"), syn(99, ""), end()},
+			[]string{"open", "start a", "open", "closed shutdown"},
+		},
+		"ignored until RST": {
+			[]relStep{syn(-1, ""), data(0, "a"), ignore(), rst(9), data(1, "b"), end()},
+			[]string{"open", "start a"},
+		},
+		"closed with a hole": {
+			[]relStep{syn(-1, ""), data(0, "a"), data(2, "c"), data(5, "f"), data(8, "", fin), end()},
+			[]string{"open", "start a", "gap 1", "data c", "gap 2", "data f", "gap 2", "closed fin"},
+		},
+	}
+	for name, test := range tests {
+		for _, base := range bases {
+			t.Run(fmt.Sprintf("%s/%#x", name, base), func(t *testing.T) {
+				h := newHarness(t, Config{})
+				for _, s := range test.steps {
+					s(base)(h)
+				}
+				h.check(test.want...)
+			})
+		}
+	}
+}

@@ -1,0 +1,70 @@
+package reassembly
+
+// classes are the capacities of the buffers that hold out-of-order bytes: a
+// fragment of a segment, a segment, a capture record, a run of segments.
+var classes = [...]int{256, 2 << 10, 16 << 10, 64 << 10}
+
+const (
+	// fragmentCost is charged for each buffer on top of its capacity, for its
+	// place in the queue, whose array may be twice as long as it is full.
+	fragmentCost = 128
+	// maxCached bounds the free buffers kept for reuse, in bytes.
+	maxCached = 1 << 20
+)
+
+// bufferPool hands out buffers of the capacities in classes within a bound on
+// the bytes in use.
+type bufferPool struct {
+	max     int
+	used    int
+	peak    int
+	cached  int
+	free    [len(classes)][][]byte
+	reserve func(int) bool
+	release func(int)
+}
+
+// class is the index of the smallest class that holds n bytes, or of the
+// largest.
+func class(n int) int {
+	for i, size := range classes {
+		if n <= size {
+			return i
+		}
+	}
+	return len(classes) - 1
+}
+
+// cost is what a buffer of class c counts in every bound.
+func cost(c int) int { return classes[c] + fragmentCost }
+
+// get returns an empty buffer of class c, or nil if a bound is reached.
+func (b *bufferPool) get(c int) []byte {
+	n := cost(c)
+	if b.used+n > b.max || !b.reserve(n) {
+		return nil
+	}
+	b.used += n
+	b.peak = max(b.peak, b.used)
+	if last := len(b.free[c]) - 1; last >= 0 {
+		p := b.free[c][last]
+		b.free[c][last] = nil
+		b.free[c] = b.free[c][:last]
+		b.cached -= classes[c]
+		return p
+	}
+	return make([]byte, 0, classes[c])
+}
+
+// put takes back a buffer of get and returns what it had cost.
+func (b *bufferPool) put(p []byte) int {
+	c := class(cap(p))
+	n := cost(c)
+	b.used -= n
+	b.release(n)
+	if b.cached+classes[c] <= maxCached {
+		b.free[c] = append(b.free[c], p[:0])
+		b.cached += classes[c]
+	}
+	return n
+}

@@ -1,0 +1,206 @@
+package reassembly
+
+// take brings a run of payload into the stream: at once if it is next, later
+// if there is a hole in front of it. It lies between maxWindow behind the
+// stream and maxAhead in front of it.
+func (a *Assembler) take(r *record, t text) {
+	stored := false
+	for len(t.p) > 0 {
+		if r.stream == nil {
+			a.unwanted(r, len(t.p))
+			return
+		}
+		d := distance(r.expect, t.seq)
+		if d < 0 {
+			n := min(-d, len(t.p))
+			a.stats.BytesRetransmitted += uint64(n)
+			t.trim(n)
+			continue
+		}
+		if q := r.queue; q != nil && q.conflicts(&t) {
+			a.stats.Conflicts++
+			n := q.condemn(&t, &a.pool)
+			a.stats.BytesBuffered -= n
+			a.discard(n + len(t.p))
+			a.drain(r, t.now)
+			return
+		}
+		if d == 0 {
+			next := t
+			if q := r.queue; q != nil {
+				next.p = t.p[:q.trusted(&t)]
+			}
+			t.trim(len(next.p))
+			a.deliver(r, &next)
+			if r.queue != nil {
+				a.drain(r, t.now)
+			}
+			continue
+		}
+		q := a.wait(r)
+		used, fresh := q.insert(t, &a.pool, a.cfg.MaxBufferedPerFlow)
+		a.stats.BytesBuffered += fresh
+		a.stats.BytesRetransmitted += uint64(used - fresh)
+		if fresh > 0 && !stored {
+			a.stats.OutOfOrder++
+			stored = true
+		}
+		t.trim(used)
+		if len(t.p) == 0 {
+			return
+		}
+		// A bound is reached. Give up the oldest hole, which frees memory or
+		// makes t the next bytes.
+		if !q.empty() {
+			if to, _ := q.front(); distance(to, t.seq) > 0 {
+				a.skip(r, t.now)
+				continue
+			}
+		}
+		a.skipTo(r, t.seq, t.now)
+	}
+}
+
+// deliver hands t, the next bytes, to the stream.
+func (a *Assembler) deliver(r *record, t *text) {
+	start := t.whole && (!r.begun || r.acked && t.acked && t.ack != r.ack)
+	if r.state == probation && (r.begun || r.syn) {
+		a.flows.set(r, established, a.clock)
+	}
+	r.expect += uint32(len(t.p))
+	r.begun = true
+	r.ack, r.acked = t.ack, t.acked
+	a.stats.BytesDelivered += uint64(len(t.p))
+	r.stream.Data(t.p, start, t.now)
+}
+
+// drain delivers what waits at the place the stream has reached.
+func (a *Assembler) drain(r *record, now int64) {
+	for r.stream != nil && r.queue != nil {
+		q := r.queue
+		if q.endWhy != 0 {
+			d := distance(r.expect, q.end)
+			if d == 0 {
+				a.finish(r, q.endWhy, now)
+				return
+			}
+			if d < 0 {
+				// Bytes went past the place: it was no end.
+				a.stats.Conflicts++
+				q.endWhy = 0
+			}
+		}
+		if len(q.frags) == 0 || distance(r.expect, q.frags[0].seq) > 0 {
+			break
+		}
+		a.release(r, now)
+	}
+	if q := r.queue; q != nil {
+		if q.empty() {
+			a.dropQueue(r)
+			return
+		}
+		a.waiting.remove(q)
+		q.since = a.clock
+		a.waiting.add(q)
+	}
+}
+
+// release takes the first fragment out of the queue, which the stream has
+// reached, and delivers what is new of it.
+func (a *Assembler) release(r *record, now int64) {
+	f := r.queue.pop()
+	a.stats.BytesBuffered -= len(f.p)
+	old := min(distance(f.seq, r.expect), f.size)
+	switch {
+	case f.p == nil:
+		if old < f.size {
+			a.gap(r, f.size-old, now)
+		}
+		return
+	case old < f.size:
+		t := f.text
+		t.now = now
+		t.trim(old)
+		a.deliver(r, &t)
+	}
+	a.stats.BytesRetransmitted += uint64(old)
+	a.pool.put(f.p)
+}
+
+// gap tells the stream that its next n bytes are lost.
+func (a *Assembler) gap(r *record, n int, now int64) {
+	r.expect += uint32(n)
+	a.stats.Gaps++
+	a.stats.GapBytes += uint64(n)
+	r.stream.Gap(int64(n), now)
+}
+
+// skip gives up the hole the stream waits at.
+func (a *Assembler) skip(r *record, now int64) {
+	to, _ := r.queue.front()
+	a.gap(r, distance(r.expect, to), now)
+	a.drain(r, now)
+}
+
+// skipTo gives up every hole in front of seq, which lies ahead. The stream
+// then stands at seq, or past it where bytes at seq were waiting.
+func (a *Assembler) skipTo(r *record, seq uint32, now int64) {
+	for r.stream != nil && r.queue != nil && !r.queue.empty() {
+		to, _ := r.queue.front()
+		if distance(to, seq) < 0 {
+			break
+		}
+		a.skip(r, now)
+	}
+	if r.stream == nil {
+		return
+	}
+	if d := distance(r.expect, seq); d > 0 {
+		a.gap(r, d, now)
+	}
+	if r.queue != nil {
+		a.drain(r, now)
+	}
+}
+
+// resume goes on at seq, an unknown distance away.
+func (a *Assembler) resume(r *record, seq uint32, now int64) {
+	if r.queue != nil {
+		r.queue.endWhy = 0 // the stream has not ended where it should have
+	}
+	a.flush(r, now)
+	if r.stream == nil {
+		return
+	}
+	r.stray = strayNone
+	r.expect = seq
+	a.stats.Gaps++
+	r.stream.Gap(-1, now)
+}
+
+// flush gives up every hole: what waits is delivered across them.
+func (a *Assembler) flush(r *record, now int64) {
+	for r.stream != nil && r.queue != nil {
+		if r.queue.empty() {
+			a.drain(r, now)
+			return
+		}
+		a.skip(r, now)
+	}
+}
+
+// endAt notes that the stream ends at seq, and ends it if it is there.
+func (a *Assembler) endAt(r *record, seq uint32, why CloseReason, now int64) {
+	switch d := distance(r.expect, seq); {
+	case d == 0:
+		a.finish(r, why, now)
+	case d < 0:
+		a.stats.Rejected++
+	default:
+		q := a.wait(r)
+		if q.endWhy == 0 || distance(q.end, seq) < 0 {
+			q.end, q.endWhy, q.endAt = seq, why, a.clock
+		}
+	}
+}

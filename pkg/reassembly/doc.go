@@ -1,0 +1,89 @@
+// Package reassembly turns the TCP segments of one direction of a connection
+// into its byte stream: in order, each byte once, what is missing reported as
+// a gap, and every bound on memory and time enforced.
+//
+// # What is believed
+//
+// The assembler watches from beside the path, so it sees segments the
+// receiver may refuse and misses segments the receiver got. It follows these
+// rules:
+//
+//   - Sequence numbers are compared by serial-number arithmetic (RFC 9293
+//     section 3.4, RFC 1982), always relative to the next byte expected, so a
+//     connection may carry any number of bytes.
+//   - The first copy of a byte to arrive wins, as in Linux, which trims later
+//     copies against rcv_nxt and against its out-of-order queue. RFC 9293
+//     section 3.10.7.4 leaves the choice open and stacks differ: BSD-derived
+//     ones keep the older copy except where the new segment begins before it,
+//     old Windows and Linux versions each differ again in the corner cases
+//     (Novak and Sturges, "Target-Based TCP Stream Reassembly", 2007).
+//   - Because stacks differ, and because a segment with a bad checksum or an
+//     old timestamp reaches the tap but not the application, two copies of a
+//     byte that disagree condemn the new segment and every waiting run of
+//     bytes it overlaps: all of it becomes a Gap. Nothing that might differ
+//     from what production read is delivered. A disagreement can only be
+//     noticed while the first copy still waits behind a hole; bytes already
+//     delivered are not kept for comparison.
+//   - A segment more than 16 MiB ahead of the stream, or more than 1 GiB (the
+//     largest window of RFC 7323 section 2.3) behind it, is ignored and
+//     counted. Two such segments in a row, the second beginning where the
+//     first ended, prove that the stream went on elsewhere (the tap lost an
+//     unknown amount without noticing): a Gap of unknown length, and the
+//     second is delivered. FlagLost makes the first one enough.
+//   - Less than 16 MiB ahead is out of order: it waits for the hole in front
+//     of it to fill. A forged segment there costs an idle connection at most
+//     those 16 MiB; on a busy one the genuine bytes arrive first and either
+//     agree or condemn it.
+//   - RST closes a stream when its sequence number is exactly the next one
+//     (RFC 5961 section 3). Further ahead it closes when the stream gets
+//     there, or when the hole in front of it is given up.
+//   - SYN with another initial sequence number replaces a flow that has not
+//     carried data yet. On an established flow it only announces a new
+//     connection: the first byte at the announced place closes the old stream
+//     (CloseReused), while data at the old place proves the SYN forged. The
+//     receiver would answer such a SYN with a challenge (RFC 5961 section 4).
+//   - Segments with neither ACK, SYN nor RST and segments with SYN and FIN are
+//     ignored and counted, as Linux does (RFC 9293 section 3.10.7.4).
+//
+// # Bounds
+//
+// The number of flows is bounded, including those that are remembered only to
+// be ignored or to swallow retransmissions after their end. When the table is
+// full the oldest closed flow goes first. Flows on probation (not followed
+// up after their first segment, as in a SYN flood) come next while they hold
+// more than a quarter of the table; else the least recently used flow goes,
+// whether bytes wait in it or not: they are delivered across their holes.
+// Every choice is O(1).
+//
+// Out-of-order bytes are bounded per flow, in total, and by an optional
+// budget shared with others. What counts is memory (buffer capacity and
+// bookkeeping), not payload: a million one-byte segments cost no more than
+// the bound. A flow also has at most 512 runs of out-of-order bytes, which
+// bounds the work per segment. At any of these bounds the flow that asks for
+// more gives up its oldest hole: a Gap, then the bytes behind it. No byte
+// that arrived is dropped for lack of memory.
+//
+// # Why not gopacket
+//
+// Read and measured on github.com/google/gopacket v1.1.19:
+//
+//   - gopacket/reassembly adds 2^32-1 instead of 2^32 when it compares
+//     sequence numbers across the wrap. A retransmission that overlaps the
+//     wrap delivers one byte twice and loses another, with no gap reported.
+//   - gopacket/tcpassembly does not have that fault. It reports the exact
+//     length of a gap once it has seen the SYN. Of a connection whose SYN it
+//     has not seen, it delivers nothing until the connection is flushed or
+//     reaches its page limit, and then reports -1.
+//   - tcpassembly bounds pages (1900 bytes and about 100 of bookkeeping, for
+//     a one-byte segment too) only when asked, inserts by walking a list from
+//     its end, lets the copy with the lower first sequence number win, does
+//     not notice conflicts, believes data at any distance and RST at any
+//     sequence number not ahead of the stream, keeps the old state when a new
+//     SYN arrives on a 4-tuple, and opens a new connection for a
+//     retransmission after FIN.
+//   - Both key connections by two gopacket.Flow (112 bytes to hash), take two
+//     locks per segment, and define flags of the same name on
+//     flag.CommandLine, so a program that imports both panics at start.
+//
+// Here tcpassembly is a test oracle, and the benchmark to beat.
+package reassembly
