@@ -64,6 +64,11 @@ generate: ## compile bpf/ into pkg/capture (clang; CONTRIBUTING.md says which)
 check-generated: ## is the committed object what bpf/ compiles to?
 	scripts/check-generated.sh
 
+.PHONY: format
+format: ## gofmt, and clang-format 14 for bpf/
+	gofmt -w .
+	find bpf -name '*.[ch]' -exec clang-format -i {} +
+
 .PHONY: lint
 lint: ## golangci-lint, clang-format and shellcheck, as far as installed
 	scripts/lint.sh

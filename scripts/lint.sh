@@ -7,7 +7,7 @@ have() {
     command -v "$1" >/dev/null || { echo "skipped: $1 is not installed"; return 1; }
 }
 
-unformatted=$(gofmt -l cmd pkg test)
+unformatted=$(gofmt -l .)
 if [ -n "$unformatted" ]; then
     printf 'not formatted by gofmt:\n%s\n' "$unformatted"
     failed=1
@@ -22,7 +22,7 @@ fi
 # Versions of clang-format disagree; this one goes with the pinned clang.
 if have clang-format; then
     if clang-format --version | grep -q 'version 14\.'; then
-        find bpf -name '*.[ch]' -print0 | xargs -0 -r clang-format --dry-run --Werror || failed=1
+        find bpf -name '*.[ch]' -exec clang-format --dry-run --Werror {} + || failed=1
     else
         echo "skipped: clang-format is not version 14"
     fi
@@ -31,4 +31,5 @@ fi
 if have shellcheck; then
     shellcheck scripts/*.sh .ci/run || failed=1
 fi
+[ "$failed" = 0 ] || echo "make format mends what is about layout" >&2
 exit "$failed"
