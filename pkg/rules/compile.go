@@ -1,0 +1,195 @@
+package rules
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// Options are what the rules themselves do not say.
+type Options struct {
+	// Normalize is the form of the path that rules are matched against.
+	Normalize Normalization
+	// AllowLoops permits a mirror whose endpoint is captured itself. The
+	// caller must be able to recognise copies then.
+	AllowLoops bool
+}
+
+// Compile makes a Program of the rules in s, or says everything that is wrong
+// with them. The Program is nil exactly if Problems.Err is not.
+func Compile(s *Snapshot, o Options) (*Program, Problems) {
+	c := &compiler{
+		supported: supportedFields(),
+		services:  map[string]*service{},
+		subsets:   map[string]map[string]*hostRules{},
+		known:     map[string]*Mirror{},
+		form:      o.Normalize,
+	}
+	c.duplicates(s)
+	for i := range s.ServiceEntries {
+		c.serviceEntry(&s.ServiceEntries[i])
+	}
+	for _, dr := range byAge(s.DestinationRules, func(dr *DestinationRule) *Meta { return &dr.Meta }) {
+		c.destinationRule(dr)
+	}
+	for _, vs := range byAge(s.VirtualServices, func(vs *VirtualService) *Meta { return &vs.Meta }) {
+		c.virtualServices = append(c.virtualServices, c.virtualService(vs))
+	}
+	p := &Program{form: o.Normalize, hosts: c.hosts()}
+	c.link(p)
+	if !o.AllowLoops {
+		c.loops(p)
+	}
+	c.problems.sort()
+	if c.problems.Err() == nil {
+		c.incomplete(s)
+	}
+	if c.problems.Err() != nil {
+		return nil, c.problems
+	}
+	return p, c.problems
+}
+
+// byAge is pointers to the objects, the oldest first.
+func byAge[T any](objects []T, meta func(*T) *Meta) []*T {
+	sorted := make([]*T, len(objects))
+	for i := range objects {
+		sorted[i] = &objects[i]
+	}
+	slices.SortStableFunc(sorted, func(a, b *T) int { return compareAge(meta(a), meta(b)) })
+	return sorted
+}
+
+// compiler is the state of one Compile.
+type compiler struct {
+	problems  Problems
+	supported map[protoreflect.FullName][]protoreflect.Name
+	form      Normalization
+
+	services        map[string]*service              // by full name
+	subsets         map[string]map[string]*hostRules // by namespace and host
+	virtualServices []*virtualService                // the oldest first
+	known           map[string]*Mirror               // by key
+	uses            []mirrorUse
+}
+
+// mirrorUse is a place in a rule where a mirror is named.
+type mirrorUse struct {
+	meta   *Meta
+	at     *field
+	action *action
+	mirror *Mirror
+}
+
+func (c *compiler) errorf(meta *Meta, f *field, value, format string, args ...any) {
+	c.problems = append(c.problems, Problem{
+		Position: meta.position(f), Object: meta.object(), Field: f.String(), Value: value,
+		Message: fmt.Sprintf(format, args...),
+	})
+}
+
+// warnf reports what is perhaps not meant. What is left of an object that was
+// not decoded completely says nothing about that.
+func (c *compiler) warnf(meta *Meta, f *field, value, format string, args ...any) {
+	if !meta.broken {
+		c.errorf(meta, f, value, format, args...)
+		c.problems[len(c.problems)-1].Warning = true
+	}
+}
+
+// metas calls f for every object.
+func (s *Snapshot) metas(f func(*Meta)) {
+	for i := range s.VirtualServices {
+		f(&s.VirtualServices[i].Meta)
+	}
+	for i := range s.DestinationRules {
+		f(&s.DestinationRules[i].Meta)
+	}
+	for i := range s.ServiceEntries {
+		f(&s.ServiceEntries[i].Meta)
+	}
+}
+
+// duplicates reports objects that are given twice.
+func (c *compiler) duplicates(s *Snapshot) {
+	first := map[string]*Meta{}
+	s.metas(func(m *Meta) {
+		if m.Name == "" {
+			return // reported when it was decoded
+		}
+		if prev := first[m.object()]; prev != nil {
+			c.errorf(m, nil, "", "is given twice, first in %s", prev.Position)
+			return
+		}
+		first[m.object()] = m
+	})
+}
+
+// incomplete reports objects that were not decoded completely: a condition
+// that is missing could make a rule match everything.
+func (c *compiler) incomplete(s *Snapshot) {
+	s.metas(func(m *Meta) {
+		if m.broken {
+			c.errorf(m, nil, "", "is not compiled: it could not be decoded completely")
+		}
+	})
+}
+
+// link gathers the targets and mirrors of all routes that requests can reach.
+func (c *compiler) link(p *Program) {
+	live := map[*Route]bool{}
+	p.hosts.all(func(h *virtualHost) {
+		for _, rt := range h.routes {
+			live[rt] = true
+		}
+	})
+	seen := map[*action]bool{}
+	targets := map[netip.AddrPort]struct{}{}
+	for _, vs := range c.virtualServices {
+		meta := &vs.src.Meta
+		p.objects = append(p.objects, object{
+			rule:  Rule{Kind: meta.Kind, Namespace: meta.Namespace, Name: meta.Name, Index: -1},
+			hosts: vs.hosts,
+		})
+		for _, rt := range vs.routes {
+			if a := rt.action; live[rt] && !seen[a] {
+				seen[a] = true
+				p.addMirrors(a)
+				if len(a.mirrors) > 0 {
+					maps.Copy(targets, a.captured)
+				}
+			}
+		}
+	}
+	p.targets = slices.SortedFunc(maps.Keys(targets), netip.AddrPort.Compare)
+	c.uses = slices.DeleteFunc(c.uses, func(u mirrorUse) bool { return !seen[u.action] })
+}
+
+// addMirrors numbers the mirrors of a that are new.
+func (p *Program) addMirrors(a *action) {
+	for _, rm := range a.mirrors {
+		if m := rm.Mirror; m.id < 0 {
+			m.id = len(p.mirrors)
+			p.mirrors = append(p.mirrors, m)
+		}
+	}
+}
+
+// loops reports mirrors whose endpoints are captured: their copies would be
+// seen as requests again.
+func (c *compiler) loops(p *Program) {
+	for _, u := range c.uses {
+		for _, e := range u.mirror.Endpoints {
+			addr, err := netip.ParseAddrPort(e.Address)
+			if err != nil {
+				continue // a name; where it leads is seen when it is resolved
+			}
+			if _, captured := slices.BinarySearchFunc(p.targets, addr, netip.AddrPort.Compare); captured {
+				c.errorf(u.meta, u.at, e.Address, "is an endpoint whose requests are mirrored: copies would be mirrored again")
+			}
+		}
+	}
+}

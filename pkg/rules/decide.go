@@ -1,0 +1,143 @@
+package rules
+
+import (
+	"net/netip"
+
+	"github.com/shadowtap/shadowtap/pkg/httpstream"
+)
+
+// Verdict is what becomes of a request.
+type Verdict uint8
+
+// The verdicts.
+const (
+	// Filtered: no rule mirrors the request; Decision.Why says in what way.
+	Filtered Verdict = iota
+	// SampledOut: the rule mirrors a share of the requests, and this one is
+	// not in it.
+	SampledOut
+	// Mirrored: Decision.Selected is where copies go.
+	Mirrored
+)
+
+// String is the verdict as it is written in the account.
+func (v Verdict) String() string { return [...]string{"filtered", "sampled_out", "mirrored"}[v] }
+
+// FilterReason says why a request is Filtered.
+type FilterReason uint8
+
+// The reasons, in the order of their labels.
+const (
+	// NotFiltered: the verdict is another.
+	NotFiltered FilterReason = iota
+	// NoHost: no rule is for the host of the request.
+	NoHost
+	// NoRoute: of the rules for the host no route matches.
+	NoRoute
+	// NoMirror: the route that matches mirrors nothing.
+	NoMirror
+	// OtherDestination: the request arrived at an endpoint that the route
+	// that matches does not lead to.
+	OtherDestination
+	// NoPath: the request-target has no path that Envoy would route.
+	NoPath
+	// NumFilterReasons is the number of reasons.
+	NumFilterReasons
+)
+
+// String is the reason as it is written in the account.
+func (w FilterReason) String() string {
+	return [NumFilterReasons]string{"", "no_host", "no_route", "no_mirror", "other_destination", "no_path"}[w]
+}
+
+// Decision is what Program.Decide finds. The zero value is ready to use, and
+// one Decision is meant to be used for request after request: it keeps its
+// memory. It must not be used from two goroutines at once.
+type Decision struct {
+	Verdict Verdict
+	// Route is the route that matched, nil if none did.
+	Route *Route
+	// Selected are the mirrors that get a copy, valid until the next Decide.
+	Selected []*RouteMirror
+	// Why is set if Verdict is Filtered.
+	Why FilterReason
+
+	view view
+}
+
+// Program is a compiled Snapshot. It is immutable and safe for concurrent use.
+type Program struct {
+	hosts   hostTable
+	objects []object // that routes come from, in the order they were compiled
+	form    Normalization
+	mirrors []*Mirror
+	targets []netip.AddrPort
+}
+
+// Targets are the addresses whose requests have to be captured: the endpoints
+// that routes with a mirror lead to, sorted. An unspecified address stands for
+// every address.
+func (p *Program) Targets() []netip.AddrPort { return p.targets }
+
+// Mirrors are the distinct destinations of copies, Mirror.ID being the index.
+func (p *Program) Mirrors() []*Mirror { return p.mirrors }
+
+// Decide says what becomes of r and leaves it in d. random decides what is
+// sampled: it must be a number of its own for every request, the same for all
+// mirrors. Decide does not allocate once d has been in use for a while.
+func (p *Program) Decide(r *httpstream.Request, random uint64, d *Decision) {
+	d.Verdict, d.Why, d.Selected = Filtered, NotFiltered, d.Selected[:0]
+	d.Route, d.Why = p.find(r, &d.view)
+	d.view.release()
+	if d.Route == nil {
+		return
+	}
+	if d.Why = d.Route.follows(r.Destination); d.Why != NotFiltered {
+		return
+	}
+	mirrors := d.Route.action.mirrors
+	for i := range mirrors {
+		if mirrors[i].takes(random) {
+			d.Selected = append(d.Selected, &mirrors[i])
+		}
+	}
+	d.Verdict = Mirrored
+	if len(d.Selected) == 0 {
+		d.Verdict = SampledOut
+	}
+}
+
+// follows says whether the route mirrors requests that arrive at dst.
+//
+// A request often passes several captured endpoints on its way: a gateway or
+// frontend and then the service behind it. It matches the same rule at each of
+// them, but only the endpoint that the rule leads to is where the rule's proxy
+// would have sent it; mirroring it at each would send two copies of one
+// request. An address that is not valid stands for the right one: the question
+// is about the rule alone.
+func (rt *Route) follows(dst netip.AddrPort) FilterReason {
+	switch {
+	case len(rt.action.mirrors) == 0:
+		return NoMirror
+	case dst.IsValid() && !rt.action.captures(dst):
+		return OtherDestination
+	}
+	return NotFiltered
+}
+
+// find is the route that takes r, or why there is none. v is loaded with r.
+func (p *Program) find(r *httpstream.Request, v *view) (*Route, FilterReason) {
+	if !v.load(r, p.form) {
+		return nil, NoPath
+	}
+	host := p.hosts.lookup(v.authority, r.Destination)
+	if host == nil {
+		return nil, NoHost
+	}
+	for _, rt := range host.routes {
+		if failed, _ := rt.match.check(v); failed == matched {
+			return rt, NotFiltered
+		}
+	}
+	return nil, NoRoute
+}

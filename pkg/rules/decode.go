@@ -1,0 +1,259 @@
+package rules
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	networking "istio.io/api/networking/v1alpha3"
+)
+
+// What a rules file may hold.
+const (
+	apiGroup        = "networking.istio.io"
+	understoodKinds = "VirtualService, DestinationRule and ServiceEntry of networking.istio.io/v1, v1beta1 or v1alpha3"
+)
+
+// Bounds of one document: aliases make it easy to write a small file that
+// unfolds to an enormous one.
+const (
+	maxNodes = 1 << 20
+	maxDepth = 64
+)
+
+// Decode reads the documents of one YAML or JSON file; name is what problems
+// call it. A v1 List is taken apart. The Snapshot holds every object that
+// could be identified: Compile reports what else is wrong with one that did
+// not decode completely, but refuses to compile it.
+func Decode(name string, data []byte) (*Snapshot, Problems) {
+	d := decoder{file: name, out: &Snapshot{}}
+	docs := yaml.NewDecoder(bytes.NewReader(data))
+	for {
+		var doc yaml.Node
+		err := docs.Decode(&doc)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			d.syntax(err)
+			break // where the next document begins is not known
+		}
+		if len(doc.Content) == 1 {
+			d.nodes = 0
+			d.object(doc.Content[0])
+		}
+	}
+	d.problems.sort()
+	return d.out, d.problems
+}
+
+// decoder decodes one file.
+type decoder struct {
+	file     string
+	out      *Snapshot
+	problems Problems
+	nodes    int   // looked at in this document
+	meta     *Meta // of the object being decoded
+}
+
+func (d *decoder) report(n *yaml.Node, f *field, value, format string, args ...any) {
+	p := Problem{Field: f.String(), Value: value, Message: fmt.Sprintf(format, args...)}
+	p.Position = Position{File: d.file, Line: n.Line}
+	if d.meta != nil {
+		p.Object = d.meta.object()
+		d.meta.broken = true
+	}
+	d.problems = append(d.problems, p)
+}
+
+// syntax reports an error of the YAML parser, which has the line in its text.
+func (d *decoder) syntax(err error) {
+	var line int
+	msg := strings.TrimPrefix(err.Error(), "yaml: ")
+	if _, scanErr := fmt.Sscanf(msg, "line %d:", &line); scanErr == nil {
+		_, msg, _ = strings.Cut(msg, ": ")
+	}
+	d.problems = append(d.problems, Problem{
+		Position: Position{File: d.file, Line: line},
+		Message:  "not valid YAML: " + msg,
+	})
+}
+
+// envelope is what Kubernetes puts around every object.
+type envelope struct {
+	apiVersion, kind      string
+	metadata, spec, items *yaml.Node
+}
+
+// object decodes one object, or a list of them.
+func (d *decoder) object(n *yaml.Node) {
+	d.meta = nil
+	if isNull(n) {
+		return // an empty document
+	}
+	if n.Kind != yaml.MappingNode {
+		d.report(n, nil, "", "expected an object with apiVersion, kind, metadata and spec")
+		return
+	}
+	meta := &Meta{Position: Position{File: d.file, Line: n.Line}, node: n, Namespace: DefaultNamespace}
+	e := d.envelope(n, meta)
+	if e.apiVersion == "v1" && e.kind == "List" && e.items != nil {
+		if e.items.Kind != yaml.SequenceNode {
+			d.report(e.items, nil, "", "items: expected a list of objects")
+			return
+		}
+		for _, item := range e.items.Content {
+			d.object(item)
+		}
+		return
+	}
+	meta.Kind = e.kind
+	d.metadata(e.metadata, meta)
+	d.meta = meta
+	spec := newSpec(e.apiVersion, e.kind)
+	if spec == nil {
+		d.report(n, nil, "", "kind %q of apiVersion %q is not supported in a rules file: expected %s",
+			e.kind, e.apiVersion, understoodKinds)
+		return
+	}
+	if meta.Name == "" {
+		d.report(n, (*field)(nil).dot("metadata").dot("name"), "", "is required")
+	}
+	if e.items != nil {
+		d.report(e.items, (*field)(nil).dot("items"), "", "unknown field")
+	}
+	d.spec(n, e.spec, spec)
+	switch spec := spec.(type) {
+	case *networking.VirtualService:
+		d.out.VirtualServices = append(d.out.VirtualServices, VirtualService{*meta, spec})
+	case *networking.DestinationRule:
+		d.out.DestinationRules = append(d.out.DestinationRules, DestinationRule{*meta, spec})
+	case *networking.ServiceEntry:
+		d.out.ServiceEntries = append(d.out.ServiceEntries, ServiceEntry{*meta, spec})
+	}
+}
+
+// newSpec is an empty spec for an object of this kind, nil if it is none that
+// rules are made of.
+func newSpec(apiVersion, kind string) proto.Message {
+	group, version, _ := strings.Cut(apiVersion, "/")
+	if group != apiGroup || !slices.Contains([]string{"v1", "v1beta1", "v1alpha3"}, version) {
+		return nil
+	}
+	switch kind {
+	case "VirtualService":
+		return &networking.VirtualService{}
+	case "DestinationRule":
+		return &networking.DestinationRule{}
+	case "ServiceEntry":
+		return &networking.ServiceEntry{}
+	}
+	return nil
+}
+
+// envelope takes an object apart.
+func (d *decoder) envelope(n *yaml.Node, meta *Meta) (e envelope) {
+	var unknown []*yaml.Node
+	seen := map[string]bool{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k, v := n.Content[i], resolve(n.Content[i+1])
+		if seen[k.Value] {
+			d.report(k, (*field)(nil).dot(k.Value), "", "is given twice")
+			meta.broken = true
+		}
+		seen[k.Value] = true
+		switch k.Value {
+		case "apiVersion":
+			e.apiVersion = v.Value
+		case "kind":
+			e.kind = v.Value
+		case "metadata":
+			e.metadata = v
+		case "spec":
+			e.spec = v
+		case "items":
+			e.items = v
+		case "status":
+		default:
+			unknown = append(unknown, k)
+		}
+	}
+	if newSpec(e.apiVersion, e.kind) != nil {
+		for _, k := range unknown {
+			d.report(k, (*field)(nil).dot(k.Value), "",
+				"unknown field%s", suggest(k.Value, []string{"apiVersion", "kind", "metadata", "spec"}))
+			meta.broken = true
+		}
+	}
+	return e
+}
+
+// metadata takes what identifies an object. The rest of ObjectMeta says
+// nothing about routing.
+func (d *decoder) metadata(n *yaml.Node, meta *Meta) {
+	if n == nil || n.Kind != yaml.MappingNode {
+		return
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k, v := n.Content[i], resolve(n.Content[i+1])
+		switch k.Value {
+		case "name":
+			meta.Name = v.Value
+		case "namespace":
+			if v.Value != "" {
+				meta.Namespace = v.Value
+			}
+		case "creationTimestamp":
+			if isNull(v) {
+				continue
+			}
+			t, err := time.Parse(time.RFC3339, v.Value)
+			if err != nil {
+				d.report(v, (*field)(nil).dot("metadata").dot("creationTimestamp"), v.Value,
+					"expected a time as 2006-01-02T15:04:05Z")
+				meta.broken = true
+			}
+			meta.CreationTimestamp = t
+		}
+	}
+}
+
+// spec decodes n into spec, with the exact mapping of protojson. What does not
+// fit the message is reported with its line and left out, so that the rest can
+// be looked at.
+func (d *decoder) spec(object, n *yaml.Node, spec proto.Message) {
+	at := (*field)(nil).dot("spec")
+	if n == nil || isNull(n) {
+		d.report(object, at, "", "is required")
+		return
+	}
+	v, ok := d.message(n, spec.ProtoReflect().Descriptor(), at, 0)
+	if !ok {
+		return
+	}
+	text, err := json.Marshal(v)
+	if err == nil {
+		err = protojson.Unmarshal(text, spec)
+	}
+	if err != nil {
+		d.report(n, at, "", "%v", err)
+	}
+}
+
+// resolve follows an alias.
+func resolve(n *yaml.Node) *yaml.Node {
+	if n.Kind == yaml.AliasNode {
+		return n.Alias
+	}
+	return n
+}
+
+func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }

@@ -1,0 +1,135 @@
+package rules
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	networking "istio.io/api/networking/v1alpha3"
+)
+
+// target is what a destination of a rule resolves to.
+type target struct {
+	service   *service
+	ports     []servicePort // that it may mean; never empty
+	endpoints []*endpoint   // never empty
+}
+
+// destination resolves d, and reports why that is not possible: it would be a
+// cluster that Envoy does not have, to which nothing is sent. Of a destination
+// that is not needed, to which neither requests nor copies are followed, the
+// service may be unknown and what is wrong is only a warning.
+func (c *compiler) destination(vs *VirtualService, d *networking.Destination, at *field, needed bool) *target {
+	report := c.errorf
+	if !needed {
+		report = c.warnf
+	}
+	if wrong := checkHost(d.Host, false); wrong != "" {
+		c.errorf(&vs.Meta, at.dot("host"), d.Host, "%s", wrong)
+		return nil
+	}
+	host := fullName(d.Host, vs.Namespace)
+	s := c.services[host]
+	if s == nil && !needed {
+		return nil
+	}
+	if s == nil {
+		hint := ""
+		if long := host + clusterDomain; c.services[long] != nil {
+			hint = ", did you mean " + long + "?"
+		}
+		report(&vs.Meta, at.dot("host"), d.Host, "no ServiceEntry has the host %s%s", host, hint)
+		return nil
+	}
+	t := &target{service: s}
+	var labels map[string]string
+	if d.Subset != "" {
+		found, known, ok := c.findSubset(s, vs.Namespace, d.Subset)
+		if !ok {
+			report(&vs.Meta, at.dot("subset"), d.Subset, "no DestinationRule for %s in namespace %s defines this subset%s",
+				s.host, vs.Namespace, suggest(d.Subset, known))
+			return nil
+		}
+		labels = found
+	}
+	for i := range s.endpoints {
+		if s.endpoints[i].has(labels) {
+			t.endpoints = append(t.endpoints, &s.endpoints[i])
+		}
+	}
+	if len(t.endpoints) == 0 {
+		report(&vs.Meta, at, "", "%s has no endpoint%s", s.host, subsetSuffix(d.Subset, labels))
+		return nil
+	}
+	if d.Port == nil {
+		t.ports = s.ports
+	} else {
+		c.portNumber(&vs.Meta, at.dot("port").dot("number"), d.Port.Number)
+		p := s.port(d.Port.Number)
+		if p == nil {
+			report(&vs.Meta, at.dot("port").dot("number"), fmt.Sprint(d.Port.Number),
+				"%s has no such port, expected one of %s", s.host, s.portList())
+			return nil
+		}
+		t.ports = []servicePort{*p}
+	}
+	if len(t.ports) == 0 {
+		return nil // reported where the service is defined
+	}
+	return t
+}
+
+func subsetSuffix(subset string, labels map[string]string) string {
+	if subset == "" {
+		return ""
+	}
+	pairs := make([]string, 0, len(labels))
+	for k, v := range labels {
+		pairs = append(pairs, k+"="+v)
+	}
+	slices.Sort(pairs)
+	return fmt.Sprintf(" with the labels of subset %s (%s)", subset, strings.Join(pairs, ", "))
+}
+
+// captured is where the requests of a route arrive: the endpoints of its
+// destinations. A destination without a port means whichever port of the
+// service the request was addressed to.
+func (c *compiler) captured(vs *VirtualService, in *networking.HTTPRoute, at *field, mirrored bool) map[netip.AddrPort]struct{} {
+	out := map[netip.AddrPort]struct{}{}
+	for i, rd := range in.Route {
+		f := at.dot("route").at(i).dot("destination")
+		if rd.Destination == nil {
+			c.errorf(&vs.Meta, f, "", "is required")
+			continue
+		}
+		t := c.destination(vs, rd.Destination, f, mirrored)
+		if t == nil || !mirrored || (len(in.Route) > 1 && rd.Weight == 0) {
+			continue // Istio leaves out destinations of weight 0 among several
+		}
+		c.capture(vs, t, f, out)
+	}
+	return out
+}
+
+// capture adds the addresses of t to out.
+func (c *compiler) capture(vs *VirtualService, t *target, at *field, out map[netip.AddrPort]struct{}) {
+	readable := 0
+	for i := range t.ports {
+		p := &t.ports[i]
+		if !p.http() {
+			continue
+		}
+		readable++
+		for _, e := range t.endpoints {
+			if !e.addr.IsValid() {
+				c.errorf(&vs.Meta, at, e.host, "cannot be captured by name: the ServiceEntry needs the addresses of its endpoints and resolution STATIC")
+				continue
+			}
+			out[netip.AddrPortFrom(e.addr, uint16(e.port(p)))] = struct{}{}
+		}
+	}
+	if readable == 0 {
+		c.errorf(&vs.Meta, at, "", "%s has no port with protocol HTTP: capturing anything else is not supported yet", t.service.host)
+	}
+}

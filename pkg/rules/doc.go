@@ -1,0 +1,25 @@
+// Package rules decides which requests are mirrored where, and how the copy
+// differs from the original. It decodes, validates and compiles the routing
+// rules a team already has (VirtualService, DestinationRule and ServiceEntry
+// of networking.istio.io), and evaluates and explains them. It is pure: no
+// network, no clock, no logger.
+//
+// The rules mean what Istio's generator and Envoy make of them. Where that is
+// surprising, this is what holds:
+//
+//   - The host of a request chooses one virtual host before any route is
+//     looked at; if none of its routes match, no less specific host is tried.
+//     The port in Host is ignored, letter case too. A name of a service is
+//     also known by its shorter forms and with a trailing dot; any other name
+//     with a trailing dot is another host.
+//   - Routes are tried in order, the first match wins. What follows a route
+//     that takes everything is never reached.
+//   - Matching looks at the path as Envoy's path normalisation leaves it, and
+//     the copy carries that path. A path that Envoy would answer with 400
+//     (such as one with %00) or 404 ("OPTIONS *") is matched by nothing.
+//   - Two mirrors of one route with the same percentage take the same
+//     requests: one random number decides for all of them.
+//
+// A field of a rule that this package does not implement is an error that
+// names the field. Nothing is ignored silently.
+package rules

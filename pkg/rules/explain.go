@@ -1,0 +1,101 @@
+package rules
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/shadowtap/shadowtap/pkg/httpstream"
+)
+
+// Tried is a rule that was considered and did not match.
+type Tried struct {
+	// Rule is the route; with Index -1 the whole object, none of whose hosts
+	// is that of the request.
+	Rule   Rule   `json:"rule"`
+	Reason string `json:"reason"`
+}
+
+// Explanation is what would be mirrored of a request, and why. Its JSON form
+// is what "shadowtap explain -o json" prints.
+type Explanation struct {
+	// Matched is whether a rule takes the request, even one that mirrors
+	// nothing.
+	Matched bool  `json:"matched"`
+	Rule    *Rule `json:"rule"`
+	// Mirrors are all mirrors of the rule whatever their percentages, none if
+	// the request arrived somewhere else than the rule leads to.
+	Mirrors []MirroredRequest `json:"mirrors"`
+	Tried   []Tried           `json:"tried"`
+
+	why FilterReason
+}
+
+// object is a rule object as a whole, for explanations.
+type object struct {
+	rule  Rule
+	hosts []string
+}
+
+// Explain says what Decide decides about r, sampling apart, and what each rule
+// that was considered before the one that matched failed on.
+func (p *Program) Explain(r *httpstream.Request) *Explanation {
+	e := &Explanation{Mirrors: []MirroredRequest{}, Tried: []Tried{}, why: NoPath}
+	var v view
+	if !v.load(r, p.form) {
+		return e
+	}
+	host := p.hosts.lookup(v.authority, r.Destination)
+	if host == nil {
+		e.why = NoHost
+		for _, o := range p.objects {
+			e.Tried = append(e.Tried, Tried{o.rule, fmt.Sprintf("host %q: expected %s",
+				withoutPort(v.authority), strings.Join(o.hosts, " or "))})
+		}
+		return e
+	}
+	e.why = NoRoute
+	for _, rt := range host.routes {
+		failed, i := rt.match.check(&v)
+		if failed != matched {
+			e.Tried = append(e.Tried, Tried{rt.rule, rt.match.reason(&v, failed, i)})
+			continue
+		}
+		e.Matched, e.Rule = true, &rt.rule
+		if e.why = rt.follows(r.Destination); e.why == NotFiltered {
+			for i := range rt.action.mirrors {
+				e.Mirrors = append(e.Mirrors, mirroredRequest(rt, &rt.action.mirrors[i], r))
+			}
+		}
+		break
+	}
+	return e
+}
+
+// reason says what failed.
+func (m *match) reason(v *view, failed part, i int) string {
+	switch failed {
+	case partURI:
+		return fmt.Sprintf("path %q: expected %s", v.path, m.uri.describe())
+	case partMethod:
+		return fmt.Sprintf("method %q: expected %s", v.r.Method(), m.method.describe())
+	case partAuthority:
+		return fmt.Sprintf("authority %q: expected %s", v.authority, m.authority.describe())
+	case partHeader:
+		b, ok := v.header(m.headers[i].name)
+		return fieldReason("header", &m.headers[i], b, ok)
+	case partWithout:
+		b, _ := v.header(m.without[i].name)
+		return fmt.Sprintf("header %s %q: expected to be without %s", m.without[i].name, b, m.without[i].describe())
+	case partQuery:
+		b, ok := v.param(m.query[i].name)
+		return fieldReason("query parameter", &m.query[i], b, ok)
+	}
+	return ""
+}
+
+func fieldReason(what string, f *fieldText, value []byte, ok bool) string {
+	if !ok {
+		return fmt.Sprintf("%s %s is missing: expected %s", what, f.name, f.describe())
+	}
+	return fmt.Sprintf("%s %s %q: expected %s", what, f.name, value, f.describe())
+}

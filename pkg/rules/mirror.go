@@ -1,0 +1,161 @@
+package rules
+
+import (
+	"fmt"
+	"strconv"
+
+	networking "istio.io/api/networking/v1alpha3"
+)
+
+// Endpoint is one place a copy can be sent to.
+type Endpoint struct {
+	// Address is "host:port" as net.Dial takes it; the host is an IP address
+	// or a name to resolve.
+	Address string
+	// TLS is whether to speak TLS, and ServerName what to verify then.
+	TLS        bool
+	ServerName string
+}
+
+// Mirror is a destination of copies: a port of a service, or of a subset of
+// it. It is immutable.
+type Mirror struct {
+	// Host is the full name of the service, Subset empty if it is all of it,
+	// Port the service's port.
+	Host, Subset string
+	Port         uint32
+	// Endpoints are where a copy can go, each to one of them.
+	Endpoints []Endpoint
+
+	id int
+}
+
+// ID is the index of the mirror in Program.Mirrors.
+func (m *Mirror) ID() int { return m.id }
+
+// Key names the destination independently of the Program: in two Programs the
+// same key stands for the same destination, whose endpoints may have changed.
+func (m *Mirror) Key() string {
+	key := m.Host + "|" + m.Subset + "|" + strconv.Itoa(int(m.Port))
+	if len(m.Endpoints) > 0 && m.Endpoints[0].TLS {
+		key += "|tls"
+	}
+	return key
+}
+
+// million is the denominator Istio gives a percentage with decimals.
+const million = 1_000_000
+
+// RouteMirror is a mirror of a route with the share of the requests it takes.
+type RouteMirror struct {
+	Mirror *Mirror
+	// Numerator of Denominator requests are mirrored (Envoy:
+	// FractionalPercent). Numerator is never 0.
+	Numerator, Denominator uint32
+}
+
+// Percentage is the share that is really mirrored, from 0 to 100: Istio
+// truncates 0.57 to 0.5699.
+func (m *RouteMirror) Percentage() float64 {
+	return float64(m.Numerator) / float64(m.Denominator/100)
+}
+
+// takes reports whether the mirror takes the request with this random number
+// (Envoy: evaluateFractionalPercent).
+func (m *RouteMirror) takes(random uint64) bool {
+	return random%uint64(m.Denominator) < uint64(m.Numerator)
+}
+
+// setPercentage sets the share of a double percentage as Istio does
+// (translatePercentToFractionalPercent): truncated, not rounded.
+func (m *RouteMirror) setPercentage(p float64) {
+	m.Numerator, m.Denominator = uint32(p*10000), million
+}
+
+// mirrors compiles the mirrors of a route into a. Those that never take a
+// request are checked and left out; wanted is whether there are others.
+func (c *compiler) mirrors(vs *VirtualService, in *networking.HTTPRoute, at *field, a *action) (wanted bool) {
+	add := func(d *networking.Destination, f *field, share RouteMirror) {
+		share.Mirror = c.mirror(vs, d, f)
+		wanted = wanted || share.Numerator > 0
+		if share.Mirror != nil && share.Numerator > 0 {
+			a.mirrors = append(a.mirrors, share)
+			c.uses = append(c.uses, mirrorUse{&vs.Meta, f, a, share.Mirror})
+		}
+	}
+	if in.Mirror != nil && len(in.Mirrors) > 0 {
+		c.errorf(&vs.Meta, at.dot("mirror"), in.Mirror.Host, "cannot be given together with mirrors")
+	}
+	share := RouteMirror{Numerator: 100, Denominator: 100}
+	if in.MirrorPercent != nil {
+		p := in.MirrorPercent.Value
+		f := at.dot("mirrorPercent")
+		c.warnf(&vs.Meta, f, "", "is deprecated, use mirrorPercentage")
+		if p > 100 {
+			c.errorf(&vs.Meta, f, fmt.Sprint(p), "expected a percentage from 0 to 100")
+		}
+		share.Numerator = p
+	}
+	if in.MirrorPercentage != nil {
+		c.percentage(vs, in.MirrorPercentage, at.dot("mirrorPercentage"), &share)
+	}
+	if in.Mirror != nil {
+		add(in.Mirror, at.dot("mirror"), share)
+	} else if in.MirrorPercent != nil || in.MirrorPercentage != nil {
+		c.warnf(&vs.Meta, at, "", "has a percentage for mirror, but no mirror")
+	}
+	for i, policy := range in.Mirrors {
+		f := at.dot("mirrors").at(i)
+		share := RouteMirror{Numerator: 100, Denominator: 100}
+		if policy.Percentage != nil {
+			c.percentage(vs, policy.Percentage, f.dot("percentage"), &share)
+		}
+		if policy.Destination == nil {
+			c.errorf(&vs.Meta, f.dot("destination"), "", "is required")
+			continue
+		}
+		add(policy.Destination, f.dot("destination"), share)
+	}
+	return wanted
+}
+
+func (c *compiler) percentage(vs *VirtualService, p *networking.Percent, at *field, share *RouteMirror) {
+	if !(p.Value >= 0 && p.Value <= 100) { // NaN too
+		c.errorf(&vs.Meta, at.dot("value"), fmt.Sprint(p.Value), "expected a percentage from 0 to 100")
+		return
+	}
+	share.setPercentage(p.Value)
+	if share.Numerator == 0 && p.Value > 0 {
+		c.warnf(&vs.Meta, at.dot("value"), fmt.Sprint(p.Value), "mirrors nothing: less than 0.0001 counts as 0")
+	}
+}
+
+// mirror resolves the destination of copies. The result is nil if that was
+// not possible, which has been reported then.
+func (c *compiler) mirror(vs *VirtualService, d *networking.Destination, at *field) *Mirror {
+	t := c.destination(vs, d, at, true)
+	if t == nil {
+		return nil
+	}
+	port := &t.ports[0]
+	if len(t.ports) > 1 {
+		// Istio takes the port the request came in on. Which one that was
+		// cannot be seen at an endpoint.
+		c.errorf(&vs.Meta, at.dot("port"), "", "is required, as %s has several ports (%s)", t.service.host, t.service.portList())
+		return nil
+	}
+	if !port.http() {
+		c.errorf(&vs.Meta, at, "", "port %d of %s speaks %s: mirroring to anything but HTTP is not supported yet",
+			port.number, t.service.host, port.protocol)
+		return nil
+	}
+	m := &Mirror{Host: t.service.host, Subset: d.Subset, Port: port.number, id: -1}
+	if known := c.known[m.Key()]; known != nil {
+		return known
+	}
+	for _, e := range t.endpoints {
+		m.Endpoints = append(m.Endpoints, Endpoint{Address: e.address(port)})
+	}
+	c.known[m.Key()] = m
+	return m
+}

@@ -1,0 +1,81 @@
+package rules
+
+import (
+	"cmp"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+	networking "istio.io/api/networking/v1alpha3"
+)
+
+// DefaultNamespace is the namespace of an object that names none.
+const DefaultNamespace = "default"
+
+// Snapshot is a set of rules, whatever they come from. The three API versions
+// of networking.istio.io share their Go types.
+type Snapshot struct {
+	VirtualServices  []VirtualService
+	DestinationRules []DestinationRule
+	ServiceEntries   []ServiceEntry
+}
+
+// Add appends the objects of o.
+func (s *Snapshot) Add(o *Snapshot) {
+	s.VirtualServices = append(s.VirtualServices, o.VirtualServices...)
+	s.DestinationRules = append(s.DestinationRules, o.DestinationRules...)
+	s.ServiceEntries = append(s.ServiceEntries, o.ServiceEntries...)
+}
+
+// VirtualService is one VirtualService object.
+type VirtualService struct {
+	Meta
+	Spec *networking.VirtualService
+}
+
+// DestinationRule is one DestinationRule object.
+type DestinationRule struct {
+	Meta
+	Spec *networking.DestinationRule
+}
+
+// ServiceEntry is one ServiceEntry object.
+type ServiceEntry struct {
+	Meta
+	Spec *networking.ServiceEntry
+}
+
+// Meta is what all objects have in common.
+type Meta struct {
+	// Kind, Namespace and Name identify the object.
+	Kind, Namespace, Name string
+	// Position is where the object begins.
+	Position
+	// CreationTimestamp is zero where it is not known. Between objects that
+	// compete the older one wins.
+	CreationTimestamp time.Time
+
+	node   *yaml.Node // for the lines of fields; nil if not from a file
+	broken bool       // Decode reported errors, Spec is not complete
+}
+
+// object names the object in problems.
+func (m *Meta) object() string { return m.Kind + " " + m.Namespace + "/" + m.Name }
+
+// position is where field f is written.
+func (m *Meta) position(f *field) Position {
+	if line, _ := f.find(m.node); line > 0 {
+		return Position{File: m.File, Line: line}
+	}
+	return m.Position
+}
+
+// compareAge orders objects as Istio does (sortConfigByCreationTime): the
+// oldest first, those of equal age by name and namespace.
+func compareAge(a, b *Meta) int {
+	return cmp.Or(
+		a.CreationTimestamp.Compare(b.CreationTimestamp),
+		strings.Compare(a.Name, b.Name),
+		strings.Compare(a.Namespace, b.Namespace),
+	)
+}

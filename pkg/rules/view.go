@@ -1,0 +1,70 @@
+package rules
+
+import "github.com/shadowtap/shadowtap/pkg/httpstream"
+
+// view is a request as the conditions of rules see it. Its buffers are kept
+// from one request to the next.
+type view struct {
+	r         *httpstream.Request
+	authority []byte // as sent, with port
+	path      []byte // normalised, without query
+	query     []byte // with its "?"
+
+	pathBuf, valueBuf []byte
+}
+
+// load makes v a view of r. It reports false if the request has no path that
+// Envoy would route.
+func (v *view) load(r *httpstream.Request, form Normalization) bool {
+	v.r, v.authority, v.path, v.query = r, r.Host(), nil, nil
+	_, _, target, absolute := httpstream.SplitAbsolute(r.Target())
+	if form == verbatim {
+		return true
+	}
+	if !absolute && (len(target) == 0 || target[0] != '/') {
+		return false
+	}
+	v.path, v.query = splitPath(target)
+	if len(v.path) == 0 {
+		v.pathBuf = append(v.pathBuf[:0], '/')
+		v.path = v.pathBuf
+	}
+	if form == NormalizeBase && !isNormal(v.path) {
+		var ok bool
+		v.pathBuf, ok = appendNormalized(v.pathBuf[:0], v.path)
+		v.path = v.pathBuf
+		return ok
+	}
+	return true
+}
+
+// release drops the references to the request.
+func (v *view) release() { v.r, v.authority, v.path, v.query = nil, nil, nil, nil }
+
+// header is the value of a header field, given by its lower-case name. The
+// values of several fields are joined with commas, as Envoy does before it
+// matches them; the result is valid until the next call.
+func (v *view) header(name string) (value []byte, ok bool) {
+	if name == "host" && len(v.authority) > 0 {
+		return v.authority, true // for Envoy they are one
+	}
+	joined := false
+	for i := range v.r.NumFields() {
+		n, b := v.r.Field(i)
+		switch {
+		case len(n) != len(name) || !equalFold(n, name):
+		case !ok:
+			value, ok = b, true
+		case !joined:
+			v.valueBuf = append(append(append(v.valueBuf[:0], value...), ','), b...)
+			value, joined = v.valueBuf, true
+		default:
+			v.valueBuf = append(append(v.valueBuf, ','), b...)
+			value = v.valueBuf
+		}
+	}
+	return value, ok
+}
+
+// param is the value of a query parameter.
+func (v *view) param(name string) ([]byte, bool) { return param(v.query, name) }
