@@ -19,7 +19,9 @@ enum {
 	/* Records one packet may need: BIG TCP packets end at 8 * 65535 bytes. */
 	CHUNKS_MAX = 17,
 	SHARDS_MAX = 16,
-	TARGETS_MAX = 16384,
+	/* Twice what the agent takes: a new set goes in before the old one goes
+	 * out. */
+	TARGETS_MAX = 32768,
 	FLOWS_MAX = 65536,
 };
 

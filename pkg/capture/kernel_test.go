@@ -1,0 +1,198 @@
+package capture
+
+import (
+	"bytes"
+	"os"
+	"slices"
+	"testing"
+
+	"github.com/cilium/ebpf"
+)
+
+func needRoot(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: loads a program into the kernel")
+	}
+}
+
+// kernel is the loaded program without anything it is attached to: packets
+// are run through it with BPF_PROG_TEST_RUN, and its rings are read here.
+type kernel struct {
+	*tapObjects
+	t       testing.TB
+	maps    []*ebpf.Map
+	rings   []*ring
+	control *controlPage
+	clock   clock
+	table   targetTable
+}
+
+func newKernel(t testing.TB, shards, ringBytes int, maxBytesPerSecond uint64, targets ...Target) *kernel {
+	t.Helper()
+	needRoot(t)
+	objs, maps, err := load(shards, ringBytes, maxBytesPerSecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		closeMaps(maps)
+		if err := objs.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	k := &kernel{tapObjects: objs, t: t, maps: maps}
+	if k.control, err = mapControl(objs.Control); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := k.control.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, m := range maps {
+		r, err := mapRing(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k.rings = append(k.rings, r)
+		t.Cleanup(func() {
+			if err := r.close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if k.clock, err = newClock(); err != nil {
+		t.Fatal(err)
+	}
+	k.alive()
+	k.table = targetTable{m: objs.Targets, control: k.control, keys: make(map[tapTarget]struct{})}
+	if err := k.table.replace(newKeys(targets...)); err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func newKeys(targets ...Target) map[tapTarget]struct{} {
+	keys := make(map[tapTarget]struct{})
+	for _, target := range targets {
+		keys[target.key()] = struct{}{}
+	}
+	return keys
+}
+
+func (k *kernel) alive() {
+	mono, _ := k.clock.read()
+	k.control.beat(mono)
+}
+
+// skb is the part of struct __sk_buff that a test may set, up to ifindex.
+type skb struct {
+	_       [10]uint32
+	Ifindex uint32
+}
+
+// run runs one packet through a program and checks what must hold for any:
+// the verdict lets it pass, and not a byte of it changed.
+func (k *kernel) run(prog *ebpf.Program, packet []byte) {
+	k.t.Helper()
+	k.runAt(prog, packet, 0)
+}
+
+// runAt is run with the packet on the given interface of the calling thread's
+// network namespace.
+func (k *kernel) runAt(prog *ebpf.Program, packet []byte, ifindex uint32) {
+	k.t.Helper()
+	if err := k.try(prog, packet, ifindex); err != nil {
+		k.t.Fatal(err)
+	}
+}
+
+func (k *kernel) try(prog *ebpf.Program, packet []byte, ifindex uint32) error {
+	k.t.Helper()
+	opts := ebpf.RunOptions{Data: packet, DataOut: make([]byte, len(packet)+256)}
+	if ifindex != 0 {
+		opts.Context = skb{Ifindex: ifindex}
+	}
+	verdict, err := prog.Run(&opts)
+	if err != nil {
+		return err
+	}
+	if int32(verdict) != -1 {
+		k.t.Fatalf("verdict %d, want -1 (TCX_NEXT, TC_ACT_UNSPEC)", int32(verdict))
+	}
+	if !bytes.Equal(opts.DataOut, packet) {
+		k.t.Fatalf("the packet changed:\n%x\n%x", packet, opts.DataOut)
+	}
+	return nil
+}
+
+// segments takes everything out of the rings.
+func (k *kernel) segments() []Segment {
+	k.t.Helper()
+	var all []Segment
+	for _, r := range k.rings {
+		for {
+			record, ok := r.next()
+			if !ok {
+				break
+			}
+			if len(record) == 0 {
+				continue
+			}
+			var s Segment
+			if err := s.decode(record, 0); err != nil {
+				k.t.Fatal(err)
+			}
+			s.Payload = slices.Clone(s.Payload)
+			all = append(all, s)
+		}
+		r.release()
+	}
+	return all
+}
+
+// tally is Counters without what is 0, for comparison: reasons to packets.
+type tally map[string]uint64
+
+// count returns the counters and checks their invariant.
+func (k *kernel) count() tally {
+	k.t.Helper()
+	c, err := readCounters(k.Counters)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	return flatten(k.t, c)
+}
+
+func flatten(t testing.TB, c Counters) tally {
+	t.Helper()
+	sum := c.Copied
+	all := tally{"seen": c.Seen, "copied": c.Copied}
+	for _, reasons := range []map[string]uint64{c.Skipped, c.Lost} {
+		for reason, n := range reasons {
+			all[reason] = n
+			sum += n
+		}
+	}
+	if sum != c.Seen {
+		t.Errorf("seen %d packets, accounted for %d: %+v", c.Seen, sum, c)
+	}
+	for reason, n := range all {
+		if n == 0 {
+			delete(all, reason)
+		}
+	}
+	return all
+}
+
+// minus returns what was counted since before.
+func (a tally) minus(before tally) tally {
+	diff := make(tally)
+	for reason, n := range a {
+		if d := n - before[reason]; d != 0 {
+			diff[reason] = d
+		}
+	}
+	return diff
+}

@@ -1,0 +1,81 @@
+package capture
+
+import (
+	"fmt"
+	"net"
+	"path"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/shadowtap/shadowtap/pkg/capture/attach"
+)
+
+// selection says where packets towards the targets can be seen. It is a value
+// computed from the targets and this host's addresses, and immutable.
+//
+//   - Packets to an address of this host come in through some interface, lo
+//     included.
+//   - Packets to another host's address may be forwarded, bridged or sent from
+//     here: they come in through or go out of any interface but lo.
+//   - Any address means any of this host's. Unless interfaces are named it
+//     becomes a target for each of them; if they are named, what comes in there
+//     is meant, whatever its address (a bridge, a router, a mirror port).
+//
+// Packets that are thereby seen twice are copied once: the kernel program
+// knows which hook a flow belongs to.
+type selection struct {
+	patterns      []string // interface names or globs; none: every interface
+	local, remote bool     // there are targets of this host, of other hosts
+	keys          map[tapTarget]struct{}
+}
+
+func checkPatterns(patterns []string) error {
+	for _, p := range patterns {
+		if _, err := path.Match(p, ""); err != nil {
+			return fmt.Errorf("interface pattern %q: %w", p, err)
+		}
+	}
+	return nil
+}
+
+func newSelection(patterns []string, targets []Target, host hostAddrs) *selection {
+	s := &selection{patterns: patterns, keys: make(map[tapTarget]struct{}, len(targets))}
+	for _, t := range targets {
+		switch {
+		case t.anyAddr() && len(patterns) == 0:
+			for _, a := range host.addrs {
+				s.keys[Target{a, t.Port}.key()] = struct{}{}
+			}
+			s.local = true
+		case t.anyAddr() || host.has(t.Addr):
+			s.keys[t.key()] = struct{}{}
+			s.local = true
+		default:
+			s.keys[t.key()] = struct{}{}
+			s.remote = true
+		}
+	}
+	return s
+}
+
+// want says on which hooks of an interface the program is needed.
+func (s *selection) want(name string, flags net.Flags) attach.Want {
+	if !s.matches(name) {
+		return attach.Want{}
+	}
+	remote := s.remote && flags&net.FlagLoopback == 0
+	return attach.Want{Ingress: s.local || remote, Egress: remote}
+}
+
+func (s *selection) wantLink(l netlink.Link) attach.Want {
+	return s.want(l.Attrs().Name, l.Attrs().Flags)
+}
+
+func (s *selection) matches(name string) bool {
+	for _, p := range s.patterns {
+		if ok, _ := path.Match(p, name); ok {
+			return true
+		}
+	}
+	return len(s.patterns) == 0
+}
