@@ -1,0 +1,93 @@
+package replay
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"time"
+
+	"github.com/shadowtap/shadowtap/pkg/httpstream"
+)
+
+// A Shaper writes the head of a copy: request line and header field lines,
+// each with CRLF, without the empty line that ends the head. It appends to dst
+// and returns the result. The head must announce the body of r as it is, and
+// ask for no change of protocol. It is called by workers, concurrently.
+type Shaper interface {
+	AppendHead(dst []byte, r *httpstream.Request) []byte
+}
+
+// Config describes a Mirror. It must not be changed after New.
+type Config struct {
+	// Name is what the destination is called in errors.
+	Name string
+	// Endpoints may be changed later by SetEndpoints.
+	Endpoints []Endpoint
+
+	// Queue is how many copies may wait. Default 1024, as Envoy's
+	// max_pending_requests.
+	Queue int
+	// QueueBytes is how large the requests of all pending copies, waiting or
+	// in flight, may be together. A single one may exceed it. Default 64 MiB.
+	QueueBytes int64
+	// InFlight is how many exchanges, and so workers and connections in use,
+	// there may be at a time. Default 128. A worker costs about 16 KiB, up
+	// to 100 KiB once it met large messages.
+	InFlight int
+
+	// Timeout bounds an exchange from the moment a worker takes the copy,
+	// connecting included. It is enforced up to a sixteenth late. Default
+	// 15 s, as Envoy's route timeout.
+	Timeout time.Duration
+	// ConnectTimeout bounds connecting, the TLS handshake included. Default
+	// 10 s, as Istio's connectionPool.tcp.connectTimeout.
+	ConnectTimeout time.Duration
+	// IdleTimeout is how long a connection is kept without an exchange, at
+	// least 1 s.
+	// Default 1 h, as Istio's connectionPool.http.idleTimeout.
+	IdleTimeout time.Duration
+
+	// Extra is appended to the head of every copy: field lines, each with
+	// CRLF.
+	Extra []byte
+	// MaxResponse is how many bytes of a response are read. What exceeds it
+	// counts as answered, but its connection is closed. Default 64 MiB.
+	// Heads are bounded to 256 KiB apart from it.
+	MaxResponse int64
+
+	// TLS is what the configuration for endpoints with TLS starts from.
+	TLS *tls.Config
+	// Dial connects. The connections must obey their deadlines, and Dial its
+	// context. Default: a net.Dialer.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// OnResult, if set, is called once for every accepted copy, by the worker
+	// that has it: concurrently, and while it runs the copy is pending and
+	// the worker occupied. It must not call the mirror's Drain.
+	OnResult func(Result)
+	// Now is the clock. Default time.Now.
+	Now func() time.Time
+}
+
+func (c Config) withDefaults() Config {
+	positive(&c.Queue, 1024)
+	positive(&c.QueueBytes, 64<<20)
+	positive(&c.InFlight, 128)
+	positive(&c.Timeout, 15*time.Second)
+	positive(&c.ConnectTimeout, 10*time.Second)
+	positive(&c.IdleTimeout, time.Hour)
+	positive(&c.MaxResponse, 64<<20)
+	if c.Dial == nil {
+		c.Dial = new(net.Dialer).DialContext
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return c
+}
+
+// positive gives *v its default unless it is positive.
+func positive[T int | int64 | time.Duration](v *T, def T) {
+	if *v <= 0 {
+		*v = def
+	}
+}

@@ -1,0 +1,110 @@
+package replay
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+	"time"
+)
+
+// conn is a connection to an endpoint. One worker uses it at a time; idle it
+// is owned by the mirror.
+type conn struct {
+	net.Conn          // what is written to and read from
+	socket   net.Conn // what lies under TLS, else the same
+
+	raw    syscall.RawConn // of the socket; nil if it has none
+	direct bool            // Conn is a plain TCP connection: system calls may bypass it
+	used   bool            // it carried an exchange
+
+	idleSince time.Time
+	quiet     bool // result of peek
+	peek      func(fd uintptr)
+}
+
+func newConn(socket, c net.Conn) *conn {
+	n := &conn{Conn: c, socket: socket}
+	if s, ok := socket.(syscall.Conn); ok {
+		if raw, err := s.SyscallConn(); err == nil {
+			n.raw = raw
+			n.peek = func(fd uintptr) { n.quiet = quiet(fd) }
+		}
+	}
+	_, tcp := c.(*net.TCPConn)
+	n.direct = tcp && n.raw != nil
+	return n
+}
+
+// quiet reports whether there is nothing to read from a socket: no data, no
+// end of stream, no error.
+//
+// A server may close a connection that is idle, and a copy written to it then
+// is lost; it cannot be sent again, because nobody knows whether the server
+// acted on it. So each connection is looked at immediately before it is used
+// again. What remains is the time a close needs to cross the network: copies
+// lost to that are counted as Reset.
+func quiet(fd uintptr) bool {
+	var b [1]byte
+	_, err := recv(fd, b[:], syscall.MSG_PEEK)
+	return err == syscall.EAGAIN
+}
+
+// alive reports whether an idle connection can be used again: anything that
+// arrived meanwhile is the end, or no answer to anything. On TLS it may also
+// be a session ticket, for which a connection is given up needlessly.
+func (c *conn) alive() bool {
+	if c.raw == nil {
+		return true
+	}
+	return c.raw.Control(c.peek) == nil && c.quiet
+}
+
+// interrupt makes everything that waits for the connection fail.
+func (c *conn) interrupt() { _ = c.SetDeadline(time.Unix(1, 0)) }
+
+// abandon closes the connection without the farewell of TLS, which could wait
+// for a peer that doesn't read.
+func (c *conn) abandon() { _ = c.socket.Close() }
+
+// closeAll closes idle connections.
+func closeAll(idle []*conn) {
+	for _, c := range idle {
+		_ = c.Close()
+	}
+}
+
+// connect makes a connection to an endpoint, within limit.
+func (m *Mirror) connect(ep *endpoint, limit time.Duration) (*conn, Outcome, error) {
+	timeout := m.cfg.ConnectTimeout
+	late := Connect
+	if limit <= timeout {
+		timeout, late = limit, Timeout
+	}
+	ctx, cancel := context.WithTimeout(m.ctx, timeout)
+	defer cancel()
+
+	failed := Connect
+	socket, err := m.cfg.Dial(ctx, "tcp", ep.Address)
+	if err == nil && ep.tls == nil {
+		return newConn(socket, socket), 0, nil
+	}
+	if err == nil {
+		c := tls.Client(socket, ep.tls)
+		if err = c.HandshakeContext(ctx); err == nil {
+			return newConn(socket, c), 0, nil
+		}
+		failed = TLSFailed
+		_ = socket.Close()
+	}
+	var e net.Error
+	switch {
+	case m.ctx.Err() != nil:
+		failed = Shutdown
+	case ctx.Err() != nil, errors.As(err, &e) && e.Timeout():
+		failed = late
+	}
+	return nil, failed, fmt.Errorf("connecting to %s of %s: %w", ep.Address, m.cfg.Name, err)
+}

@@ -1,0 +1,176 @@
+package replay
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"time"
+)
+
+// Endpoint is one address of a shadow destination.
+type Endpoint struct {
+	// Address is host:port. The host may be a name, which is then resolved
+	// for every new connection.
+	Address string
+	// TLS says whether to speak HTTPS.
+	TLS bool
+	// ServerName is the name the certificate is verified for and that is
+	// sent as SNI. Default: the host of Address.
+	ServerName string
+}
+
+// Backoff of an endpoint that cannot be connected to: doubled from the first
+// to the last, which bounds both what a dead shadow costs and how long one
+// that came back is missed.
+const (
+	minBackoff = 50 * time.Millisecond
+	maxBackoff = time.Second
+)
+
+// endpoint is the state of an Endpoint, guarded by Mirror.mu.
+type endpoint struct {
+	Endpoint
+	tls *tls.Config // nil: plain
+
+	active int     // exchanges, the connecting included
+	idle   []*conn // in the order they became idle, taken from the end
+	gone   bool    // no longer an endpoint of the mirror
+
+	fails   int       // failed attempts to connect in a row
+	probing bool      // one worker is trying again
+	retryAt time.Time // no attempt before, if fails > 0
+	err     error     // what copies fail with meanwhile
+}
+
+func newEndpoint(e Endpoint, base *tls.Config) *endpoint {
+	ep := &endpoint{Endpoint: e}
+	if !e.TLS {
+		return ep
+	}
+	ep.tls = &tls.Config{}
+	if base != nil {
+		ep.tls = base.Clone()
+	}
+	if e.ServerName != "" {
+		ep.tls.ServerName = e.ServerName
+	} else if ep.tls.ServerName == "" {
+		ep.tls.ServerName = e.Address
+		if host, _, err := net.SplitHostPort(e.Address); err == nil {
+			ep.tls.ServerName = host
+		}
+	}
+	ep.tls.NextProtos = []string{"http/1.1"}
+	if ep.tls.ClientSessionCache == nil {
+		ep.tls.ClientSessionCache = tls.NewLRUClientSessionCache(4)
+	}
+	return ep
+}
+
+// take returns the connection that became idle last, or nil: it is the least
+// likely to have been closed, and those not needed grow old together.
+func (ep *endpoint) take() *conn {
+	n := len(ep.idle)
+	if n == 0 {
+		return nil
+	}
+	c := ep.idle[n-1]
+	ep.idle[n-1] = nil
+	ep.idle = ep.idle[:n-1]
+	return c
+}
+
+// mayDial reports whether it is worth trying to connect now. After a failure
+// one worker at a time tries, no sooner than the backoff says; the copies
+// meanwhile fail at once. Otherwise a dead shadow would cost a dial, and a
+// silent one a worker for ConnectTimeout, for every copy.
+func (ep *endpoint) mayDial(now time.Time) bool {
+	return ep.fails == 0 || !ep.probing && !now.Before(ep.retryAt)
+}
+
+// usable reports whether an exchange could begin.
+func (ep *endpoint) usable(now time.Time) bool {
+	return len(ep.idle) > 0 || ep.mayDial(now)
+}
+
+// connected notes how an attempt to connect ended. Several that began while
+// all was well and fail together count as one failure.
+func (ep *endpoint) connected(err error, now time.Time) {
+	ep.probing = false
+	switch {
+	case err == nil:
+		ep.fails, ep.err = 0, nil
+	case ep.fails == 0 || !now.Before(ep.retryAt):
+		ep.retryAt = now.Add(min(minBackoff<<min(ep.fails, 10), maxBackoff))
+		ep.fails++
+		ep.err = fmt.Errorf("not tried again yet: %w", err)
+	}
+}
+
+var errNoEndpoints = errors.New("no endpoints left")
+
+// pick chooses between two random endpoints the one with fewer exchanges
+// under way, as Envoy's LEAST_REQUEST does, which is Istio's default. One
+// that is backing off is chosen only if all are. There must be an endpoint.
+func (m *Mirror) pick(now time.Time) *endpoint {
+	n := len(m.endpoints)
+	if n == 1 {
+		return m.endpoints[0]
+	}
+	i, j := rand.IntN(n), rand.IntN(n-1)
+	if j >= i {
+		j++
+	}
+	a, b := m.endpoints[i], m.endpoints[j]
+	switch aUsable, bUsable := a.usable(now), b.usable(now); {
+	case !aUsable && !bUsable:
+		for k := range n {
+			if e := m.endpoints[(i+k)%n]; e.usable(now) {
+				return e
+			}
+		}
+		return a
+	case !aUsable, bUsable && b.active < a.active:
+		return b
+	}
+	return a
+}
+
+// SetEndpoints replaces the endpoints. Those that stay keep their connections;
+// connections of the others are closed, busy ones after their exchange.
+func (m *Mirror) SetEndpoints(list []Endpoint) {
+	fresh := make([]*endpoint, 0, len(list))
+	seen := make(map[Endpoint]bool, len(list))
+	for _, e := range list {
+		if !seen[e] {
+			seen[e] = true
+			fresh = append(fresh, newEndpoint(e, m.cfg.TLS))
+		}
+	}
+	m.mu.Lock()
+	if m.closed {
+		m.mu.Unlock()
+		return
+	}
+	known := make(map[Endpoint]*endpoint, len(m.endpoints))
+	for _, ep := range m.endpoints {
+		known[ep.Endpoint] = ep
+	}
+	for i, ep := range fresh {
+		if old := known[ep.Endpoint]; old != nil {
+			fresh[i] = old
+			delete(known, ep.Endpoint)
+		}
+	}
+	m.endpoints = fresh
+	var idle []*conn
+	for _, ep := range known {
+		ep.gone = true
+		idle = append(idle, ep.idle...)
+		ep.idle = nil
+	}
+	m.connections -= uint64(len(idle))
+	m.mu.Unlock()
+	closeAll(idle)
+}

@@ -1,0 +1,193 @@
+package replay
+
+import (
+	"errors"
+	"slices"
+	"time"
+)
+
+var (
+	errShutdown    = errors.New("not begun before shutdown")
+	errInterrupted = errors.New("interrupted while connecting")
+)
+
+// worker does exchanges one after the other, and waits for more in between.
+type worker struct {
+	m    *Mirror
+	wake chan struct{} // of capacity 1, so that waking never waits
+	x    exchange
+
+	// Of the copy at hand.
+	task
+	ep      *endpoint
+	latency time.Duration
+	reuse   bool // the connection can be used again
+
+	// Guarded by Mirror.mu. Only the worker itself sets conn and dialing.
+	busy        bool
+	deadline    time.Time
+	conn        *conn // in use; nil while there is none
+	dialing     bool  // it has leave to make one
+	interrupted bool  // by the sweeper or abort, for the reason why
+	why         Outcome
+	dismissed   bool // ends when there is nothing to do
+	idleSince   time.Time
+}
+
+func newWorker(m *Mirror) *worker {
+	w := &worker{m: m, wake: make(chan struct{}, 1)}
+	w.x.in = make([]byte, minRead)
+	w.x.limit = m.cfg.MaxResponse
+	w.x.step = w.x.direct
+	return w
+}
+
+// run is the worker's life. Settling a copy and fetching the next share one
+// hold of the lock.
+func (w *worker) run() {
+	m := w.m
+	now := m.cfg.Now()
+	m.mu.Lock()
+	m.summoned = false
+	for {
+		switch {
+		case m.queue.len > 0:
+			m.begin(w, now)
+			m.mu.Unlock()
+			now = w.serve(now)
+			m.mu.Lock()
+			if c := m.settle(w, now); c != nil {
+				m.mu.Unlock()
+				_ = c.Close()
+				m.mu.Lock()
+			}
+		case m.closed || w.dismissed:
+			i := slices.Index(m.workers, w)
+			m.workers = slices.Delete(m.workers, i, i+1)
+			m.mu.Unlock()
+			return
+		default:
+			w.idleSince = now
+			m.idle = append(m.idle, w)
+			m.mu.Unlock()
+			<-w.wake
+			now = m.cfg.Now()
+			m.mu.Lock()
+			if !w.dismissed {
+				m.summoned = false
+			}
+		}
+	}
+}
+
+// serve does the exchange, reports it, and releases the request. It takes and
+// returns the time.
+func (w *worker) serve(now time.Time) time.Time {
+	x := &w.x
+	if !x.failed {
+		if err := x.compose(w.req, w.shaper, w.m.cfg.Extra); err != nil {
+			x.fail(Protocol, err)
+		}
+	}
+	for !x.failed {
+		if w.conn == nil {
+			if now = w.connect(); x.failed {
+				break
+			}
+		}
+		x.run(w.conn)
+		end := w.m.cfg.Now()
+		w.latency, now = end.Sub(now), end
+		if !x.stale {
+			w.reuse = x.keep()
+			break
+		}
+		w.replace(now)
+	}
+	if x.failed && x.outcome == Reset {
+		w.blame()
+	}
+	if w.conn != nil && !w.reuse {
+		w.conn.abandon()
+	}
+	if w.m.cfg.OnResult != nil {
+		w.m.cfg.OnResult(w.result())
+		now = w.m.cfg.Now()
+	}
+	w.req.Release()
+	x.tidy()
+	return now
+}
+
+// connect makes the connection that attach gave leave for.
+func (w *worker) connect() time.Time {
+	m := w.m
+	c, outcome, err := m.connect(w.ep, w.deadline.Sub(m.cfg.Now()))
+	now := m.cfg.Now()
+	m.mu.Lock()
+	w.dialing = false
+	w.ep.connected(err, now)
+	interrupted, why := w.interrupted, w.why
+	if err == nil && !interrupted {
+		w.conn = c
+		m.connections++
+	}
+	m.mu.Unlock()
+	switch {
+	case err != nil:
+		w.x.fail(outcome, err)
+	case interrupted:
+		c.abandon()
+		w.x.fail(why, errInterrupted)
+	}
+	return now
+}
+
+// replace attaches another connection instead of a stale one.
+func (w *worker) replace(now time.Time) {
+	w.conn.abandon()
+	m := w.m
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	w.conn = nil
+	m.connections--
+	if w.interrupted {
+		w.x.fail(w.why, errInterrupted)
+		return
+	}
+	m.attach(w, now)
+}
+
+// blame says who broke a connection that broke: perhaps it was us.
+func (w *worker) blame() {
+	w.m.mu.Lock()
+	defer w.m.mu.Unlock()
+	if w.interrupted {
+		w.x.outcome = w.why
+	}
+}
+
+func (w *worker) outcome() Outcome {
+	if w.x.failed {
+		return w.x.outcome
+	}
+	return classOf(w.x.resp.status)
+}
+
+func (w *worker) result() Result {
+	x := &w.x
+	r := Result{
+		Request: w.req, Outcome: w.outcome(),
+		Sent: x.sent, Received: x.received, Partial: x.partial && !x.failed, Err: x.err,
+	}
+	if w.ep != nil {
+		r.Endpoint = w.ep.Endpoint
+	}
+	if x.resp.final() {
+		r.Status = x.resp.status
+	}
+	if !x.failed {
+		r.Latency = w.latency
+	}
+	return r
+}
