@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/url"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/shadowtap/shadowtap/pkg/agent"
+	"github.com/shadowtap/shadowtap/pkg/capture/attach"
+)
+
+// runFlags are the flags whose types differ from those of agent.Config.
+type runFlags struct {
+	cfg                            agent.Config
+	to, attach, output             string
+	maxBody, maxHead, memory, ring size
+	rate                           size
+	account, logLevel, logFormat   string
+}
+
+func newRun() *cobra.Command {
+	f := runFlags{cfg: agent.DefaultConfig()}
+	f.maxBody, f.maxHead, f.memory = size(f.cfg.MaxBody), size(f.cfg.MaxHead), size(f.cfg.MemoryLimit)
+	cmd := &cobra.Command{
+		Use:   "run -f FILE... | --port PORT --to URL",
+		Short: "Capture and mirror until stopped",
+		Long: `Captures the requests that arrive at the endpoints of routes that carry a
+mirror, and sends copies where the rules say. What to capture comes from the
+rules; where to attach is found out, unless --interface narrows it.
+
+Stops on SIGINT or SIGTERM: detaches, lets what was captured run through and
+writes the final account. SIGHUP, or a change of a rules file, reloads.`,
+		Example: `  # what the rules say, on whatever interface it arrives
+  sudo shadowtap run -f rules.yaml
+
+  # a quarter of what arrives on port 8000 of this host
+  sudo shadowtap run --port 8000 --to http://10.99.1.2:80 --percent 25
+
+  # look before you leap: print what would be sent, send nothing
+  sudo shadowtap run -f rules.yaml --dry-run -o text
+
+  # the same from a capture file, without root
+  shadowtap run -f rules.yaml --pcap traffic.pcapng --dry-run`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
+	}
+	fl, c := cmd.Flags(), &f.cfg
+	fl.StringArrayVarP(&c.Files, "file", "f", nil, "rules file or directory of *.yaml, *.yml and *.json (repeatable)")
+	fl.Uint16Var(&c.Port, "port", 0, "instead of rules: capture this port of this host's addresses")
+	fl.StringVar(&f.to, "to", "", "instead of rules: mirror to this URL, http://HOST[:PORT] or https://HOST[:PORT]")
+	fl.Float64Var(&c.Percent, "percent", c.Percent, "with --port: percentage of requests to mirror")
+	fl.StringArrayVarP(&c.Interfaces, "interface", "i", nil, "capture only on interfaces of this name or glob (repeatable)")
+	fl.StringVar(&f.attach, "attach", "auto", "how to attach: auto, tcx (Linux 6.6 and later) or clsact")
+	fl.Uint16Var(&c.Priority, "tc-priority", 0, "priority of the filter where clsact is used; 0 chooses a free one")
+	fl.Var(&f.ring, "ring-size", "size of each ring buffer, a power of two; 0 chooses")
+	fl.Var(&f.rate, "max-capture-rate", "copy at most this many bytes per second out of the kernel; 0 is no bound")
+	fl.StringVar(&c.PCAP, "pcap", "", "read this pcap or pcapng file instead of live traffic")
+	fl.BoolVar(&c.DryRun, "dry-run", false, "send nothing; print each request that would be mirrored")
+	fl.StringVarP(&f.output, "output", "o", "", "print each mirrored request: json (one per line) or text; --dry-run defaults to json")
+	fl.StringVar(&f.account, "account", "", "write the final account as JSON to this file, - for standard output")
+	fl.StringVar(&c.Admin, "admin", c.Admin, "address of the admin API: /metrics, /healthz, /readyz, /api/v1; empty for none")
+	fl.BoolVar(&c.Pprof, "pprof", false, "serve /debug/pprof/ on the admin address")
+	fl.StringVar(&c.Name, "agent-name", c.Name, "name in the "+agent.GuardHeader+" header that marks copies")
+	fl.Var(&f.maxBody, "max-body", "largest request content; larger requests are dropped and counted")
+	fl.Var(&f.maxHead, "max-header", "largest request head; larger requests are dropped and counted")
+	fl.Var(&f.memory, "memory-limit", "bound of the agent's memory")
+	fl.IntVar(&c.Queue, "queue", c.Queue, "copies that may wait for each mirror")
+	fl.IntVar(&c.InFlight, "in-flight", c.InFlight, "copies that may be in flight to each mirror")
+	fl.DurationVar(&c.Timeout, "timeout", c.Timeout, "time for one copy, from connecting to the end of its response")
+	fl.DurationVar(&c.ConnectTimeout, "connect-timeout", c.ConnectTimeout, "time for connecting; 0 is the default")
+	fl.DurationVar(&c.DrainTimeout, "drain-timeout", c.DrainTimeout, "how long a stop waits for copies under way")
+	fl.StringVar(&c.TLSCAFile, "tls-ca", "", "PEM file of the CAs that https mirrors are verified against")
+	fl.BoolVar(&c.TLSSkipVerify, "tls-skip-verify", false, "do not verify the certificates of https mirrors")
+	fl.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	fl.StringVar(&f.logFormat, "log-format", "text", "text or json")
+	return cmd
+}
+
+func (f *runFlags) run(cmd *cobra.Command) error {
+	if err := f.complete(cmd); err != nil {
+		return err
+	}
+	a, err := agent.New(f.cfg)
+	if err != nil {
+		return err
+	}
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	ctx, cancel := context.WithCancel(cmd.Context())
+	defer cancel()
+	go func() {
+		for {
+			select {
+			case <-hup:
+				a.Reload()
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	if err := a.Run(ctx); err != nil {
+		return err
+	}
+	return f.writeAccount(cmd.OutOrStdout(), a)
+}
+
+// complete fills in the fields of the configuration whose flags are of
+// another type.
+func (f *runFlags) complete(cmd *cobra.Command) error {
+	c := &f.cfg
+	c.MaxBody, c.MaxHead, c.MemoryLimit = int64(f.maxBody), int(f.maxHead), int64(f.memory)
+	c.RingBytes, c.MaxCaptureRate = int(f.ring), uint64(f.rate)
+	c.Output, c.Stdout, c.Version = agent.Format(f.output), cmd.OutOrStdout(), version
+	var err error
+	if c.Attach, err = attach.ParseMode(f.attach); err != nil {
+		return fmt.Errorf("--attach: %w", err)
+	}
+	if f.to != "" {
+		if c.To, err = url.Parse(f.to); err != nil {
+			return fmt.Errorf("--to: %w", err)
+		}
+	}
+	c.Logger, err = newLogger(cmd.ErrOrStderr(), f.logLevel, f.logFormat)
+	return err
+}
+
+func (f *runFlags) writeAccount(stdout io.Writer, a *agent.Agent) error {
+	account, err := a.Account()
+	if err != nil {
+		return err
+	}
+	r, s := account.Requests, account.Shadow
+	f.cfg.Logger.Info("final account", "seen", r.Seen, "mirrored", r.Mirrored, "filtered", r.Filtered,
+		"sampled_out", r.SampledOut, "looped", r.Looped, "dropped", r.Dropped,
+		"sent", s.Sent, "answered", s.Answered, "failed", s.Failed)
+	if f.account == "" {
+		return nil
+	}
+	out, err := json.MarshalIndent(account, "", "  ")
+	if err != nil {
+		return err
+	}
+	out = append(out, '\n')
+	if f.account == "-" {
+		_, err = stdout.Write(out)
+		return err
+	}
+	return os.WriteFile(f.account, out, 0o644)
+}
+
+func newLogger(w io.Writer, level, format string) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, fmt.Errorf("--log-level %q: expected debug, info, warn or error", level)
+	}
+	o := &slog.HandlerOptions{Level: l}
+	switch format {
+	case "text":
+		return slog.New(slog.NewTextHandler(w, o)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, o)), nil
+	}
+	return nil, fmt.Errorf("--log-format %q: expected text or json", format)
+}

@@ -1,0 +1,135 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/pprof"
+	"net/netip"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/shadowtap/shadowtap/pkg/rules"
+)
+
+// RulesStatus is what /api/v1/rules answers.
+type RulesStatus struct {
+	// LoadedAt is when the last attempt to load the rules was made. Problems
+	// are what it found; with Failed the rules in use are older.
+	LoadedAt time.Time `json:"loaded_at"`
+	Failed   bool      `json:"failed"`
+	Problems []string  `json:"problems"`
+	// Rules are the routes in use.
+	Rules []rules.Rule `json:"rules"`
+	// Targets are the captured endpoints, Mirrors the shadow destinations.
+	Targets []netip.AddrPort `json:"targets"`
+	Mirrors []MirrorStatus   `json:"mirrors"`
+	// Interfaces is where capture is attached.
+	Interfaces []InterfaceStatus `json:"interfaces"`
+}
+
+// MirrorStatus is one shadow destination.
+type MirrorStatus struct {
+	Host      string   `json:"host"`
+	Subset    string   `json:"subset,omitempty"`
+	Port      uint32   `json:"port,omitempty"`
+	Endpoints []string `json:"endpoints"`
+}
+
+// InterfaceStatus is one place where the TC program is attached.
+type InterfaceStatus struct {
+	Name      string    `json:"name"`
+	Index     int       `json:"index"`
+	Direction string    `json:"direction"`
+	Attach    string    `json:"attach"`
+	Since     time.Time `json:"since"`
+}
+
+// RulesStatus returns what is loaded and where it is captured.
+func (a *Agent) RulesStatus() RulesStatus {
+	program, loaded := a.current.Load().program, a.loaded.Load()
+	s := RulesStatus{
+		LoadedAt:   loaded.Time.UTC(),
+		Failed:     loaded.Failed,
+		Problems:   []string{},
+		Rules:      program.Rules(),
+		Targets:    program.Targets(),
+		Mirrors:    []MirrorStatus{},
+		Interfaces: []InterfaceStatus{},
+	}
+	for _, p := range loaded.Problems {
+		s.Problems = append(s.Problems, p.Error())
+	}
+	for _, m := range program.Mirrors() {
+		ms := MirrorStatus{Host: m.Host, Subset: m.Subset, Port: m.Port, Endpoints: []string{}}
+		for _, e := range m.Endpoints {
+			ms.Endpoints = append(ms.Endpoints, e.Address)
+		}
+		s.Mirrors = append(s.Mirrors, ms)
+	}
+	for _, h := range a.source.Hooks() {
+		s.Interfaces = append(s.Interfaces, InterfaceStatus{
+			Name: h.Name, Index: h.Ifindex, Direction: h.Direction.String(), Attach: h.Mode.String(), Since: h.Since.UTC(),
+		})
+	}
+	return s
+}
+
+// adminHandler serves the admin API.
+func (a *Agent) adminHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(a.registry(), promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		select {
+		case <-a.source.Ready():
+			_, _ = w.Write([]byte("ok\n"))
+		default:
+			http.Error(w, "capture is not attached yet", http.StatusServiceUnavailable)
+		}
+	})
+	mux.HandleFunc("GET /api/v1/account", func(w http.ResponseWriter, _ *http.Request) {
+		account, err := a.Account()
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		writeJSON(w, account)
+	})
+	mux.HandleFunc("GET /api/v1/rules", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, a.RulesStatus()) })
+	if a.cfg.Pprof {
+		mux.HandleFunc("/debug/pprof/", pprof.Index)
+		mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	}
+	return mux
+}
+
+// serveAdmin serves until ctx ends.
+func (a *Agent) serveAdmin(ctx context.Context) error {
+	server := &http.Server{
+		Handler:           a.adminHandler(),
+		ReadHeaderTimeout: 5 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    64 << 10,
+	}
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
+	defer stop()
+	a.log.Info("admin API", "address", a.admin.Addr().String())
+	if err := server.Serve(a.admin); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+func writeJSON(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	// An error here is the client's connection failing.
+	_ = enc.Encode(v)
+}

@@ -1,0 +1,258 @@
+// Package agent joins the parts: it takes segments from the kernel or a file
+// through reassembly, HTTP framing and the rules to the mirrors, keeps the
+// account of what became of every request, follows the rules files, and
+// serves the admin API.
+package agent
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+
+	"github.com/shadowtap/shadowtap/pkg/capture"
+	"github.com/shadowtap/shadowtap/pkg/httpstream"
+	"github.com/shadowtap/shadowtap/pkg/replay"
+	"github.com/shadowtap/shadowtap/pkg/rules"
+)
+
+// Agent is one run. Create it with New, then call Run once.
+type Agent struct {
+	cfg    Config
+	log    *slog.Logger
+	since  time.Time
+	memory *budget
+	http   *httpstream.Config
+	source source
+	shards []*shard
+
+	current atomic.Pointer[generation]
+	mirrors *mirrorSet
+	tls     *tls.Config
+	printer *printer // nil if nothing is printed
+	reload  chan struct{}
+	loaded  atomic.Pointer[loadState]
+	admin   net.Listener // nil if there is none
+	final   atomic.Pointer[Account]
+
+	// drainCtx ends when what is queued or in flight must be given up.
+	drainCtx   context.Context
+	stopDrain  context.CancelFunc
+	invalidLog *rate.Sometimes
+}
+
+// New loads the rules and prepares capture; nothing is attached yet. Rules
+// that do not compile are an error of type rules.Problems.
+func New(cfg Config) (a *Agent, err error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.DryRun && cfg.Output == NoOutput {
+		cfg.Output = JSONOutput
+	}
+	a = &Agent{
+		cfg:        cfg,
+		log:        cfg.Logger,
+		since:      time.Now(),
+		memory:     &budget{limit: cfg.MemoryLimit / 2},
+		reload:     make(chan struct{}, 1),
+		invalidLog: &rate.Sometimes{First: 10, Interval: 10 * time.Second},
+	}
+	a.drainCtx, a.stopDrain = context.WithCancel(context.Background())
+	a.http = httpstream.NewConfig(httpstream.Config{
+		MaxHead: cfg.MaxHead,
+		MaxBody: cfg.MaxBody,
+		Pool:    httpstream.NewPool(a.memory.reserve, a.memory.release),
+	})
+	a.mirrors = newMirrorSet(a.newMirror)
+	if a.tls, err = tlsConfig(cfg); err != nil {
+		return nil, err
+	}
+	program, problems := a.load()
+	if err := problems.Err(); err != nil {
+		return nil, err
+	}
+	for _, p := range problems {
+		a.log.Warn("rules", "problem", p.Error())
+	}
+	defer func() {
+		if err != nil {
+			a.close()
+		}
+	}()
+	if cfg.Admin != "" {
+		if a.admin, err = net.Listen("tcp", cfg.Admin); err != nil {
+			return nil, fmt.Errorf("--admin: %w", err)
+		}
+	}
+	if a.offline() {
+		a.source, err = openFile(cfg.PCAP)
+	} else {
+		a.source, err = openLive(cfg)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for range a.source.Shards() {
+		a.shards = append(a.shards, a.newShard())
+	}
+	if cfg.Output != NoOutput {
+		a.printer = newPrinter(cfg.Stdout, cfg.Output, a.offline())
+	}
+	if err := a.apply(program); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// offline reports whether the traffic comes from a file.
+func (a *Agent) offline() bool { return a.cfg.PCAP != "" }
+
+// Run captures and mirrors until ctx ends or the capture file does. It then
+// detaches, lets what was captured run through, waits up to
+// Config.DrainTimeout for copies under way, and closes the account.
+func (a *Agent) Run(ctx context.Context) error {
+	defer a.close()
+	debug.SetMemoryLimit(a.cfg.MemoryLimit)
+	// Services end when capture has: the admin API answers while the account
+	// is being closed, and an ending file ends the watch of the rules.
+	services, stopServices := context.WithCancel(context.Background())
+	defer stopServices()
+	var group errgroup.Group
+	capturing, stopCapturing := context.WithCancel(ctx)
+	defer stopCapturing()
+	if a.admin != nil {
+		group.Go(func() error {
+			defer stopCapturing()
+			return a.serveAdmin(services)
+		})
+	}
+	group.Go(func() error { return a.followRules(services) })
+	group.Go(func() error {
+		select {
+		case <-a.source.Ready():
+			a.log.Info("capturing", "targets", len(a.current.Load().program.Targets()), "hooks", len(a.source.Hooks()))
+		case <-services.Done():
+		}
+		return nil
+	})
+
+	sinks := make([]capture.Sink, len(a.shards))
+	for i, s := range a.shards {
+		sinks[i] = s
+	}
+	err := a.source.Run(capturing, sinks)
+	a.closeAccount(ctx)
+	stopServices()
+	err = errors.Join(err, group.Wait())
+	final, accountErr := a.Account()
+	a.final.Store(&final)
+	return errors.Join(err, accountErr)
+}
+
+// closeAccount ends every flow and waits for the copies under way.
+func (a *Agent) closeAccount(ctx context.Context) {
+	for _, s := range a.shards {
+		s.close()
+	}
+	// A file's copies may take their time unless somebody wants to stop.
+	stop := context.AfterFunc(ctx, func() {
+		time.AfterFunc(a.cfg.DrainTimeout, a.stopDrain)
+	})
+	defer stop()
+	a.mirrors.drain(a.drainCtx)
+}
+
+// close releases everything; it may be called at any stage of New.
+func (a *Agent) close() {
+	a.stopDrain()
+	if a.admin != nil {
+		_ = a.admin.Close()
+	}
+	if a.printer != nil {
+		if err := a.printer.close(); err != nil {
+			a.log.Error("writing the output", "error", err)
+		}
+		a.printer = nil
+	}
+	if a.source != nil {
+		if err := a.source.Close(); err != nil {
+			a.log.Warn("closing capture", "error", err)
+		}
+	}
+}
+
+// newMirror makes the mirror for a destination that the rules name.
+func (a *Agent) newMirror(m *rules.Mirror) *replay.Mirror {
+	return replay.New(replay.Config{
+		Name:           m.Key(),
+		Endpoints:      endpoints(m),
+		Queue:          a.cfg.Queue,
+		InFlight:       a.cfg.InFlight,
+		Timeout:        a.cfg.Timeout,
+		ConnectTimeout: a.cfg.ConnectTimeout,
+		Extra:          []byte(GuardHeader + ": " + a.cfg.Name + "\r\n"),
+		TLS:            a.tls,
+	})
+}
+
+func tlsConfig(cfg Config) (*tls.Config, error) {
+	c := &tls.Config{InsecureSkipVerify: cfg.TLSSkipVerify, MinVersion: tls.VersionTLS12}
+	if cfg.TLSCAFile == "" {
+		return c, nil
+	}
+	pem, err := os.ReadFile(cfg.TLSCAFile)
+	if err != nil {
+		return nil, fmt.Errorf("--tls-ca: %w", err)
+	}
+	c.RootCAs = x509.NewCertPool()
+	if !c.RootCAs.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("--tls-ca %s: expected PEM certificates", cfg.TLSCAFile)
+	}
+	return c, nil
+}
+
+// logInvalid says what was wrong with a request, for the first ones and then
+// now and again: whoever sends them must not be able to fill the log.
+func (a *Agent) logInvalid(f capture.Flow, detail error) {
+	a.invalidLog.Do(func() {
+		a.log.Warn("invalid request", "source", f.Source(), "destination", f.Destination(), "error", detail)
+	})
+}
+
+// Account returns the account as it stands; after Run, the final one.
+func (a *Agent) Account() (Account, error) {
+	if final := a.final.Load(); final != nil {
+		return *final, nil
+	}
+	acc := Account{Since: a.since.UTC()}
+	var total tally
+	for _, s := range a.shards {
+		s.mu.Lock()
+		t, st := s.tally, s.asm.Stats()
+		s.mu.Unlock()
+		total.add(&t)
+		acc.Flows.Open += uint64(st.FlowsOpen)
+		acc.Flows.Total += st.FlowsTotal
+		acc.Flows.Gaps += st.Gaps
+	}
+	acc.Flows.Ignored = named(total.ignored[:], func(i int) string { return httpstream.Protocol(i).String() })
+	acc.Flows.SkippedBytes = total.skippedBytes
+	acc.Requests = total.requests()
+	acc.Shadow = shadow(a.mirrors.stats())
+	var err error
+	if acc.Packets, err = a.source.Packets(); err != nil {
+		return acc, fmt.Errorf("kernel counters: %w", err)
+	}
+	return acc, nil
+}

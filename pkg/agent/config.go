@@ -1,0 +1,155 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/shadowtap/shadowtap/pkg/capture/attach"
+)
+
+// Format is how mirrored requests are printed.
+type Format string
+
+// The formats. With NoOutput nothing is printed.
+const (
+	NoOutput   Format = ""
+	JSONOutput Format = "json"
+	TextOutput Format = "text"
+)
+
+// Config is everything a run of the agent can be told. Zero values stand for
+// the defaults of DefaultConfig where that has one.
+type Config struct {
+	// Name identifies this agent in the loop guard header of every copy.
+	Name string
+
+	// Files are rules files and directories; or Port and To, with Percent,
+	// are the one-line form. Exactly one of the two is given.
+	Files   []string
+	Port    uint16
+	To      *url.URL
+	Percent float64
+
+	// Interfaces narrows live capture to interfaces by name or glob.
+	Interfaces []string
+	// Attach chooses the hook: tcx, clsact, or what the kernel has.
+	Attach attach.Mode
+	// Priority is the priority of the filter where clsact is used.
+	Priority uint16
+	// RingBytes is the size of each ring buffer; 0 is the capture default.
+	RingBytes int
+	// MaxCaptureRate bounds the bytes per second that are copied out of the
+	// kernel; 0 is no bound.
+	MaxCaptureRate uint64
+	// PCAP is a capture file to read instead of live traffic.
+	PCAP string
+
+	// DryRun sends nothing. Output prints each mirrored request to Stdout.
+	DryRun bool
+	Output Format
+	Stdout io.Writer
+
+	// Admin is the address of the admin listener, "" for none. Pprof adds
+	// /debug/pprof/ to it.
+	Admin string
+	Pprof bool
+
+	// MaxBody and MaxHead bound a request, in bytes; see httpstream.Config.
+	MaxBody int64
+	MaxHead int
+	// MemoryLimit bounds the agent's memory, in bytes; half of it may be
+	// traffic.
+	MemoryLimit int64
+	// Queue, InFlight, Timeout and ConnectTimeout bound each mirror; see
+	// replay.Config.
+	Queue, InFlight         int
+	Timeout, ConnectTimeout time.Duration
+	// TLSCAFile and TLSSkipVerify say how https mirrors are verified.
+	TLSCAFile     string
+	TLSSkipVerify bool
+	// DrainTimeout bounds how long a stop waits for copies under way.
+	DrainTimeout time.Duration
+
+	// Version is the version of the program, for metrics.
+	Version string
+	Logger  *slog.Logger
+}
+
+// DefaultConfig returns the defaults of the command line.
+func DefaultConfig() Config {
+	name, err := os.Hostname()
+	if err != nil || !validName(name) {
+		name = "agent"
+	}
+	return Config{
+		Name:         name,
+		Percent:      100,
+		Admin:        "127.0.0.1:9901",
+		MaxBody:      10 << 20,
+		MaxHead:      128 << 10,
+		MemoryLimit:  256 << 20,
+		Queue:        4096,
+		InFlight:     128,
+		Timeout:      15 * time.Second,
+		DrainTimeout: 5 * time.Second,
+		Stdout:       os.Stdout,
+		Logger:       slog.Default(),
+	}
+}
+
+// Validate reports everything that is wrong with c, each named by its flag.
+func (c Config) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	switch {
+	case len(c.Files) > 0 && (c.Port != 0 || c.To != nil):
+		bad("--file and --port/--to exclude each other")
+	case len(c.Files) == 0 && c.Port == 0 && c.To == nil:
+		bad("nothing to mirror: give --file FILE, or --port PORT and --to URL")
+	case len(c.Files) == 0 && (c.Port == 0 || c.To == nil):
+		bad("--port and --to go together")
+	}
+	if !(c.Percent >= 0 && c.Percent <= 100) {
+		bad("--percent %v: expected a number from 0 to 100", c.Percent)
+	}
+	if c.PCAP != "" && len(c.Interfaces) > 0 {
+		bad("--pcap and --interface exclude each other")
+	}
+	switch c.Output {
+	case NoOutput, JSONOutput, TextOutput:
+	default:
+		bad("--output %q: expected json or text", c.Output)
+	}
+	if !validName(c.Name) {
+		bad("--agent-name %q: expected letters, digits, '-', '.' and '_'", c.Name)
+	}
+	for _, f := range []struct {
+		flag  string
+		value int64
+		least int64
+	}{
+		{"max-body", c.MaxBody, 1},
+		{"max-header", int64(c.MaxHead), 256},
+		{"memory-limit", c.MemoryLimit, 16 << 20},
+		{"queue", int64(c.Queue), 1},
+		{"in-flight", int64(c.InFlight), 1},
+		{"timeout", int64(c.Timeout), 1},
+		{"drain-timeout", int64(c.DrainTimeout), 0},
+	} {
+		if f.value < f.least {
+			bad("--%s %d: expected at least %d", f.flag, f.value, f.least)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// validName keeps the agent's name harmless inside a header field.
+func validName(s string) bool {
+	return s != "" && len(s) <= 253 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._") == ""
+}

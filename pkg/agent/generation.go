@@ -1,0 +1,165 @@
+package agent
+
+import (
+	"context"
+	"sync"
+
+	"github.com/shadowtap/shadowtap/pkg/httpstream"
+	"github.com/shadowtap/shadowtap/pkg/replay"
+	"github.com/shadowtap/shadowtap/pkg/rules"
+)
+
+// generation is one loaded set of rules with the mirrors it sends to. It is
+// immutable; a reload makes a new one.
+type generation struct {
+	agent   *Agent
+	program *rules.Program
+	mirrors []*replay.Mirror // by rules.Mirror.ID; nil in a dry run
+}
+
+// mirror queues the copies of a request. ok is whether at least one was
+// taken; if not, refused is the first reason.
+func (g *generation) mirror(r *httpstream.Request, d *rules.Decision) (refused dropReason, ok bool) {
+	a := g.agent
+	if a.cfg.DryRun {
+		if !a.printer.print(rules.NewRecord(r, d)) {
+			return dropQueueFull, false
+		}
+		return 0, true
+	}
+	for i, to := range d.Selected {
+		reason, taken := g.submit(r, d.Route, g.mirrors[to.Mirror.ID()])
+		if taken {
+			ok = true
+		} else if i == 0 {
+			refused = reason
+		}
+	}
+	if ok && a.printer != nil {
+		a.printer.print(rules.NewRecord(r, d))
+	}
+	return refused, ok
+}
+
+func (g *generation) submit(r *httpstream.Request, rt *rules.Route, m *replay.Mirror) (dropReason, bool) {
+	if g.agent.offline() {
+		// Nothing is waiting for a file's reader: wait for room instead of
+		// dropping.
+		if m.SubmitWait(g.agent.drainCtx, r, rt) == nil {
+			return 0, true
+		}
+		return dropReason(httpstream.Interrupted), false
+	}
+	switch m.Submit(r, rt) {
+	case replay.Accepted:
+		return 0, true
+	case replay.NoEndpoints:
+		return dropNoEndpoints, false
+	case replay.Closed:
+		return dropReason(httpstream.Interrupted), false
+	}
+	return dropQueueFull, false
+}
+
+// mirrorSet owns the mirrors across generations: one that a new generation
+// still names keeps its queue and connections.
+type mirrorSet struct {
+	newMirror func(m *rules.Mirror) *replay.Mirror
+
+	mu      sync.Mutex
+	byKey   map[string]*replay.Mirror
+	leaving map[*replay.Mirror]string // no longer named, still draining; by key
+	retired map[string]replay.Stats   // what drained mirrors have done, by key
+	drains  sync.WaitGroup
+}
+
+func newMirrorSet(newMirror func(m *rules.Mirror) *replay.Mirror) *mirrorSet {
+	return &mirrorSet{
+		newMirror: newMirror,
+		byKey:     map[string]*replay.Mirror{},
+		leaving:   map[*replay.Mirror]string{},
+		retired:   map[string]replay.Stats{},
+	}
+}
+
+// adopt returns the mirrors that p names, by ID, creating those that do not
+// exist, and a function that retires those it no longer names. That is to be
+// called once nothing submits to them any more.
+func (s *mirrorSet) adopt(p *rules.Program) (mirrors []*replay.Mirror, retire func(context.Context)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	used := map[string]bool{}
+	for _, r := range p.Mirrors() {
+		key := r.Key()
+		used[key] = true
+		m := s.byKey[key]
+		if m == nil {
+			m = s.newMirror(r)
+			s.byKey[key] = m
+		} else {
+			m.SetEndpoints(endpoints(r))
+		}
+		mirrors = append(mirrors, m)
+	}
+	var gone []*replay.Mirror
+	for key, m := range s.byKey {
+		if !used[key] {
+			delete(s.byKey, key)
+			s.leaving[m] = key
+			gone = append(gone, m)
+		}
+	}
+	return mirrors, func(ctx context.Context) {
+		for _, m := range gone {
+			s.drains.Go(func() { s.retire(ctx, m) })
+		}
+	}
+}
+
+// retire drains a mirror and moves its counts to the retired ones in one step,
+// so that the account never counts them twice or not at all.
+func (s *mirrorSet) retire(ctx context.Context, m *replay.Mirror) {
+	m.Drain(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := s.leaving[m]
+	delete(s.leaving, m)
+	s.retired[key] = s.retired[key].Add(m.Stats())
+}
+
+// drain waits until nothing is queued or in flight anywhere, or ctx ends.
+func (s *mirrorSet) drain(ctx context.Context) {
+	s.mu.Lock()
+	var wg sync.WaitGroup
+	for _, m := range s.byKey {
+		wg.Go(func() { m.Drain(ctx) })
+	}
+	s.mu.Unlock()
+	wg.Wait()
+	s.drains.Wait()
+}
+
+// stats returns the counts of every mirror there is or was, by key.
+func (s *mirrorSet) stats() map[string]replay.Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := map[string]replay.Stats{}
+	for key, st := range s.retired {
+		all[key] = st
+	}
+	for m, key := range s.leaving {
+		all[key] = all[key].Add(m.Stats())
+	}
+	for key, m := range s.byKey {
+		all[key] = all[key].Add(m.Stats())
+	}
+	return all
+}
+
+func endpoints(m *rules.Mirror) []replay.Endpoint {
+	es := make([]replay.Endpoint, len(m.Endpoints))
+	for i, e := range m.Endpoints {
+		es[i] = replay.Endpoint(e)
+	}
+	return es
+}

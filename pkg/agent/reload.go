@@ -1,0 +1,115 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/shadowtap/shadowtap/pkg/rules"
+	"github.com/shadowtap/shadowtap/pkg/rules/file"
+)
+
+// loadState says how the last attempt to load the rules went.
+type loadState struct {
+	Time     time.Time
+	Problems rules.Problems // of the last attempt
+	Failed   bool           // the rules in use are older than the last attempt
+	Loads    uint64         // successful attempts so far
+	Failures uint64
+}
+
+// load reads and compiles the rules. The program is nil if that failed.
+func (a *Agent) load() (*rules.Program, rules.Problems) {
+	if len(a.cfg.Files) == 0 {
+		program, err := rules.PortMirror(a.cfg.Port, a.cfg.To, a.cfg.Percent)
+		if err != nil {
+			return nil, rules.Problems{{Message: fmt.Sprintf("--to %s: %v", a.cfg.To, err)}}
+		}
+		return program, nil
+	}
+	snapshot, problems := file.Read(a.cfg.Files)
+	if problems.Err() != nil {
+		// What could be read is compiled all the same: whoever mends the
+		// file wants to see every problem at once.
+		_, more := rules.Compile(snapshot, rules.Options{})
+		return nil, append(problems, more...)
+	}
+	program, more := rules.Compile(snapshot, rules.Options{})
+	return program, append(problems, more...)
+}
+
+// apply makes program the current one. Requests decided by the one before run
+// on undisturbed; capture never pauses.
+func (a *Agent) apply(program *rules.Program) error {
+	mirrors, retire := a.mirrors.adopt(program)
+	a.current.Store(&generation{agent: a, program: program, mirrors: mirrors})
+	// A batch that is running may still hold the generation before.
+	for _, s := range a.shards {
+		s.barrier()
+	}
+	retire(a.drainCtx)
+	a.noteLoad(nil, false)
+	if err := a.source.SetTargets(program.Targets()); err != nil {
+		return fmt.Errorf("setting the captured endpoints: %w", err)
+	}
+	return nil
+}
+
+func (a *Agent) noteLoad(problems rules.Problems, failed bool) {
+	next := loadState{Time: time.Now(), Problems: problems, Failed: failed}
+	if last := a.loaded.Load(); last != nil {
+		next.Loads, next.Failures = last.Loads, last.Failures
+	}
+	if failed {
+		next.Failures++
+	} else {
+		next.Loads++
+	}
+	a.loaded.Store(&next)
+}
+
+// Reload asks for the rules to be read again. It returns at once.
+func (a *Agent) Reload() {
+	select {
+	case a.reload <- struct{}{}:
+	default: // one is already waiting
+	}
+}
+
+// followRules reloads when the files change or Reload asks for it, until ctx
+// ends.
+func (a *Agent) followRules(ctx context.Context) error {
+	if len(a.cfg.Files) > 0 {
+		go func() {
+			err := file.Watch(ctx, a.cfg.Files, a.Reload)
+			if err != nil && !errors.Is(err, context.Canceled) {
+				a.log.Error("rules files are no longer watched; SIGHUP still reloads", "error", err)
+			}
+		}()
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.reload:
+			a.reloadNow()
+		}
+	}
+}
+
+func (a *Agent) reloadNow() {
+	program, problems := a.load()
+	if problems.Err() != nil {
+		a.noteLoad(problems, true)
+		for _, p := range problems {
+			a.log.Error("rules not reloaded, the old ones stay", "problem", p.Error())
+		}
+		return
+	}
+	if err := a.apply(program); err != nil {
+		a.log.Error("rules reloaded in part", "error", err)
+		return
+	}
+	a.log.Info("rules reloaded", "targets", len(program.Targets()), "mirrors", len(program.Mirrors()))
+}

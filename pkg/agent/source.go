@@ -1,0 +1,149 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"github.com/shadowtap/shadowtap/pkg/capture"
+	"github.com/shadowtap/shadowtap/pkg/capture/attach"
+	"github.com/shadowtap/shadowtap/pkg/capture/pcap"
+)
+
+// source is where segments come from.
+type source interface {
+	// Shards is how many sinks Run wants.
+	Shards() int
+	// SetTargets replaces the captured endpoints.
+	SetTargets([]netip.AddrPort) error
+	// Run delivers until ctx ends, and then what it still holds.
+	Run(ctx context.Context, sinks []capture.Sink) error
+	// Ready is closed once traffic is being captured.
+	Ready() <-chan struct{}
+	// Ignore asks for no more of a flow. It is advice and called from a Sink.
+	Ignore(capture.Flow)
+	// Packets returns the packet counts.
+	Packets() (Packets, error)
+	// Hooks says where live capture is attached.
+	Hooks() []attach.Hook
+	Close() error
+}
+
+// liveSource captures from this host's interfaces.
+type liveSource struct{ *capture.Tap }
+
+func openLive(cfg Config) (*liveSource, error) {
+	tap, err := capture.Open(capture.Config{
+		Interfaces:        cfg.Interfaces,
+		Attach:            cfg.Attach,
+		Priority:          cfg.Priority,
+		RingBytes:         cfg.RingBytes,
+		MaxBytesPerSecond: cfg.MaxCaptureRate,
+		Logger:            cfg.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &liveSource{tap}, nil
+}
+
+func (l *liveSource) SetTargets(endpoints []netip.AddrPort) error {
+	targets := make([]capture.Target, len(endpoints))
+	for i, e := range endpoints {
+		targets[i] = capture.Target{Addr: e.Addr(), Port: e.Port()}
+	}
+	return l.Tap.SetTargets(targets)
+}
+
+func (l *liveSource) Ignore(f capture.Flow) {
+	// A failure costs copies of bytes that the shard discards; the kernel
+	// may also have forgotten the flow, which is no failure at all.
+	_ = l.Tap.Ignore(f)
+}
+
+func (l *liveSource) Packets() (Packets, error) {
+	c, err := l.Counters()
+	if err != nil {
+		return Packets{}, err
+	}
+	return Packets{Seen: c.Seen, Copied: c.Copied, Skipped: c.Skipped, Lost: c.Lost}, nil
+}
+
+// fileSource reads a capture file.
+type fileSource struct {
+	name    string
+	file    *os.File
+	targets atomic.Pointer[map[netip.AddrPort]struct{}]
+	ready   chan struct{}
+
+	mu    sync.Mutex
+	stats pcap.Stats
+}
+
+func openFile(name string) (*fileSource, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("capture file: %w", err)
+	}
+	return &fileSource{name: name, file: f, ready: make(chan struct{})}, nil
+}
+
+func (s *fileSource) Shards() int { return 1 }
+
+func (s *fileSource) SetTargets(endpoints []netip.AddrPort) error {
+	m := make(map[netip.AddrPort]struct{}, len(endpoints))
+	for _, e := range endpoints {
+		if e.Addr().IsUnspecified() || !e.Addr().IsValid() {
+			e = netip.AddrPortFrom(netip.Addr{}, e.Port())
+		}
+		m[e] = struct{}{}
+	}
+	s.targets.Store(&m)
+	return nil
+}
+
+// match reports whether dst is a captured endpoint.
+func (s *fileSource) match(dst netip.AddrPort) bool {
+	m := *s.targets.Load()
+	if _, ok := m[dst]; ok {
+		return true
+	}
+	_, ok := m[netip.AddrPortFrom(netip.Addr{}, dst.Port())]
+	return ok
+}
+
+func (s *fileSource) Run(ctx context.Context, sinks []capture.Sink) error {
+	close(s.ready)
+	stats, err := pcap.Read(ctx, s.file, sinks[0], pcap.Options{Match: s.match})
+	s.mu.Lock()
+	s.stats = stats
+	s.mu.Unlock()
+	if err != nil && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	return nil
+}
+
+func (s *fileSource) Ready() <-chan struct{} { return s.ready }
+
+func (s *fileSource) Ignore(capture.Flow) {}
+
+// Packets counts every packet of the file, those of other connections too.
+func (s *fileSource) Packets() (Packets, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return Packets{
+		Seen:    s.stats.Packets,
+		Copied:  s.stats.Copied,
+		Skipped: named(s.stats.Skipped[:], func(i int) string { return pcap.Reason(i).String() }),
+		Lost:    map[string]uint64{},
+	}, nil
+}
+
+func (s *fileSource) Hooks() []attach.Hook { return nil }
+
+func (s *fileSource) Close() error { return s.file.Close() }
