@@ -75,7 +75,7 @@ func (a *Assembler) Segment(f Flow, s *Segment) {
 	case r.state == ignored:
 		a.stats.BytesIgnored += uint64(len(s.Payload))
 		if s.Flags&FlagFIN != 0 {
-			r.expect = s.Seq + uint32(len(s.Payload)) + 1
+			r.expect = s.Seq + uint32(len(s.Payload))
 			a.bury(r)
 		}
 	default:
@@ -119,7 +119,6 @@ func (a *Assembler) synchronize(f Flow, r *record, s *Segment) {
 	case r == nil:
 	case s.Seq == r.isn:
 		// Sent again, or, for a flow picked up midstream, seen late.
-		r.syn = true
 		if r.stream != nil {
 			a.accept(r, s, s.Seq+1)
 		} else {
@@ -176,25 +175,26 @@ func (a *Assembler) accept(r *record, s *Segment, seq uint32) {
 	a.take(r, text{
 		p: s.Payload, now: s.Time, seq: seq,
 		ack: s.Ack, acked: s.Flags&FlagACK != 0, whole: !s.Continues,
-	})
+	}, s.Flags&FlagLost != 0)
 	if fin && r.stream != nil {
 		a.endAt(r, seq+uint32(len(s.Payload)), CloseFIN, s.Time)
 	}
 }
 
 // locate decides what a segment's place means for the stream. It returns the
-// record the segment now belongs to, or nil if the segment is done with.
+// record the segment belongs to, with a stream that stands no further from
+// it than take allows, or nil if the segment is done with.
 func (a *Assembler) locate(r *record, s *Segment, seq uint32) *record {
 	d := distance(r.expect, seq)
 	lost := s.Flags&FlagLost != 0
 	switch {
 	case d == 0:
 		r.stray = strayNone
+		return r
 	case r.stray == straySYN && seq == r.strayAt:
 		r = a.start(r.key, seq-1, true, s.Time)
-	case lost && 0 < d && d <= maxWindow:
-		a.skipTo(r, seq, s.Time)
-	case -maxWindow <= d && d <= maxAhead:
+	case -maxWindow <= d && (d <= maxAhead || lost && d <= maxWindow):
+		return r
 	case lost || r.stray == strayData && seq == r.strayAt:
 		a.resume(r, seq, s.Time)
 	default:
@@ -205,7 +205,6 @@ func (a *Assembler) locate(r *record, s *Segment, seq uint32) *record {
 		return nil
 	}
 	if r.stream == nil {
-		// The stream had enough, or ended in front of this segment.
 		a.unwanted(r, len(s.Payload))
 		return nil
 	}

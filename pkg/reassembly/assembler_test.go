@@ -151,6 +151,11 @@ func TestStreams(t *testing.T) {
 			[]relStep{syn(-1, ""), data(0, "a", fin), syn(-1, "a"), data(0, "a"), end()},
 			[]string{"open", "start a", "closed fin"},
 		},
+		"a grave does not last longer for being visited": {
+			[]relStep{syn(-1, ""), data(0, "ab", fin), pass(16 * time.Second), data(0, "ab"), pass(16 * time.Second),
+				stat("tracked", func(s Stats) uint64 { return uint64(s.FlowsTracked) }, 0)},
+			[]string{"open", "start ab", "closed fin"},
+		},
 		"grave reopened": {
 			[]relStep{syn(-1, ""), data(0, "a", fin), pass(31 * time.Second), data(0, "again"), end()},
 			[]string{"open", "start a", "closed fin", "open midstream", "start again", "closed shutdown"},
@@ -158,6 +163,14 @@ func TestStreams(t *testing.T) {
 		"another connection after FIN, its SYN not seen": {
 			[]relStep{syn(-1, ""), data(0, "a", fin), data(far+9, "xyz"), end()},
 			[]string{"open", "start a", "closed fin", "open midstream", "start xyz", "closed shutdown"},
+		},
+		"another connection at an old place after FIN": {
+			[]relStep{syn(-1, ""), data(0, "a", fin), data(-far, "xyz"), end()},
+			[]string{"open", "start a", "closed fin", "open midstream", "start xyz", "closed shutdown"},
+		},
+		"FIN that was none": {
+			[]relStep{syn(-1, ""), data(0, "a"), data(3, "", fin), data(3*far, "xx"), data(3*far+2, "yy", ack(2)), end()},
+			[]string{"open", "start a", "gap ?", "start yy", "closed shutdown"},
 		},
 		"FIN out of order": {
 			[]relStep{syn(-1, ""), data(3, "de", fin), data(0, "abc"), data(5, "x")},
@@ -195,6 +208,14 @@ func TestStreams(t *testing.T) {
 			[]relStep{syn(-1, ""), data(0, "abc"), rst(5), data(3, "de")},
 			[]string{"open", "start abc", "data de", "closed rst"},
 		},
+		"two ends, the nearer last": {
+			[]relStep{syn(-1, ""), data(5, "", fin), rst(3), data(0, "abcde"), end()},
+			[]string{"open", "start abcde", "closed shutdown"},
+		},
+		"two ends, the nearer first": {
+			[]relStep{syn(-1, ""), rst(3), data(5, "", fin), data(0, "abc"), end()},
+			[]string{"open", "start abc", "closed rst"},
+		},
 		"RST ahead, given up": {
 			[]relStep{syn(-1, ""), data(0, "abc"), rst(5), pass(4 * time.Second), pass(2 * time.Second)},
 			[]string{"open", "start abc", "gap 2", "closed rst"},
@@ -204,7 +225,7 @@ func TestStreams(t *testing.T) {
 			[]string{"open", "start abc", "data defg", "data h", "closed shutdown"},
 		},
 		"RST implausible": {
-			[]relStep{syn(-1, ""), data(0, "abc"), rst(2), rst(3+far), rst(1 << 31), rejected(3), data(3, "d"), end()},
+			[]relStep{syn(-1, ""), data(0, "abc"), rst(2), rst(3 + far), rst(1 << 31), rejected(3), data(3, "d"), end()},
 			[]string{"open", "start abc", "data d", "closed shutdown"},
 		},
 		"data on RST": {
@@ -220,6 +241,11 @@ func TestStreams(t *testing.T) {
 			[]relStep{syn(-1, ""), data(0, "a"), data(2, "c"), data(1+2*far, "xx"), data(1+2*far+2, "yy", ack(2)),
 				data(1+2*far+4, "zz", ack(2)), end()},
 			[]string{"open", "start a", "gap 1", "data c", "gap ?", "start yy", "data zz", "closed shutdown"},
+		},
+		"a place of the past is no proof": {
+			[]relStep{syn(-1, ""), data(0, "a"), data(1+2*far, "xx"), data(1<<31, "b", lost), data(1+2*far+2, "yy"),
+				rejected(2), data(1<<31+1, "c"), end()},
+			[]string{"open", "start a", "gap ?", "data b", "data c", "closed shutdown"},
 		},
 		"old data is never taken for the stream": {
 			[]relStep{syn(-1, ""), data(1<<29, "x", lost), data(0, "aa"), data(2, "bb"), data(4, "cc"), retransmitted(6),
@@ -294,9 +320,18 @@ func TestStreams(t *testing.T) {
 			[]string{"open", "gap 6", "start g", "data h", "closed shutdown"},
 		},
 		"conflict with two": {
-			[]relStep{syn(-1, ""), data(3, "d"), data(5, "f"), data(7, "h"), data(3, "XefgX"), conflicts(1),
-				data(0, "abcdefgh"), data(8, "i"), end()},
-			[]string{"open", "start abc", "gap 5", "data i", "closed shutdown"},
+			[]relStep{syn(-1, ""), data(3, "d"), data(5, "f"), data(7, "hij"), data(3, "XefgX"), conflicts(1),
+				data(0, "abcdefgh"), data(8, "ijk"), end()},
+			[]string{"open", "start abc", "gap 7", "data k", "closed shutdown"},
+		},
+		"conflict leaves the neighbours alone": {
+			[]relStep{syn(-1, ""), data(2, "c"), data(3, "d", ack(2)), data(4, "e", ack(3)), data(3, "X"), conflicts(1),
+				data(0, "ab"), end()},
+			[]string{"open", "start ab", "data c", "gap 1", "start e", "closed shutdown"},
+		},
+		"conflict, lost": {
+			[]relStep{syn(-1, ""), data(3, "d"), data(2, "cX", lost), conflicts(1), data(4, "e")},
+			[]string{"open", "gap 2", "gap 2", "start e"},
 		},
 		"conflict and FIN": {
 			[]relStep{syn(-1, ""), data(1, "bc"), data(0, "aX", fin), conflicts(1), end()},

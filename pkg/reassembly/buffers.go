@@ -4,21 +4,17 @@ package reassembly
 // fragment of a segment, a segment, a capture record, a run of segments.
 var classes = [...]int{256, 2 << 10, 16 << 10, 64 << 10}
 
-const (
-	// fragmentCost is charged for each buffer on top of its capacity, for its
-	// place in the queue, whose array may be twice as long as it is full.
-	fragmentCost = 128
-	// maxCached bounds the free buffers kept for reuse, in bytes.
-	maxCached = 1 << 20
-)
+// fragmentCost is charged for each buffer on top of its capacity, for its
+// place in the queue, whose array may be twice as long as it is full.
+const fragmentCost = 128
 
 // bufferPool hands out buffers of the capacities in classes within a bound on
-// the bytes in use.
+// the bytes in use. It keeps free ones for reuse, up to an eighth of that.
 type bufferPool struct {
 	max     int
 	used    int
 	peak    int
-	cached  int
+	cached  int // capacity of free buffers
 	free    [len(classes)][][]byte
 	reserve func(int) bool
 	release func(int)
@@ -62,7 +58,7 @@ func (b *bufferPool) put(p []byte) int {
 	n := cost(c)
 	b.used -= n
 	b.release(n)
-	if b.cached+classes[c] <= maxCached {
+	if b.cached+classes[c] <= b.max/8 {
 		b.free[c] = append(b.free[c], p[:0])
 		b.cached += classes[c]
 	}

@@ -1,12 +1,16 @@
 package reassembly
 
 // take brings a run of payload into the stream: at once if it is next, later
-// if there is a hole in front of it. It lies between maxWindow behind the
-// stream and maxAhead in front of it.
-func (a *Assembler) take(r *record, t text) {
+// if there is a hole in front of it. With lost the hole is given up. The run
+// lies between maxWindow behind the stream and maxAhead in front of it, or
+// maxWindow with lost.
+func (a *Assembler) take(r *record, t text, lost bool) {
+	if lost && len(t.p) == 0 && distance(r.expect, t.seq) > 0 {
+		a.skipTo(r, t.seq, t.now)
+	}
 	stored := false
 	for len(t.p) > 0 {
-		if r.stream == nil {
+		if r.stream == nil { // since a callback, or the end of the stream
 			a.unwanted(r, len(t.p))
 			return
 		}
@@ -17,17 +21,14 @@ func (a *Assembler) take(r *record, t text) {
 			t.trim(n)
 			continue
 		}
-		if q := r.queue; q != nil && q.conflicts(&t) {
-			a.stats.Conflicts++
-			n := q.condemn(&t, &a.pool)
-			a.stats.BytesBuffered -= n
-			a.discard(n + len(t.p))
-			a.drain(r, t.now)
+		q := r.queue
+		if q != nil && q.conflicts(&t) {
+			a.condemn(r, &t, lost)
 			return
 		}
 		if d == 0 {
 			next := t
-			if q := r.queue; q != nil {
+			if q != nil {
 				next.p = t.p[:q.trusted(&t)]
 			}
 			t.trim(len(next.p))
@@ -37,7 +38,11 @@ func (a *Assembler) take(r *record, t text) {
 			}
 			continue
 		}
-		q := a.wait(r)
+		if lost {
+			a.skipTo(r, t.seq, t.now)
+			continue
+		}
+		q = a.wait(r)
 		used, fresh := q.insert(t, &a.pool, a.cfg.MaxBufferedPerFlow)
 		a.stats.BytesBuffered += fresh
 		a.stats.BytesRetransmitted += uint64(used - fresh)
@@ -46,18 +51,35 @@ func (a *Assembler) take(r *record, t text) {
 			stored = true
 		}
 		t.trim(used)
-		if len(t.p) == 0 {
+		if len(t.p) > 0 {
+			a.makeRoom(r, &t)
+		}
+	}
+}
+
+// makeRoom gives up the oldest hole, which frees memory, or the hole in front
+// of t, which makes t the next bytes.
+func (a *Assembler) makeRoom(r *record, t *text) {
+	if q := r.queue; !q.empty() {
+		if to, _ := q.front(); distance(to, t.seq) > 0 {
+			a.skip(r, t.now)
 			return
 		}
-		// A bound is reached. Give up the oldest hole, which frees memory or
-		// makes t the next bytes.
-		if !q.empty() {
-			if to, _ := q.front(); distance(to, t.seq) > 0 {
-				a.skip(r, t.now)
-				continue
-			}
-		}
+	}
+	a.skipTo(r, t.seq, t.now)
+}
+
+// condemn makes a gap of t and of what waits in its place.
+func (a *Assembler) condemn(r *record, t *text, lost bool) {
+	a.stats.Conflicts++
+	n := r.queue.condemn(t, &a.pool)
+	a.stats.BytesBuffered -= n
+	a.discard(n + len(t.p))
+	if lost && distance(r.expect, t.seq) > 0 {
 		a.skipTo(r, t.seq, t.now)
+	}
+	if r.stream != nil {
+		a.drain(r, t.now)
 	}
 }
 

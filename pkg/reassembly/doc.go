@@ -11,18 +11,18 @@
 //   - Sequence numbers are compared by serial-number arithmetic (RFC 9293
 //     section 3.4, RFC 1982), always relative to the next byte expected, so a
 //     connection may carry any number of bytes.
-//   - The first copy of a byte to arrive wins, as in Linux, which trims later
-//     copies against rcv_nxt and against its out-of-order queue. RFC 9293
-//     section 3.10.7.4 leaves the choice open and stacks differ: BSD-derived
-//     ones keep the older copy except where the new segment begins before it,
-//     old Windows and Linux versions each differ again in the corner cases
-//     (Novak and Sturges, "Target-Based TCP Stream Reassembly", 2007).
-//   - Because stacks differ, and because a segment with a bad checksum or an
-//     old timestamp reaches the tap but not the application, two copies of a
-//     byte that disagree condemn the new segment and every waiting run of
-//     bytes it overlaps: all of it becomes a Gap. Nothing that might differ
-//     from what production read is delivered. A disagreement can only be
-//     noticed while the first copy still waits behind a hole; bytes already
+//   - Of several copies of a byte the first to arrive is delivered, and two
+//     copies that disagree condemn the new segment and every waiting run of
+//     bytes it overlaps: all of it becomes a Gap. RFC 9293 section 3.10.7.4
+//     leaves open which copy a receiver keeps, and receivers differ (Novak
+//     and Sturges, "Target-Based TCP Stream Reassembly", 2007). Linux trims
+//     what it has queued in order for the application, but among segments
+//     that wait out of order it prefers the one that begins first, and a new
+//     one that covers an old one (tcp_data_queue_ofo, tcp_ofo_queue). Besides,
+//     a segment with a bad checksum or an old timestamp reaches the tap and
+//     not the application. So no choice is safe, and nothing that might
+//     differ from what production read is delivered. A disagreement can only
+//     be noticed while the first copy waits behind a hole; bytes already
 //     delivered are not kept for comparison.
 //   - A segment more than 16 MiB ahead of the stream, or more than 1 GiB (the
 //     largest window of RFC 7323 section 2.3) behind it, is ignored and
@@ -37,13 +37,19 @@
 //   - RST closes a stream when its sequence number is exactly the next one
 //     (RFC 5961 section 3). Further ahead it closes when the stream gets
 //     there, or when the hole in front of it is given up.
-//   - SYN with another initial sequence number replaces a flow that has not
-//     carried data yet. On an established flow it only announces a new
-//     connection: the first byte at the announced place closes the old stream
-//     (CloseReused), while data at the old place proves the SYN forged. The
-//     receiver would answer such a SYN with a challenge (RFC 5961 section 4).
+//   - SYN with another initial sequence number replaces a flow that is on
+//     probation, ignored or closed. On an established flow it only announces a
+//     new connection: the first byte at the announced place closes the old
+//     stream (CloseReused), while data at the old place proves the SYN forged.
+//     The receiver would answer such a SYN with a challenge (RFC 5961
+//     section 4).
 //   - Segments with neither ACK, SYN nor RST and segments with SYN and FIN are
 //     ignored and counted, as Linux does (RFC 9293 section 3.10.7.4).
+//   - A connection without a known SYN begins at its first segment with more
+//     than one byte of payload; one byte may be a keep-alive probe. Nothing
+//     shows that such a connection exists: a caller that must not replay what
+//     was injected without a handshake refuses midstream flows in NewStream,
+//     at the latest when it has been running for longer than connections last.
 //
 // # Bounds
 //

@@ -36,7 +36,7 @@ type record struct {
 
 	key     Flow
 	isn     uint32 // sequence number of the SYN; one less than the first byte's if not seen
-	expect  uint32 // the next sequence number; in a closed record one after the last
+	expect  uint32 // the next sequence number
 	ack     uint32 // of the segment delivered last
 	strayAt uint32
 	stray   stray

@@ -13,8 +13,8 @@ const (
 	maxWork = 1024
 	// maxFreeQueues bounds the queues kept for reuse. Those of flows that had
 	// much to wait for are not.
-	maxFreeQueues  = 64
-	maxFreeEntries = 64
+	maxFreeQueues  = 1024
+	maxFreeEntries = 16
 )
 
 // start opens a stream whose first byte follows isn, ending the one that may
@@ -163,10 +163,7 @@ func (a *Assembler) finish(r *record, why CloseReason, now int64) {
 	s := a.detach(r)
 	a.discard(a.dropQueue(r)) // with CloseFIN: data after FIN
 	switch why {
-	case CloseFIN:
-		r.expect++
-		a.bury(r)
-	case CloseRST:
+	case CloseFIN, CloseRST:
 		a.bury(r)
 	default:
 		a.flows.remove(r)

@@ -119,8 +119,8 @@ type Config struct {
 	// default of 6 MiB allows is about 3 MiB, so one loss at the front of a
 	// full window can be waited out.
 	MaxBufferedPerFlow int
-	// MaxBufferedTotal bounds the same over all flows; default 32 MiB. Up to
-	// 1 MiB of free buffers is kept for reuse on top.
+	// MaxBufferedTotal bounds the same over all flows; default 32 MiB. Up to an
+	// eighth of it is kept in free buffers on top, for reuse.
 	MaxBufferedTotal int
 	// Reserve asks for n bytes of a budget shared with others before memory is
 	// taken for out-of-order bytes; Release gives them back. A refusal is
