@@ -84,20 +84,27 @@ type mirrorUse struct {
 	mirror *Mirror
 }
 
+// errorf reports a problem, except with what Decode has reported already: that
+// it is missing now says nothing.
 func (c *compiler) errorf(meta *Meta, f *field, value, format string, args ...any) {
-	c.problems = append(c.problems, Problem{
-		Position: meta.position(f), Object: meta.object(), Field: f.String(), Value: value,
-		Message: fmt.Sprintf(format, args...),
-	})
+	if meta.bad == nil || meta.decoded(f.String()) {
+		c.report(meta, f, value, false, format, args...)
+	}
 }
 
 // warnf reports what is perhaps not meant. What is left of an object that was
 // not decoded completely says nothing about that.
 func (c *compiler) warnf(meta *Meta, f *field, value, format string, args ...any) {
-	if !meta.broken {
-		c.errorf(meta, f, value, format, args...)
-		c.problems[len(c.problems)-1].Warning = true
+	if meta.bad == nil {
+		c.report(meta, f, value, true, format, args...)
 	}
+}
+
+func (c *compiler) report(meta *Meta, f *field, value string, warning bool, format string, args ...any) {
+	c.problems = append(c.problems, Problem{
+		Position: meta.position(f), Object: meta.object(), Field: f.String(), Value: value,
+		Message: fmt.Sprintf(format, args...), Warning: warning,
+	})
 }
 
 // metas calls f for every object.
@@ -132,8 +139,8 @@ func (c *compiler) duplicates(s *Snapshot) {
 // that is missing could make a rule match everything.
 func (c *compiler) incomplete(s *Snapshot) {
 	s.metas(func(m *Meta) {
-		if m.broken {
-			c.errorf(m, nil, "", "is not compiled: it could not be decoded completely")
+		if m.bad != nil {
+			c.report(m, nil, "", false, "is not compiled: it could not be decoded completely")
 		}
 	})
 }

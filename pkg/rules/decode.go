@@ -2,6 +2,7 @@ package rules
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -69,7 +70,7 @@ func (d *decoder) report(n *yaml.Node, f *field, value, format string, args ...a
 	p.Position = Position{File: d.file, Line: n.Line}
 	if d.meta != nil {
 		p.Object = d.meta.object()
-		d.meta.broken = true
+		d.meta.bad = append(d.meta.bad, p.Field)
 	}
 	d.problems = append(d.problems, p)
 }
@@ -87,12 +88,6 @@ func (d *decoder) syntax(err error) {
 	})
 }
 
-// envelope is what Kubernetes puts around every object.
-type envelope struct {
-	apiVersion, kind      string
-	metadata, spec, items *yaml.Node
-}
-
 // object decodes one object, or a list of them.
 func (d *decoder) object(n *yaml.Node) {
 	d.meta = nil
@@ -103,41 +98,54 @@ func (d *decoder) object(n *yaml.Node) {
 		d.report(n, nil, "", "expected an object with apiVersion, kind, metadata and spec")
 		return
 	}
-	meta := &Meta{Position: Position{File: d.file, Line: n.Line}, node: n, Namespace: DefaultNamespace}
-	e := d.envelope(n, meta)
-	if e.apiVersion == "v1" && e.kind == "List" && e.items != nil {
-		if e.items.Kind != yaml.SequenceNode {
-			d.report(e.items, nil, "", "items: expected a list of objects")
+	apiVersion, kind := scalar(child(n, "apiVersion")), scalar(child(n, "kind"))
+	if items := child(n, "items"); apiVersion == "v1" && kind == "List" && items != nil {
+		if items.Kind != yaml.SequenceNode {
+			d.report(items, (*field)(nil).dot("items"), "", "expected a list of objects")
 			return
 		}
-		for _, item := range e.items.Content {
-			d.object(item)
+		for _, item := range items.Content {
+			d.object(resolve(item))
 		}
 		return
 	}
-	meta.Kind = e.kind
-	d.metadata(e.metadata, meta)
-	d.meta = meta
-	spec := newSpec(e.apiVersion, e.kind)
+	d.meta = &Meta{Kind: kind, Namespace: DefaultNamespace, Position: Position{File: d.file, Line: n.Line}, node: n}
+	d.metadata(child(n, "metadata"))
+	spec := newSpec(apiVersion, kind)
 	if spec == nil {
 		d.report(n, nil, "", "kind %q of apiVersion %q is not supported in a rules file: expected %s",
-			e.kind, e.apiVersion, understoodKinds)
+			kind, apiVersion, understoodKinds)
 		return
 	}
-	if meta.Name == "" {
-		d.report(n, (*field)(nil).dot("metadata").dot("name"), "", "is required")
-	}
-	if e.items != nil {
-		d.report(e.items, (*field)(nil).dot("items"), "", "unknown field")
-	}
-	d.spec(n, e.spec, spec)
+	d.envelope(n)
+	d.spec(n, child(n, "spec"), spec)
 	switch spec := spec.(type) {
 	case *networking.VirtualService:
-		d.out.VirtualServices = append(d.out.VirtualServices, VirtualService{*meta, spec})
+		d.out.VirtualServices = append(d.out.VirtualServices, VirtualService{*d.meta, spec})
 	case *networking.DestinationRule:
-		d.out.DestinationRules = append(d.out.DestinationRules, DestinationRule{*meta, spec})
+		d.out.DestinationRules = append(d.out.DestinationRules, DestinationRule{*d.meta, spec})
 	case *networking.ServiceEntry:
-		d.out.ServiceEntries = append(d.out.ServiceEntries, ServiceEntry{*meta, spec})
+		d.out.ServiceEntries = append(d.out.ServiceEntries, ServiceEntry{*d.meta, spec})
+	}
+}
+
+// envelope checks what Kubernetes puts around every spec.
+func (d *decoder) envelope(n *yaml.Node) {
+	known := []string{"apiVersion", "kind", "metadata", "spec", "status"}
+	seen := map[string]bool{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k := n.Content[i]
+		at := (*field)(nil).dot(k.Value)
+		if seen[k.Value] {
+			d.report(k, at, "", "is given twice")
+		}
+		seen[k.Value] = true
+		if !slices.Contains(known, k.Value) {
+			d.report(k, at, "", "unknown field%s", suggest(k.Value, known))
+		}
+	}
+	if d.meta.Name == "" {
+		d.report(n, (*field)(nil).dot("metadata").dot("name"), "", "is required")
 	}
 }
 
@@ -159,71 +167,24 @@ func newSpec(apiVersion, kind string) proto.Message {
 	return nil
 }
 
-// envelope takes an object apart.
-func (d *decoder) envelope(n *yaml.Node, meta *Meta) (e envelope) {
-	var unknown []*yaml.Node
-	seen := map[string]bool{}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		k, v := n.Content[i], resolve(n.Content[i+1])
-		if seen[k.Value] {
-			d.report(k, (*field)(nil).dot(k.Value), "", "is given twice")
-			meta.broken = true
-		}
-		seen[k.Value] = true
-		switch k.Value {
-		case "apiVersion":
-			e.apiVersion = v.Value
-		case "kind":
-			e.kind = v.Value
-		case "metadata":
-			e.metadata = v
-		case "spec":
-			e.spec = v
-		case "items":
-			e.items = v
-		case "status":
-		default:
-			unknown = append(unknown, k)
-		}
-	}
-	if newSpec(e.apiVersion, e.kind) != nil {
-		for _, k := range unknown {
-			d.report(k, (*field)(nil).dot(k.Value), "",
-				"unknown field%s", suggest(k.Value, []string{"apiVersion", "kind", "metadata", "spec"}))
-			meta.broken = true
-		}
-	}
-	return e
-}
-
 // metadata takes what identifies an object. The rest of ObjectMeta says
 // nothing about routing.
-func (d *decoder) metadata(n *yaml.Node, meta *Meta) {
-	if n == nil || n.Kind != yaml.MappingNode {
+func (d *decoder) metadata(n *yaml.Node) {
+	if n == nil {
 		return
 	}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		k, v := n.Content[i], resolve(n.Content[i+1])
-		switch k.Value {
-		case "name":
-			meta.Name = v.Value
-		case "namespace":
-			if v.Value != "" {
-				meta.Namespace = v.Value
-			}
-		case "creationTimestamp":
-			if isNull(v) {
-				continue
-			}
-			t, err := time.Parse(time.RFC3339, v.Value)
-			if err != nil {
-				d.report(v, (*field)(nil).dot("metadata").dot("creationTimestamp"), v.Value,
-					"expected a time as 2006-01-02T15:04:05Z")
-				meta.broken = true
-			}
-			meta.CreationTimestamp = t
-		}
+	d.meta.Name = scalar(child(n, "name"))
+	d.meta.Namespace = cmp.Or(scalar(child(n, "namespace")), DefaultNamespace)
+	created := child(n, "creationTimestamp")
+	if created == nil || isNull(created) {
+		return
 	}
+	t, err := time.Parse(time.RFC3339, created.Value)
+	if err != nil {
+		d.report(created, (*field)(nil).dot("metadata").dot("creationTimestamp"), created.Value,
+			"expected a time as 2006-01-02T15:04:05Z")
+	}
+	d.meta.CreationTimestamp = t
 }
 
 // spec decodes n into spec, with the exact mapping of protojson. What does not
@@ -246,6 +207,27 @@ func (d *decoder) spec(object, n *yaml.Node, spec proto.Message) {
 	if err != nil {
 		d.report(n, at, "", "%v", err)
 	}
+}
+
+// child is the value for a key of a mapping, nil if there is none.
+func child(n *yaml.Node, key string) *yaml.Node {
+	if n.Kind != yaml.MappingNode {
+		return nil
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == key {
+			return resolve(n.Content[i+1])
+		}
+	}
+	return nil
+}
+
+// scalar is the text of a single value, empty if n is none.
+func scalar(n *yaml.Node) string {
+	if n == nil || n.Kind != yaml.ScalarNode || isNull(n) {
+		return ""
+	}
+	return n.Value
 }
 
 // resolve follows an alias.

@@ -124,7 +124,7 @@ func (c *compiler) capture(vs *VirtualService, t *target, at *field, out map[net
 		for _, e := range t.endpoints {
 			if !e.addr.IsValid() {
 				c.errorf(&vs.Meta, at, e.host, "cannot be captured by name: the ServiceEntry needs the addresses of its endpoints and resolution STATIC")
-				continue
+				return
 			}
 			out[netip.AddrPortFrom(e.addr, uint16(e.port(p)))] = struct{}{}
 		}

@@ -83,13 +83,11 @@ func (c *compiler) text(meta *Meta, in *networking.StringMatch, at *field) text 
 		f := at.dot("regex")
 		if m.Regex == "" || len(m.Regex) > maxRegex {
 			c.errorf(meta, f, m.Regex, "expected an expression of 1 to %d bytes", maxRegex)
-			return text{kind: present}
 		}
 		re, err := compileRegex(m.Regex)
 		if err != nil {
 			c.errorf(meta, f, m.Regex, "expected an RE2 expression: %s",
 				strings.TrimPrefix(err.Error(), "error parsing regexp: "))
-			return text{kind: present}
 		}
 		return text{kind: regex, value: m.Regex, re: re}
 	}

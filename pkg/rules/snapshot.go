@@ -2,6 +2,7 @@ package rules
 
 import (
 	"cmp"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,8 +56,8 @@ type Meta struct {
 	// compete the older one wins.
 	CreationTimestamp time.Time
 
-	node   *yaml.Node // for the lines of fields; nil if not from a file
-	broken bool       // Decode reported errors, Spec is not complete
+	node *yaml.Node // for the lines of fields; nil if not from a file
+	bad  []string   // the fields that Decode reported; Spec is not complete then
 }
 
 // object names the object in problems.
@@ -68,6 +69,14 @@ func (m *Meta) position(f *field) Position {
 		return Position{File: m.File, Line: line}
 	}
 	return m.Position
+}
+
+// decoded reports whether what is at f, in it and around it was decoded as it
+// is written.
+func (m *Meta) decoded(f string) bool {
+	return !slices.ContainsFunc(m.bad, func(bad string) bool {
+		return strings.HasPrefix(bad, f) || strings.HasPrefix(f, bad)
+	})
 }
 
 // compareAge orders objects as Istio does (sortConfigByCreationTime): the

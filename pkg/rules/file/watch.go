@@ -1,0 +1,141 @@
+package file
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// Changes come in bursts: an editor writes a copy and renames it, a kubelet
+// makes a directory and moves a symlink. A burst is over when nothing has
+// happened for settle; one that does not end is looked at every maxSettle.
+const (
+	settle    = 100 * time.Millisecond
+	maxSettle = 2 * time.Second
+)
+
+// Watch calls changed after the rules files that paths stand for have changed,
+// once for each burst of changes, until ctx is done; then it returns nil. It
+// returns an error if the paths cannot be watched. changed is called from this
+// goroutine.
+//
+// Directories are watched, not files: editors and Kubernetes replace files,
+// and a watch would stay with the old one.
+func Watch(ctx context.Context, paths []string, changed func()) error {
+	w, err := fsnotify.NewWatcher()
+	if err != nil {
+		return fmt.Errorf("watch rules: %w", err)
+	}
+	defer w.Close()
+	// First the watches, then the state: a change between the two is seen
+	// twice rather than not at all.
+	if err := add(w, paths); err != nil {
+		return fmt.Errorf("watch rules: %w", err)
+	}
+	last := fingerprint(paths)
+
+	timer := time.NewTimer(0)
+	if !timer.Stop() {
+		<-timer.C
+	}
+	defer timer.Stop()
+	var burst time.Time // when it began; zero if there is none
+	event := func() {
+		now := time.Now()
+		if burst.IsZero() {
+			burst = now
+		}
+		timer.Reset(min(settle, max(0, maxSettle-now.Sub(burst))))
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case _, ok := <-w.Events:
+			if !ok {
+				return nil
+			}
+			event()
+		case _, ok := <-w.Errors:
+			if !ok {
+				return nil
+			}
+			event() // events were lost: look for ourselves
+		case <-timer.C:
+			burst = time.Time{}
+			// A directory may have been replaced, a symlink moved.
+			// If one is gone there is nothing to watch until it is
+			// back, which its parent directory tells.
+			_ = add(w, paths)
+			if now := fingerprint(paths); !slices.Equal(now, last) {
+				last = now
+				changed()
+			}
+		}
+	}
+}
+
+// add watches the directories in which a change can change what paths stand
+// for. Adding one that is watched already does nothing. The error is that of
+// the last path none of whose directories could be watched.
+func add(w *fsnotify.Watcher, paths []string) (err error) {
+	for _, path := range paths {
+		watched := false
+		var failed error
+		for _, dir := range directories(path) {
+			if e := w.Add(dir); e != nil {
+				failed = e
+			} else {
+				watched = true
+			}
+		}
+		if !watched {
+			err = failed
+		}
+	}
+	return err
+}
+
+// directories are where a change shows: the directory itself, the one the path
+// is in, and for a symlink the same of what it leads to.
+func directories(path string) []string {
+	dirs := []string{filepath.Dir(path)}
+	if isDir(path) {
+		dirs = append(dirs, path)
+	}
+	if real, err := filepath.EvalSymlinks(path); err == nil && real != filepath.Clean(path) {
+		dirs = append(dirs, filepath.Dir(real))
+	}
+	return dirs
+}
+
+// fingerprint tells one state of the rules files from the next, whatever else
+// happens in their directories.
+func fingerprint(paths []string) []string {
+	files, _ := list(paths)
+	out := make([]string, 0, len(files))
+	for _, name := range files {
+		real, _ := filepath.EvalSymlinks(name)
+		info, err := os.Stat(name)
+		if err != nil {
+			out = append(out, name+" "+err.Error())
+			continue
+		}
+		out = append(out, fmt.Sprintln(name, real, info.Size(), info.ModTime().UnixNano(), inode(info)))
+	}
+	return out
+}
+
+// inode tells a file from one that took its place.
+func inode(info os.FileInfo) uint64 {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return st.Ino
+	}
+	return 0
+}
