@@ -53,14 +53,14 @@ type Agent struct {
 
 // New loads the rules and prepares capture; nothing is attached yet. Rules
 // that do not compile are an error of type rules.Problems.
-func New(cfg Config) (a *Agent, err error) {
+func New(cfg Config) (*Agent, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
 	if cfg.DryRun && cfg.Output == NoOutput {
 		cfg.Output = JSONOutput
 	}
-	a = &Agent{
+	a := &Agent{
 		cfg:        cfg,
 		log:        cfg.Logger,
 		since:      time.Now(),
@@ -75,44 +75,41 @@ func New(cfg Config) (a *Agent, err error) {
 		Pool:    httpstream.NewPool(a.memory.reserve, a.memory.release),
 	})
 	a.mirrors = newMirrorSet(a.newMirror)
-	if a.tls, err = tlsConfig(cfg); err != nil {
+	if err := a.open(); err != nil {
+		a.close()
 		return nil, err
+	}
+	return a, nil
+}
+
+// open acquires what a run needs. What it got is released by close, also if it
+// fails half-way.
+func (a *Agent) open() (err error) {
+	if a.tls, err = tlsConfig(a.cfg); err != nil {
+		return err
 	}
 	program, problems := a.load()
 	if err := problems.Err(); err != nil {
-		return nil, err
+		return err
 	}
 	for _, p := range problems {
 		a.log.Warn("rules", "problem", p.Error())
 	}
-	defer func() {
-		if err != nil {
-			a.close()
-		}
-	}()
-	if cfg.Admin != "" {
-		if a.admin, err = net.Listen("tcp", cfg.Admin); err != nil {
-			return nil, fmt.Errorf("--admin: %w", err)
+	if a.cfg.Admin != "" {
+		if a.admin, err = net.Listen("tcp", a.cfg.Admin); err != nil {
+			return fmt.Errorf("--admin: %w", err)
 		}
 	}
-	if a.offline() {
-		a.source, err = openFile(cfg.PCAP)
-	} else {
-		a.source, err = openLive(cfg)
-	}
-	if err != nil {
-		return nil, err
+	if a.source, err = openSource(a.cfg); err != nil {
+		return err
 	}
 	for range a.source.Shards() {
 		a.shards = append(a.shards, a.newShard())
 	}
-	if cfg.Output != NoOutput {
-		a.printer = newPrinter(cfg.Stdout, cfg.Output, a.offline())
+	if a.cfg.Output != NoOutput {
+		a.printer = newPrinter(a.cfg.Stdout, a.cfg.Output, a.offline())
 	}
-	if err := a.apply(program); err != nil {
-		return nil, err
-	}
-	return a, nil
+	return a.apply(program)
 }
 
 // offline reports whether the traffic comes from a file.
@@ -173,7 +170,7 @@ func (a *Agent) closeAccount(ctx context.Context) {
 	a.mirrors.drain(a.drainCtx)
 }
 
-// close releases everything; it may be called at any stage of New.
+// close releases everything that open got.
 func (a *Agent) close() {
 	a.stopDrain()
 	if a.admin != nil {

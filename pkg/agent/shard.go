@@ -24,6 +24,7 @@ type shard struct {
 	http  *httpstream.Config
 
 	mu       sync.Mutex
+	now      int64 // of the batch, in nanoseconds since the Unix epoch
 	asm      *reassembly.Assembler
 	tally    tally
 	decision rules.Decision
@@ -50,7 +51,7 @@ func (a *Agent) newShard() *shard {
 
 func (s *shard) Begin(now int64) {
 	s.mu.Lock()
-	s.asm.Advance(now)
+	s.now = now
 }
 
 func (s *shard) Segment(seg *capture.Segment) {
@@ -61,7 +62,12 @@ func (s *shard) Segment(seg *capture.Segment) {
 	s.asm.Segment(reassembly.Flow(seg.Flow), &s.segment)
 }
 
-func (s *shard) End() { s.mu.Unlock() }
+// End does the timed work behind the batch, not before it: a segment that fills
+// a hole may be in it.
+func (s *shard) End() {
+	s.asm.Advance(s.now)
+	s.mu.Unlock()
+}
 
 // close ends every flow; what is pending is dropped.
 func (s *shard) close() {

@@ -33,10 +33,17 @@ type source interface {
 	Close() error
 }
 
+func openSource(cfg Config) (source, error) {
+	if cfg.PCAP == "" {
+		return openLive(cfg)
+	}
+	return openFile(cfg.PCAP)
+}
+
 // liveSource captures from this host's interfaces.
 type liveSource struct{ *capture.Tap }
 
-func openLive(cfg Config) (*liveSource, error) {
+func openLive(cfg Config) (source, error) {
 	tap, err := capture.Open(capture.Config{
 		Interfaces:        cfg.Interfaces,
 		Attach:            cfg.Attach,
@@ -84,7 +91,7 @@ type fileSource struct {
 	stats pcap.Stats
 }
 
-func openFile(name string) (*fileSource, error) {
+func openFile(name string) (source, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, fmt.Errorf("capture file: %w", err)
