@@ -48,8 +48,8 @@ func newConn(socket, c net.Conn) *conn {
 // lost to that are counted as Reset.
 func quiet(fd uintptr) bool {
 	var b [1]byte
-	_, err := recv(fd, b[:], syscall.MSG_PEEK)
-	return err == syscall.EAGAIN
+	_, errno := recv(fd, b[:], syscall.MSG_PEEK)
+	return errno == syscall.EAGAIN
 }
 
 // alive reports whether an idle connection can be used again: anything that
@@ -64,6 +64,14 @@ func (c *conn) alive() bool {
 
 // interrupt makes everything that waits for the connection fail.
 func (c *conn) interrupt() { _ = c.SetDeadline(time.Unix(1, 0)) }
+
+// discard makes closing the connection discard what is not sent yet. The
+// kernel would else keep megabytes for a shadow that doesn't read.
+func (c *conn) discard() {
+	if s, ok := c.socket.(interface{ SetLinger(sec int) error }); ok {
+		_ = s.SetLinger(0)
+	}
+}
 
 // abandon closes the connection without the farewell of TLS, which could wait
 // for a peer that doesn't read.

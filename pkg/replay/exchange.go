@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"syscall"
 	"time"
 
@@ -18,6 +19,10 @@ const (
 	maxJoined = 16 << 10
 	minRead   = 4 << 10
 	maxRead   = 64 << 10 // for content; a longer line of a head gets more, once
+
+	// maxReads is after how many reads in a row, which may all succeed at
+	// once, the deadline is looked at again.
+	maxReads = 64
 )
 
 // exchange is one request and its response on one connection. Its buffers are
@@ -35,7 +40,7 @@ type exchange struct {
 
 	// of the connection in use
 	c              *conn
-	begun          bool
+	begun, again   bool
 	up             *upload
 	sent, received int64
 	stale          bool // the connection was not usable; nothing was sent
@@ -69,14 +74,20 @@ func (x *exchange) clear() {
 	x.resp.reset(false)
 }
 
+// apart reports whether the copy is too large to be written at once.
+func (x *exchange) apart() bool { return len(x.out)+len(x.body) > maxJoined }
+
 // run does the exchange on c. It may be called again, for another connection,
 // if c turns out to be stale.
 func (x *exchange) run(c *conn) {
 	x.c, x.begun, x.stale = c, false, false
 	x.resp.reset(x.about.toHEAD)
 	if c.direct {
-		if err := c.raw.Read(x.step); err != nil {
-			x.fail(Reset, err)
+		for x.again = true; x.again; {
+			x.again = false
+			if err := c.raw.Read(x.step); err != nil {
+				x.fail(Reset, err)
+			}
 		}
 	} else {
 		x.streamed()
@@ -118,35 +129,37 @@ func (x *exchange) direct(fd uintptr) bool {
 		// On a new connection the answer may have come before the question
 		// (503 and closed). If writing failed there may be an answer still.
 	}
-	for {
-		n, err := recv(fd, x.space(), 0)
+	for range maxReads {
+		n, errno := recv(fd, x.space(), 0)
 		switch {
-		case err == syscall.EAGAIN:
+		case errno == syscall.EAGAIN:
 			return false
-		case err == syscall.EINTR:
+		case errno == syscall.EINTR:
 			continue
-		case err != nil:
-			x.fail(Reset, err)
+		case errno != 0:
+			x.fail(Reset, errno)
 			return true
 		}
 		if x.got(n, n == 0) {
 			return true
 		}
 	}
+	x.again = true
+	return true
 }
 
 // write sends the copy as far as the socket takes it at once, and leaves the
 // rest to an upload. It reports whether there is an answer to wait for.
 func (x *exchange) write(fd uintptr) bool {
-	if x.body != nil {
+	if x.apart() {
 		x.startUpload(x.out, x.body)
 		return true
 	}
-	n, err := send(fd, x.out)
+	n, errno := send(fd, x.out)
 	x.sent = int64(n)
 	switch {
 	case n == len(x.out):
-	case err == nil, err == syscall.EAGAIN, err == syscall.EINTR:
+	case errno == 0, errno == syscall.EAGAIN, errno == syscall.EINTR:
 		x.startUpload(x.out[n:])
 	default:
 		x.partial = true
@@ -162,7 +175,7 @@ func (x *exchange) streamed() {
 		x.stale = true
 		return
 	}
-	if x.body != nil {
+	if x.apart() {
 		x.startUpload(x.out, x.body)
 	} else {
 		n, err := x.c.Write(x.out)
@@ -264,6 +277,9 @@ type upload struct {
 }
 
 func (x *exchange) startUpload(parts ...[]byte) {
+	// An empty part at the end would make a write out of nothing, which could
+	// fail when everything is sent.
+	parts = slices.DeleteFunc(parts, func(b []byte) bool { return len(b) == 0 })
 	u, c, buffers := &upload{done: make(chan struct{})}, x.c.Conn, net.Buffers(parts)
 	x.up = u
 	go func() {
@@ -290,5 +306,8 @@ func (x *exchange) endUpload() {
 		}
 	}
 	x.sent += u.n
-	x.partial = x.partial || u.err != nil
+	if u.err != nil {
+		x.partial = true
+		x.c.discard()
+	}
 }

@@ -18,6 +18,7 @@ var (
 	errField      = errors.New("malformed field line in the response")
 	errFolded     = errors.New("folded framing field in the response")
 	errLength     = errors.New("malformed or contradictory Content-Length in the response")
+	errChunkLine  = errors.New("line of the chunked coding without CRLF in the response")
 	errChunkSize  = errors.New("malformed chunk size in the response")
 	errChunkData  = errors.New("chunk data not followed by CRLF in the response")
 	errTooLarge   = errors.New("head or trailers of the response exceed the bound")
@@ -146,10 +147,10 @@ func (p *response) line(b []byte) (line []byte, n int, err error) {
 	line, n = b[:i], i+1
 	if i > 0 && line[i-1] == '\r' {
 		line = line[:i-1]
-	} else if framing {
-		// Only heads and trailers may end lines with a bare LF
-		// (RFC 9112 sections 2.2 and 7.1).
-		return nil, 0, errChunkSize
+	} else if p.state >= inSize {
+		// Only heads may end lines with a bare LF (RFC 9112 sections 2.2 and
+		// 7.1).
+		return nil, 0, errChunkLine
 	}
 	if !framing {
 		p.headN += n
