@@ -22,7 +22,7 @@ func TestDemo(t *testing.T) {
 	for _, want := range []string{
 		"VirtualService default/bookinfo, route httpbin-route",
 		"//get?author=shakespeare&year=1594 HTTP/1.1 to 10.99.1.2:80",
-		"504 seen = 502 mirrored + 2 filtered",
+		"507 seen = 505 mirrored + 2 filtered",
 	} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("the demo does not say %q", want)

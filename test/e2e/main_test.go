@@ -11,10 +11,13 @@ package e2e
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -45,7 +48,18 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	if !given("test.parallel") {
+		// The tests wait more than they compute.
+		_ = flag.Set("test.parallel", strconv.Itoa(4*runtime.GOMAXPROCS(0)))
+	}
 	return m.Run()
+}
+
+// given reports whether a flag is on the command line.
+func given(name string) (yes bool) {
+	flag.Parse()
+	flag.Visit(func(f *flag.Flag) { yes = yes || f.Name == name })
+	return yes
 }
 
 // build compiles the program as it is released, or with the race detector.

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -105,7 +106,7 @@ func TestPCAPReplay(t *testing.T) {
 	conn := w.connect("10.1.1.1:40001", "10.99.0.2:80", 7)
 	const n = 5000 // more than the queue holds: a file waits
 	for i := range n {
-		m, err := parse(request{}.bytes(time.Duration(i).String()))
+		m, err := parse(request{}.bytes(fmt.Sprint(i)))
 		must(t, err)
 		production = append(production, m)
 		conn.send(string(m.raw))

@@ -60,8 +60,14 @@ func TestBadShadows(t *testing.T) {
 		"hanging up within its answer": {answer: write("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"), failed: all("reset")},
 		"no HTTP server":               {answer: write("220 mail.example.com ESMTP\r\n"), failed: all("protocol")},
 		"failing":                      {answer: write("HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n\r\n"), answered: all("5xx")},
-		"redirecting":                  {answer: write("HTTP/1.1 301 Moved\r\nLocation: /\r\nContent-Length: 0\r\n\r\n"), answered: all("3xx")},
-		"answering until it closes":    {answer: write("HTTP/1.0 200 OK\r\n\r\nas long as it takes"), answered: all("2xx")},
+		"redirecting": {
+			answer: func(c net.Conn, _ message) error {
+				_, err := io.WriteString(c, "HTTP/1.1 301 Moved\r\nLocation: /\r\nContent-Length: 0\r\n\r\n")
+				return err
+			},
+			answered: all("3xx"),
+		},
+		"answering until it closes": {answer: write("HTTP/1.0 200 OK\r\n\r\nas long as it takes"), answered: all("2xx")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
