@@ -152,6 +152,7 @@ func (c *compiler) link(p *Program) {
 		for _, rt := range h.routes {
 			live[rt] = true
 		}
+		h.index = newRouteIndex(h.routes)
 	})
 	seen := map[*action]bool{}
 	targets := map[netip.AddrPort]struct{}{}

@@ -134,10 +134,9 @@ func (p *Program) find(r *httpstream.Request, v *view) (*Route, FilterReason) {
 	if host == nil {
 		return nil, NoHost
 	}
-	for _, rt := range host.routes {
-		if failed, _ := rt.match.check(v); failed == matched {
-			return rt, NotFiltered
-		}
+	rt := host.first(v)
+	if rt == nil {
+		return nil, NoRoute
 	}
-	return nil, NoRoute
+	return rt, NotFiltered
 }

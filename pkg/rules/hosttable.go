@@ -9,6 +9,7 @@ import (
 // virtualHost is the routes of one host, in the order they are tried.
 type virtualHost struct {
 	routes []*Route
+	index  *routeIndex     // of routes, nil if they are few
 	owner  *virtualService // the first that brought routes
 
 	// also is another virtual host with the same name: a short name means

@@ -23,6 +23,18 @@ type text struct {
 	fold  bool // exact and prefix: compare ASCII letters without case
 	value string
 	re    *regexp.Regexp // of value, anchored at both ends
+	must  string         // regex: what every match begins with
+}
+
+// lead is what every value that matches begins with, as far as that is known.
+func (t *text) lead() string {
+	switch {
+	case t.fold && t.kind != regex:
+		return ""
+	case t.kind == regex:
+		return t.must
+	}
+	return t.value
 }
 
 // match reports whether b, a value that is present, satisfies the condition.
@@ -127,13 +139,18 @@ func (m *match) check(v *view) (failed part, i int) {
 	return matched, 0
 }
 
-// compileRegex compiles expr, which must match a whole value (RE2::FullMatch).
-func compileRegex(expr string) (*regexp.Regexp, error) {
+// regexText is the condition that expr matches the whole value
+// (RE2::FullMatch).
+func regexText(expr string) (text, error) {
+	t := text{kind: regex, value: expr}
 	// First by itself: "a)|(b" is valid in parentheses only.
-	if _, err := regexp.Compile(expr); err != nil {
-		return nil, err
+	re, err := regexp.Compile(expr)
+	if err != nil {
+		return t, err
 	}
-	return regexp.Compile(`\A(?:` + expr + `)\z`)
+	t.must, _ = re.LiteralPrefix()
+	t.re, err = regexp.Compile(`\A(?:` + expr + `)\z`)
+	return t, err
 }
 
 // equalFold compares ASCII letters without case. s must be of b's length.

@@ -84,12 +84,12 @@ func (c *compiler) text(meta *Meta, in *networking.StringMatch, at *field) text 
 		if m.Regex == "" || len(m.Regex) > maxRegex {
 			c.errorf(meta, f, m.Regex, "expected an expression of 1 to %d bytes", maxRegex)
 		}
-		re, err := compileRegex(m.Regex)
+		t, err := regexText(m.Regex)
 		if err != nil {
 			c.errorf(meta, f, m.Regex, "expected an RE2 expression: %s",
 				strings.TrimPrefix(err.Error(), "error parsing regexp: "))
 		}
-		return text{kind: regex, value: m.Regex, re: re}
+		return t
 	}
 	return text{kind: present}
 }

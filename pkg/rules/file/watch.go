@@ -3,9 +3,11 @@ package file
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -28,6 +30,11 @@ const (
 // Directories are watched, not files: editors and Kubernetes replace files,
 // and a watch would stay with the old one.
 func Watch(ctx context.Context, paths []string, changed func()) error {
+	return watchReady(ctx, paths, func() {}, changed)
+}
+
+// watchReady is Watch that says when no change will be missed any more.
+func watchReady(ctx context.Context, paths []string, ready, changed func()) error {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
 		return fmt.Errorf("watch rules: %w", err)
@@ -39,6 +46,7 @@ func Watch(ctx context.Context, paths []string, changed func()) error {
 		return fmt.Errorf("watch rules: %w", err)
 	}
 	last := fingerprint(paths)
+	ready()
 
 	timer := time.NewTimer(0)
 	if !timer.Stop() {
@@ -102,17 +110,38 @@ func add(w *fsnotify.Watcher, paths []string) (err error) {
 	return err
 }
 
-// directories are where a change shows: the directory itself, the one the path
-// is in, and for a symlink the same of what it leads to.
+// directories are where a change of what path stands for shows: the directory
+// it is in, itself if it is one, and on the way through symlinks the same of
+// each.
 func directories(path string) []string {
-	dirs := []string{filepath.Dir(path)}
+	dirs := map[string]bool{}
+	follow(filepath.Clean(path), dirs, map[string]bool{})
 	if isDir(path) {
-		dirs = append(dirs, path)
+		dirs[path] = true
 	}
-	if real, err := filepath.EvalSymlinks(path); err == nil && real != filepath.Clean(path) {
-		dirs = append(dirs, filepath.Dir(real))
+	return slices.Sorted(maps.Keys(dirs))
+}
+
+// follow adds the directories of path and of the symlinks it leads through.
+// seen are the paths that have been followed.
+func follow(path string, dirs, seen map[string]bool) {
+	const maxLinks = 40 // as the kernel
+	if seen[path] || len(seen) == maxLinks {
+		return
 	}
-	return dirs
+	seen[path] = true
+	dirs[filepath.Dir(path)] = true
+	for p := path; p != filepath.Dir(p); p = filepath.Dir(p) {
+		target, err := os.Readlink(p)
+		if err != nil {
+			continue // no symlink
+		}
+		if !filepath.IsAbs(target) {
+			target = filepath.Join(filepath.Dir(p), target)
+		}
+		dirs[filepath.Dir(p)] = true
+		follow(filepath.Join(target, strings.TrimPrefix(path, p)), dirs, seen)
+	}
 }
 
 // fingerprint tells one state of the rules files from the next, whatever else
