@@ -27,10 +27,15 @@ __inline __u32 symmetric_hash(const struct flow *f)
  * after it has written its wish: one of the two sees the other, and no wake-up
  * is missed. An empty record is the only way to wake without data.
  */
-__inline void wake_reader(void *ring, struct shard *shard, struct scratch *s)
+__inline void wake_reader(void *ring, struct control *ctl, __u64 index, struct scratch *s)
 {
-	__u32 wake = READ_ONCE(shard->wake);
+	struct shard *shard;
+	__u32 wake;
 
+	/* Verifiers before 5.11 forget the bounds of what was on the stack. */
+	barrier_var(index);
+	shard = &ctl->shards[index & (SHARDS_MAX - 1)];
+	wake = READ_ONCE(shard->wake);
 	if (likely(wake == WAKE_NEVER))
 		return;
 	if (wake == WAKE_HALF && bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) < ring_half)
@@ -100,7 +105,7 @@ __inline enum outcome output(struct __sk_buff *skb, struct packet *p, void *ring
 __inline enum outcome ship(struct __sk_buff *skb, struct packet *p, enum direction direction,
 			   __u64 now, struct control *ctl, struct flow_state *fs)
 {
-	__u32 shard = symmetric_hash(&p->flow) & shard_mask & (SHARDS_MAX - 1);
+	__u32 shard = symmetric_hash(&p->flow) & shard_mask;
 	void *ring = bpf_map_lookup_elem(&rings, &shard);
 	struct scratch *s = only(&scratch);
 	enum outcome outcome;
@@ -115,6 +120,6 @@ __inline enum outcome ship(struct __sk_buff *skb, struct packet *p, enum directi
 	s->head.flow = p->flow;
 	s->head.total = p->len;
 	outcome = output(skb, p, ring, s, fs);
-	wake_reader(ring, &ctl->shards[shard], s);
+	wake_reader(ring, ctl, shard, s);
 	return outcome;
 }

@@ -3,6 +3,7 @@ package capture
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -13,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 
@@ -42,6 +45,31 @@ func newNetwork(t testing.TB) *network {
 	return n
 }
 
+// needTCX skips the test on kernels before 6.6.
+func needTCX(t testing.TB, n *network) {
+	t.Helper()
+	k := newKernel(t, 1, 1<<20, 0)
+	supported := inNetns(t, n.server, func() (bool, error) {
+		l, err := link.AttachTCX(link.TCXOptions{
+			Interface: n.serverLink.Attrs().Index, Program: k.TapIngressEth, Attach: ebpf.AttachTCXIngress,
+		})
+		if err != nil {
+			return false, ignoring(err, ebpf.ErrNotSupported)
+		}
+		return true, l.Close()
+	})
+	if !supported {
+		t.Skip("this kernel has no tcx")
+	}
+}
+
+func ignoring(err, ignored error) error {
+	if errors.Is(err, ignored) {
+		return nil
+	}
+	return err
+}
+
 // running is a tap with a collector on all of its shards.
 type running struct {
 	*Tap
@@ -54,7 +82,12 @@ type running struct {
 // startTap opens a tap in a namespace and runs it; it is ready.
 func startTap(t testing.TB, ns netns.NsHandle, cfg Config, c *collector, targets ...Target) *running {
 	t.Helper()
+	poll := cfg.Poll
+	cfg.Poll = 0
 	tap := inNetns(t, ns, func() (*Tap, error) { return Open(cfg) })
+	if poll != 0 {
+		tap.config.Poll = poll // beyond what Open allows, too
+	}
 	t.Cleanup(func() {
 		if err := tap.Close(); err != nil {
 			t.Error(err)
@@ -164,6 +197,9 @@ func TestTapTransfer(t *testing.T) {
 		for _, addr := range []netip.Addr{serverAddr4, serverAddr6} {
 			t.Run(fmt.Sprintf("%v/%v", mode, addr), func(t *testing.T) {
 				n := newNetwork(t)
+				if mode == attach.TCX {
+					needTCX(t, n)
+				}
 				at, received := listen(t, n.server, netip.AddrPortFrom(addr, 8080))
 				tap := startTap(t, n.server, Config{Attach: mode, RingBytes: 16 << 20}, newCollector(), Target{addr, 8080})
 				c, flow := dial(t, n.client, at)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/rlimit"
@@ -120,14 +121,38 @@ func closeMaps(ms []*ebpf.Map) {
 	}
 }
 
-// verifierLines is how much of a verifier's log an error carries: its end,
-// where the reason is.
-const verifierLines = 30
+// refusal is an error of the kernel's verifier with as much of its log as a
+// person can use: the end, where the reason is, without the endless lines that
+// list every register.
+type refusal struct {
+	err      error
+	verifier *ebpf.VerifierError
+}
+
+const (
+	refusalLines = 25
+	refusalWidth = 120
+)
+
+func (r *refusal) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "the kernel's verifier refused the tap: %v", r.verifier.Cause)
+	for _, line := range r.verifier.Log[max(0, len(r.verifier.Log)-refusalLines):] {
+		if len(line) > refusalWidth {
+			line = line[:refusalWidth] + " ..."
+		}
+		b.WriteString("\n\t")
+		b.WriteString(line)
+	}
+	return b.String()
+}
+
+func (r *refusal) Unwrap() error { return r.err }
 
 // loadError turns the kernel's refusal into something its reader can act upon.
 func loadError(err error) error {
 	if ve, ok := errors.AsType[*ebpf.VerifierError](err); ok {
-		return fmt.Errorf("the kernel's verifier refused the tap: %w\n%-*v", err, verifierLines, ve)
+		return &refusal{err: err, verifier: ve}
 	}
 	if errors.Is(err, os.ErrPermission) {
 		return fmt.Errorf("load the tap: needs root or the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"+

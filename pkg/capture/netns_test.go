@@ -6,6 +6,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 // newNetns makes a network namespace with lo up, and returns the calling
@@ -82,7 +83,7 @@ func inNetns[T any](t testing.TB, ns netns.NsHandle, f func() (T, error)) T {
 // handleAt returns a netlink handle of a namespace.
 func handleAt(t testing.TB, ns netns.NsHandle) *netlink.Handle {
 	t.Helper()
-	h, err := netlink.NewHandleAt(ns)
+	h, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -89,6 +89,10 @@ func decoded(data []byte, noEthernet bool) (s Segment, ok bool) {
 	if !ok || p.ErrorLayer() != nil || p.Metadata().Truncated {
 		return s, false
 	}
+	// gopacket 1.1.19 counts hop-by-hop options twice when it cuts off padding.
+	if ip, ok := p.NetworkLayer().(*layers.IPv6); ok && ip.HopByHop != nil {
+		return s, false
+	}
 	src, _ := netip.AddrFromSlice(p.NetworkLayer().NetworkFlow().Src().Raw())
 	dst, _ := netip.AddrFromSlice(p.NetworkLayer().NetworkFlow().Dst().Raw())
 	return Segment{

@@ -34,9 +34,9 @@ type Config struct {
 	// MaxBytesPerSecond bounds what the kernel program copies, over all CPUs
 	// and with a credit of 125 ms; at least 64 KiB/s. 0: no bound.
 	MaxBytesPerSecond uint64
-	// Poll is how often a ring is looked at while there is traffic; 0: 4 ms.
-	// It is the price of not waking a reader per packet: so much latency at
-	// most for the copies, none for production.
+	// Poll is how often a ring is looked at while there is traffic, at most
+	// 400 ms; 0: 4 ms. It is the price of not waking a reader per packet: so
+	// much latency at most for the copies, none for production.
 	Poll time.Duration
 	// Logger receives what goes wrong in the background; nil: nobody.
 	Logger *slog.Logger
@@ -96,8 +96,11 @@ func Open(cfg Config) (tap *Tap, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if cfg.Poll <= 0 {
+	if cfg.Poll == 0 {
 		cfg.Poll = defaultPoll
+	}
+	if cfg.Poll < 0 || cfg.Poll > sleepMax {
+		return nil, fmt.Errorf("poll interval of %v: must be at most %v", cfg.Poll, sleepMax)
 	}
 	t := &Tap{config: cfg, log: cfg.Logger}
 	if t.log == nil {

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -154,6 +155,7 @@ func TestOpenRejects(t *testing.T) {
 		"pattern":   {Interfaces: []string{"eth0", "[eth"}},
 		"shards":    {Shards: 3},
 		"ring size": {RingBytes: 12345},
+		"poll":      {Poll: time.Second},
 	} {
 		if tap, err := Open(cfg); err == nil {
 			t.Errorf("%s: accepted", name)
