@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -109,10 +110,25 @@ func (a *Agent) adminHandler() http.Handler {
 	return mux
 }
 
-// serveAdmin serves until ctx ends.
+// serveAdmin serves until ctx ends. When it returns, no handler is running.
 func (a *Agent) serveAdmin(ctx context.Context) error {
+	// Server.Close ends connections and does not wait for their handlers, but
+	// what handlers read is released after this.
+	var serving sync.RWMutex
+	ended, handler := false, a.adminHandler()
+	defer func() {
+		serving.Lock()
+		ended = true
+		serving.Unlock()
+	}()
 	server := &http.Server{
-		Handler:           a.adminHandler(),
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			serving.RLock()
+			defer serving.RUnlock()
+			if !ended {
+				handler.ServeHTTP(w, r)
+			}
+		}),
 		ReadHeaderTimeout: 5 * time.Second,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    64 << 10,
