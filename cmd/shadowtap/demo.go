@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+
 	"github.com/spf13/cobra"
 
 	"github.com/shadowtap/shadowtap/pkg/demo"
@@ -17,7 +19,11 @@ touches nothing of the host, and takes less than a minute. Exits with 1 if
 anything was lost.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return demo.Run(cmd.Context(), demo.Options{Out: cmd.OutOrStdout()})
+			err := demo.Run(cmd.Context(), demo.Options{Out: cmd.OutOrStdout()})
+			if errors.Is(err, demo.ErrLost) {
+				return negativeAnswer{err.Error()}
+			}
+			return err
 		},
 	}
 }
