@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -82,6 +83,7 @@ type agent struct {
 	log     lockedBuffer
 	stdout  lockedBuffer
 	admin   http.Client
+	address string // of the admin API
 	account string
 	done    chan struct{}
 	exit    error
@@ -117,9 +119,13 @@ func launch(t testing.TB, ns *netlab.Namespace, args ...string) *agent {
 	a := &agent{
 		t: t, ns: ns,
 		admin:    http.Client{Transport: &http.Transport{DialContext: ns.Dial}, Timeout: patience},
+		address:  "127.0.0.1:9901", // the default
 		account:  filepath.Join(t.TempDir(), "account.json"),
 		done:     make(chan struct{}),
 		sampling: func() {},
+	}
+	if i := slices.Index(args, "--admin"); i >= 0 {
+		a.address = args[i+1]
 	}
 	args = append([]string{"run", "--agent-name", "e2e", "--account", a.account}, args...)
 	a.cmd = exec.Command(program, args...)
@@ -164,7 +170,7 @@ func (a *agent) sample(ctx context.Context) {
 
 // get reads a page of the admin API.
 func (a *agent) get(path string) ([]byte, error) {
-	resp, err := a.admin.Get("http://127.0.0.1:9901" + path)
+	resp, err := a.admin.Get("http://" + a.address + path)
 	if err != nil {
 		return nil, err
 	}

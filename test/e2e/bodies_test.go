@@ -3,6 +3,8 @@ package e2e
 import (
 	"strings"
 	"testing"
+
+	"github.com/shadowtap/shadowtap/pkg/netlab"
 )
 
 // megabytes is a body in which every line is different, so that a piece that
@@ -117,6 +119,35 @@ func drip(c *connection) error {
 		}
 	}
 	return c.answered(m)
+}
+
+// TestLargeBodiesInWirePackets: with offloads, as in the other tests, packets
+// inside one host are up to 64 KiB; without, they are what a wire carries.
+func TestLargeBodiesInWirePackets(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	for _, end := range []struct {
+		ns   *netlab.Namespace
+		name string
+	}{{l.client, "eth0"}, {l.node, "client0"}, {l.node, "v1-0"}, {l.v1, "eth0"}} {
+		must(t, end.ns.SetOffload(end.name, false))
+	}
+	v1, v2 := serve(t, l.v1, v4.v1At(), nil), serve(t, l.v2, v4.v2At(), nil)
+	a := startAgent(t, l.node, "-f", rulesFile(t, seedRules(t, v4)))
+	c := l.clients(v4.v1At())
+	big := megabytes(5)
+	conn := c.open()
+	for range 3 {
+		must(t, conn.do(request{method: "POST", body: big}))
+		must(t, conn.do(request{method: "PUT", chunks: chunked(big)}))
+	}
+	final := a.stop()
+	checkReceived(t, c.messages(), v1.messages())
+	checkCopies(t, v1.messages(), v2.messages(), seedRewrite, nil)
+	final.expect(t, outcome{mirrored: 6})
+	if least := uint64(6 * len(big) / 1500); final.Packets.Copied < least {
+		t.Errorf("%d packets copied, want at least %d: offloads were on", final.Packets.Copied, least)
+	}
 }
 
 func TestBodyOverTheLimitIsDroppedAndCounted(t *testing.T) {

@@ -21,6 +21,7 @@ type clients struct {
 	from    *netlab.Namespace
 	address string
 	echoes  bool // v1 answers with the request's id
+	blind   bool // keeps the heads of requests only
 
 	mu   sync.Mutex
 	sent []message
@@ -149,6 +150,9 @@ func (c *connection) answered(m message) error {
 	}
 	if c.echoes && method != "HEAD" && string(body) != m.id() {
 		return fmt.Errorf("request %s: the answer is to request %q", m.id(), body)
+	}
+	if c.blind {
+		m.raw = bytes.Clone(m.raw[:m.head])
 	}
 	c.mu.Lock()
 	c.sent = append(c.sent, m)

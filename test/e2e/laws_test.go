@@ -17,14 +17,15 @@ var laws = []struct {
 	{"Production is sacred: nothing blocks it, memory is bounded, nothing foreign is touched.",
 		"TestBadShadows TestFullQueueDropsAndCounts TestKillNineLeavesNothingWithTCX TestKillNineWithClsact " +
 			"TestGracefulStopLeavesNothing TestStopDoesNotWaitForAStuckShadow TestBodyOverTheLimitIsDroppedAndCounted " +
-			"TestOtherProtocolsAreRecognised TestUpgradedConnectionsAreIgnored TestDemoInterrupted"},
+			"TestOtherProtocolsAreRecognised TestUpgradedConnectionsAreIgnored TestMemoryIsBounded TestTwoAgentsCoexist " +
+			"TestDryRunSendsNothing TestDemoInterrupted"},
 	{"Every request is accounted for: seen = mirrored + filtered + sampled out + looped + dropped + pending, at every instant.",
 		// Every test that runs an agent reads its account all the time; these
 		// compare it with what is known to have happened.
 		"TestTenThousandKeepAliveRequests TestGracefulStopUnderLoad TestConnectionsThatEndBadly TestInvalidRequestsAreDropped " +
 			"TestPercent TestLoopGuard TestFullQueueDropsAndCounts TestBadShadows TestShadowComesBack TestShadowMovesUnderLoad TestDemo"},
 	{"The shadow gets the same bytes production got, once.",
-		"TestBodies TestTenThousandKeepAliveRequests TestOrderPerConnection TestOpenConnectionsArePickedUp TestEveryPathOnce " +
+		"TestBodies TestLargeBodiesInWirePackets TestOutputOfALiveRun TestTenThousandKeepAliveRequests TestOrderPerConnection TestOpenConnectionsArePickedUp TestEveryPathOnce " +
 			"TestInterfacesComeAndGo TestOneLineForm TestPCAPReplay TestSeedRules"},
 	{"Rules mean what Envoy and Istio mean.",
 		"TestSeedRules TestRulesChangeUnderLoad TestBrokenRulesKeepTheOldOnes TestPCAPDryRun TestErrorsEndWithTwo"},

@@ -18,6 +18,7 @@ type server struct {
 	answer   func(c net.Conn, m message) error
 
 	mu    sync.Mutex
+	blind bool // keeps no requests
 	got   []message
 	open  map[net.Conn]struct{}
 	conns int
@@ -82,7 +83,9 @@ func (s *server) converse(c net.Conn, number int) {
 		}
 		m.conn = number
 		s.mu.Lock()
-		s.got = append(s.got, m)
+		if !s.blind {
+			s.got = append(s.got, m)
+		}
 		s.mu.Unlock()
 		if s.answer(c, m) != nil || m.closes() {
 			return
@@ -95,6 +98,20 @@ func (s *server) messages() []message {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.got[:len(s.got):len(s.got)]
+}
+
+// keepNothing is for requests that are too large to keep them all.
+func (s *server) keepNothing() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.blind = true
+}
+
+// connections is how many connections there have been.
+func (s *server) connections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.conns
 }
 
 // wait returns the requests received once there are n.
