@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	mathrand "math/rand/v2"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
@@ -56,92 +58,36 @@ func (c *clsact) attach(ifindex int, d Direction, program *ebpf.Program) (_ atta
 			return nil, err
 		}
 	}
-	for range attachAttempts {
-		f, err := c.add(ifindex, d, program, c.owner.mark(ours), id)
+	for attempt := range attachAttempts {
+		f, err := c.add(ifindex, d, program, c.owner.mark(ours), id, attempt)
 		if errors.Is(err, errTaken) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		return &clsactFilter{c, d, f}, nil
+		return &clsactFilter{c, f, ours}, nil
 	}
 	return nil, fmt.Errorf("%w, %d times in a row", errTaken, attachAttempts)
-}
-
-// createQdisc creates the qdisc and reports true, unless the interface has
-// one. Its exclusive flag makes the request fail then; it never changes one.
-func (c *clsact) createQdisc(ifindex int) (bool, error) {
-	err := c.nl.QdiscAdd(clsactOf(ifindex))
-	if errors.Is(err, unix.EEXIST) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("create clsact qdisc: %w", err)
-	}
-	return true, nil
-}
-
-// usableQdisc reports whether the qdisc of an interface was made by an agent,
-// this or another one, and fails if it has no place for filters of direction
-// d. clsact's predecessor, the ingress qdisc, has not: it accepts filters for
-// egress and runs them on ingress.
-func usableQdisc(ifindex int, d Direction) (ours bool, err error) {
-	if ours, err = madeByUs(ifindex); err != nil || ours || d == Ingress {
-		return ours, err
-	}
-	kind, err := ingressQdisc(ifindex)
-	if err != nil {
-		return false, err
-	}
-	if kind != "clsact" {
-		return false, fmt.Errorf("the interface has a qdisc of kind %q, which has no place for %s filters and is not ours to replace", kind, d)
-	}
-	return false, nil
-}
-
-func clsactOf(ifindex int) *netlink.GenericQdisc {
-	return &netlink.GenericQdisc{
-		QdiscAttrs: netlink.QdiscAttrs{
-			LinkIndex: ifindex,
-			Handle:    netlink.MakeHandle(0xffff, 0),
-			Parent:    netlink.HANDLE_CLSACT,
-		},
-		QdiscType: "clsact",
-	}
-}
-
-// madeByUs reports whether a filter says that the qdisc was made by an agent.
-func madeByUs(ifindex int) (bool, error) {
-	for _, d := range []Direction{Ingress, Egress} {
-		all, err := filters(ifindex, d)
-		if err != nil {
-			return false, err
-		}
-		for _, f := range all {
-			if _, qdisc, ok := parseMark(f.name); ok && qdisc {
-				return true, nil
-			}
-		}
-	}
-	return false, nil
 }
 
 // errTaken says that a priority was found free and then taken by somebody else.
 var errTaken = errors.New("the filter's priority was taken by somebody else")
 
-// add adds a filter at a priority nobody uses, or fails with errTaken.
-func (c *clsact) add(ifindex int, d Direction, program *ebpf.Program, name string, id ebpf.ProgramID) (filter, error) {
+// add adds a filter at a priority nobody uses, or fails with errTaken. From
+// the second attempt on it does not insist on the best priority: others who
+// compete for it have the same idea of what is best.
+func (c *clsact) add(ifindex int, d Direction, program *ebpf.Program, name string, id ebpf.ProgramID, attempt int) (filter, error) {
 	all, err := filters(ifindex, d)
 	if err != nil {
 		return filter{}, err
 	}
-	priority, err := freePriority(all, c.priority)
+	priority, err := freePriority(all, c.priority, mathrand.IntN(attempt+1))
 	if err != nil {
 		return filter{}, err
 	}
 	f := filter{
-		ifindex: ifindex, parent: parentOf(d),
+		ifindex: ifindex, direction: d,
 		priority: priority, protocol: unix.ETH_P_ALL,
 		handle: randomHandle(), kind: "bpf", name: name, program: id,
 	}
@@ -157,19 +103,20 @@ func (c *clsact) add(ifindex int, d Direction, program *ebpf.Program, name strin
 	if err != nil {
 		return filter{}, fmt.Errorf("add filter at priority %d: %w", priority, err)
 	}
-	// Filters of one kind may share a priority, so nobody kept somebody else
-	// from adding one to it in the meantime. Of two agents one has to stay.
+	// Filters of one kind may share a priority, so nothing kept somebody else
+	// from adding one to it in the meantime. Whoever notices gives way.
 	if all, err = filters(ifindex, d); err == nil {
 		for _, other := range all {
-			_, _, agent := parseMark(other.name)
-			if other.priority == priority && other.handle != f.handle && other.handle != 0 &&
-				(!agent || other.handle < f.handle) {
+			if other.priority == priority && other.handle != 0 && other.handle != f.handle {
 				err = errTaken
 			}
 		}
 	}
 	if err != nil {
-		return filter{}, errors.Join(err, c.remove(f))
+		if _, undo := c.remove(f); undo != nil {
+			err = undo // not taken: do not try again
+		}
+		return filter{}, err
 	}
 	return f, nil
 }
@@ -183,30 +130,42 @@ func randomHandle() uint32 {
 }
 
 // freePriority returns the priority to use beside the filters all, as
-// Options.Priority says.
-func freePriority(all []filter, preferred uint16) (uint16, error) {
+// Options.Priority says, or the one after skip better ones.
+func freePriority(all []filter, preferred uint16, skip int) (uint16, error) {
 	used := make(map[uint16]bool, len(all))
 	for _, f := range all {
 		used[f.priority] = true
 	}
-	for p := preferred; p > 1 || p == preferred && p > 0; p-- {
-		if !used[p] {
-			return p, nil
+	var best uint16
+	consider := func(p uint16) (enough bool) {
+		if used[p] || p == 0 || p == 1 && preferred != 1 {
+			return false
+		}
+		best = p
+		skip--
+		return skip < 0
+	}
+	for p := preferred; p > 0; p-- {
+		if consider(p) {
+			return best, nil
 		}
 	}
-	for p := preferred; p != 0; p++ { // until it wraps
-		if !used[p] && p > 1 {
-			return p, nil
+	for p := preferred + 1; p != 0; p++ { // until it wraps
+		if consider(p) {
+			return best, nil
 		}
 	}
-	return 0, errors.New("no free filter priority")
+	if best == 0 {
+		return 0, errors.New("no free filter priority")
+	}
+	return best, nil
 }
 
 // attrs identifies f in requests.
 func (f filter) attrs() netlink.FilterAttrs {
 	return netlink.FilterAttrs{
 		LinkIndex: f.ifindex,
-		Parent:    f.parent,
+		Parent:    parentOf(f.direction),
 		Handle:    f.handle,
 		Priority:  f.priority,
 		Protocol:  f.protocol,
@@ -219,49 +178,32 @@ func (f filter) same(other filter) bool {
 	return f.handle != 0 && f == other
 }
 
-// remove removes f if it is still there, and the qdisc if f says it is ours
-// and it is empty now.
-func (c *clsact) remove(f filter) error {
-	d := Ingress
-	if f.parent == parentOf(Egress) {
-		d = Egress
+// remove removes f and reports whether it was there.
+func (c *clsact) remove(f filter) (bool, error) {
+	all, err := filters(f.ifindex, f.direction)
+	if err != nil || !slices.ContainsFunc(all, f.same) {
+		return false, err
 	}
-	all, err := filters(f.ifindex, d)
+	// By handle: a request without one removes every filter of the priority.
+	err = c.nl.FilterDel(&netlink.BpfFilter{FilterAttrs: f.attrs(), Fd: -1})
+	if gone(err) {
+		return false, nil
+	}
 	if err != nil {
-		return err
+		return false, fmt.Errorf("remove %v: %w", f, err)
 	}
-	for _, other := range all {
-		if !f.same(other) {
-			continue
-		}
-		// By handle: a request without one removes every filter of the
-		// priority.
-		err := c.nl.FilterDel(&netlink.BpfFilter{FilterAttrs: f.attrs(), Fd: -1})
-		if err != nil && !gone(err) {
-			return fmt.Errorf("remove %v: %w", f, err)
-		}
-		if _, qdisc, _ := parseMark(f.name); qdisc {
-			return c.removeQdisc(f.ifindex)
-		}
-	}
-	return nil
+	return true, nil
 }
 
-// removeQdisc removes a clsact qdisc that was made by us unless somebody has
-// a filter on it. The kernel cannot do both at once: what is added between the
-// look and the removal is lost. That is as short as it can be, and nobody who
-// found the qdisc there may count on it to stay.
-func (c *clsact) removeQdisc(ifindex int) error {
-	for _, d := range []Direction{Ingress, Egress} {
-		all, err := filters(ifindex, d)
-		if err != nil || len(all) > 0 {
-			return err
-		}
+// removeWithQdisc removes f and, if ours says that the qdisc was made by an
+// agent, the qdisc unless something is left on it. If f is not there, the
+// qdisc need not be the one that was ours, and stays.
+func (c *clsact) removeWithQdisc(f filter, ours bool) (bool, error) {
+	removed, err := c.remove(f)
+	if err != nil || !removed || !ours {
+		return removed, err
 	}
-	if err := c.nl.QdiscDel(clsactOf(ifindex)); err != nil && !gone(err) {
-		return fmt.Errorf("remove clsact qdisc: %w", err)
-	}
-	return nil
+	return true, c.removeQdisc(f.ifindex)
 }
 
 // gone reports whether err says that what was to be removed is not there
@@ -270,23 +212,43 @@ func gone(err error) bool {
 	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EINVAL)
 }
 
-// clean removes the filters of dead owners from an interface and returns
+// cleanDead removes the filters of dead owners from an interface and returns
 // their names.
-func (c *clsact) clean(ifindex int) (removed []string, err error) {
+func (c *clsact) cleanDead(ifindex int) ([]string, error) {
+	return c.clean(ifindex, func(id string) (bool, error) {
+		lives, err := alive(id)
+		return !lives, err
+	})
+}
+
+// cleanOwn removes what is left of us on an interface because removing it
+// failed when it was due.
+func (c *clsact) cleanOwn(ifindex int) error {
+	if c.owner == nil {
+		return nil
+	}
+	_, err := c.clean(ifindex, func(id string) (bool, error) { return id == c.owner.id, nil })
+	return err
+}
+
+// clean removes the filters of the owners that are condemned, and returns
+// their names.
+func (c *clsact) clean(ifindex int, condemned func(id string) (bool, error)) (removed []string, err error) {
 	var errs []error
 	for _, d := range []Direction{Ingress, Egress} {
 		all, err := filters(ifindex, d)
 		if err != nil {
-			return removed, err
+			errs = append(errs, err)
+			continue
 		}
 		for _, f := range all {
-			id, _, ok := parseMark(f.name)
+			id, qdisc, ok := parseMark(f.name)
 			if !ok || f.handle == 0 {
 				continue
 			}
-			lives, err := alive(id)
-			if err == nil && !lives {
-				if err = c.remove(f); err == nil {
+			yes, err := condemned(id)
+			if err == nil && yes {
+				if yes, err = c.removeWithQdisc(f, qdisc); yes {
 					removed = append(removed, f.name)
 				}
 			}
@@ -300,25 +262,28 @@ func (c *clsact) clean(ifindex int) (removed []string, err error) {
 
 // clsactFilter is a program attached as a filter.
 type clsactFilter struct {
-	c         *clsact
-	direction Direction
-	filter    filter
+	c      *clsact
+	filter filter
+	ours   bool // the qdisc was made by an agent
 }
 
 func (a *clsactFilter) state() (bool, []string, error) {
-	all, err := filters(a.filter.ifindex, a.direction)
+	all, err := filters(a.filter.ifindex, a.filter.direction)
 	if err != nil {
 		return false, nil, err
 	}
 	var attached bool
 	var ahead []string
 	// tcx programs run before any filter; kernels without it have none.
-	programs, _ := tcxPrograms(a.filter.ifindex, tcxPoint(a.direction))
+	programs, _ := tcxPrograms(a.filter.ifindex, tcxPoint(a.filter.direction))
 	for _, p := range programs {
 		ahead = append(ahead, describeTCX(p.ID, nameOf(p.ID)))
 	}
 	for _, f := range all {
-		_, _, agent := parseMark(f.name)
+		_, qdisc, agent := parseMark(f.name)
+		// An agent that made the qdisc at the moment we attached had not
+		// said so yet.
+		a.ours = a.ours || qdisc
 		switch {
 		case a.filter.same(f):
 			attached = true
@@ -329,4 +294,7 @@ func (a *clsactFilter) state() (bool, []string, error) {
 	return attached, ahead, nil
 }
 
-func (a *clsactFilter) detach() error { return a.c.remove(a.filter) }
+func (a *clsactFilter) detach() error {
+	_, err := a.c.removeWithQdisc(a.filter, a.ours)
+	return err
+}

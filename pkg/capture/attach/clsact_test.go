@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"os/exec"
+	"sync/atomic"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -200,6 +201,7 @@ func TestClsactRace(t *testing.T) {
 	for i := range cs {
 		expectCount(t, "each", cs[i].ingressEth, 1)
 	}
+	all[agents-1].round() // notices who made the qdisc
 	for _, f := range all {
 		f.stop()
 	}
@@ -210,10 +212,24 @@ func TestClsactRace(t *testing.T) {
 // and that what replaced it is not taken for ours.
 func TestClsactRemovedByOthers(t *testing.T) {
 	a, b, c := clsactLab(t)
-	f := follow(t, Options{Programs: c.programs(), Mode: Clsact, Select: on("a0")})
+	// The follower is held while others are at work, or it might be between
+	// the removal of the qdisc and the addition of theirs.
+	var hold atomic.Bool
+	held, release := make(chan struct{}), make(chan struct{})
+	f := follow(t, Options{Programs: c.programs(), Mode: Clsact, Select: func(l netlink.Link) Want {
+		if l.Attrs().Name == "a0" && hold.CompareAndSwap(true, false) {
+			held <- struct{}{}
+			<-release
+		}
+		return on("a0")(l)
+	}})
 	f.until("a0 ingress", "a0 egress")
+	hold.Store(true)
+	f.Resync()
+	<-held
 	must(t, netlink.QdiscDel(clsactOf(a.Attrs().Index)))
 	must(t, netlink.QdiscAdd(clsactOf(a.Attrs().Index)))
+	release <- struct{}{}
 	f.round()
 	f.until("a0 ingress", "a0 egress")
 	send(t, b, 1)
@@ -223,10 +239,15 @@ func TestClsactRemovedByOthers(t *testing.T) {
 	}
 	f.stop()
 	expectAttached(t, a, "qdisc clsact") // theirs
+}
 
-	f = follow(t, Options{Programs: c.programs(), Mode: Clsact, Select: on("a0")})
+// TestClsactNothingLeftToRemove stops after somebody removed everything.
+func TestClsactNothingLeftToRemove(t *testing.T) {
+	a, _, c := clsactLab(t)
+	f := follow(t, Options{Programs: c.programs(), Mode: Clsact, Select: on("a0")})
+	f.until("a0 ingress", "a0 egress")
 	must(t, netlink.QdiscDel(clsactOf(a.Attrs().Index)))
-	f.stop() // nothing left to remove is fine
+	f.stop()
 	expectAttached(t, a)
 }
 
@@ -322,19 +343,23 @@ func TestFreePriority(t *testing.T) {
 		name      string
 		used      []filter
 		preferred uint16
+		skip      int
 		want      uint16
 	}{
-		{"free", nil, 10, 10},
-		{"nearest lower", used(10, 9, 7), 10, 8},
-		{"not the first", used(10, 9, 8, 7, 6, 5, 4, 3, 2), 10, 11},
-		{"the first if asked for", nil, 1, 1},
-		{"the first is taken", used(1), 1, 2},
-		{"the last is taken", used(65535), 65535, 65534},
-		{"none above", everything[1:], 65535, 0},
-		{"none", everything, 10, 0},
+		{"free", nil, 10, 0, 10},
+		{"nearest lower", used(10, 9, 7), 10, 0, 8},
+		{"next but one", used(10, 9, 7), 10, 1, 6},
+		{"not the first", used(10, 9, 8, 7, 6, 5, 4, 3, 2), 10, 0, 11},
+		{"below, then above", used(10, 8, 7, 6, 5, 4, 3, 2, 12), 10, 2, 13},
+		{"the first if asked for", nil, 1, 0, 1},
+		{"the first is taken", used(1), 1, 0, 2},
+		{"the last is taken", used(65535), 65535, 0, 65534},
+		{"skipping too many", everything[:65534], 10, 7, 65535},
+		{"only the first is left", everything[1:], 65535, 0, 0},
+		{"none", everything, 10, 0, 0},
 	}
 	for _, tt := range tests {
-		got, err := freePriority(tt.used, tt.preferred)
+		got, err := freePriority(tt.used, tt.preferred, tt.skip)
 		if got != tt.want || (err == nil) != (tt.want != 0) {
 			t.Errorf("%s: %d, %v; want %d", tt.name, got, err, tt.want)
 		}

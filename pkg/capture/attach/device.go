@@ -86,7 +86,7 @@ func (f *Follower) reconcile(l netlink.Link) {
 // clean removes what dead agents left on a link that is seen for the first
 // time.
 func (f *Follower) clean(attrs *netlink.LinkAttrs) {
-	removed, err := f.clsact.clean(attrs.Index)
+	removed, err := f.clsact.cleanDead(attrs.Index)
 	for _, name := range removed {
 		f.o.Logger.Info("removed the filter of an agent that is gone", "interface", attrs.Name, "filter", name)
 	}
@@ -188,6 +188,9 @@ func (f *Follower) detachAll() error {
 			if err := s.attachment.detach(); err != nil {
 				errs = append(errs, fmt.Errorf("detach from %s of %s (%d): %w", Direction(direction), d.name, index, err))
 			}
+		}
+		if err := f.clsact.cleanOwn(index); err != nil {
+			errs = append(errs, fmt.Errorf("detach from %s (%d): %w", d.name, index, err))
 		}
 	}
 	clear(f.devices)

@@ -16,15 +16,15 @@ import (
 // options and actions of a good many kinds, and fails the whole listing on one
 // it cannot; what is needed here is in front of all that.
 type filter struct {
-	ifindex  int
-	parent   uint32
-	priority uint16
-	protocol uint16 // ETH_P_*
-	chain    uint32
-	handle   uint32 // 0 for the priority itself, which is listed, too
-	kind     string
-	name     string         // bpf only
-	program  ebpf.ProgramID // bpf only
+	ifindex   int
+	direction Direction
+	priority  uint16
+	protocol  uint16 // ETH_P_*
+	chain     uint32
+	handle    uint32 // 0 for the priority itself, which is listed, too
+	kind      string
+	name      string         // bpf only
+	program   ebpf.ProgramID // bpf only
 }
 
 // String describes f as a user of tc would.
@@ -74,7 +74,7 @@ func dumpFilters(ifindex int, d Direction) ([]filter, error) {
 		if err != nil {
 			return nil, err
 		}
-		f.ifindex, f.parent = ifindex, parentOf(d)
+		f.ifindex, f.direction = ifindex, d
 		found = append(found, f)
 	}
 	return found, nil
@@ -129,43 +129,4 @@ func number(a syscall.NetlinkRouteAttr) uint32 {
 		return 0
 	}
 	return nl.NativeEndian().Uint32(a.Value)
-}
-
-// ingressQdisc returns the kind of the qdisc that holds the filters of an
-// interface, "clsact" or "ingress", and nothing if it has none. The kernel
-// only lists the qdiscs of all interfaces (asking for one tells everybody who
-// listens about it), so this is for when there is no other way to know.
-func ingressQdisc(ifindex int) (string, error) {
-	var messages [][]byte
-	var err error
-	for range dumpAttempts {
-		req := nl.NewNetlinkRequest(unix.RTM_GETQDISC, unix.NLM_F_DUMP)
-		req.AddData(&nl.TcMsg{Family: nl.FAMILY_ALL, Ifindex: int32(ifindex)})
-		messages, err = req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWQDISC)
-		if !errors.Is(err, netlink.ErrDumpInterrupted) {
-			break
-		}
-	}
-	if err != nil {
-		return "", fmt.Errorf("list qdiscs: %w", err)
-	}
-	for _, m := range messages {
-		if len(m) < nl.SizeofTcMsg {
-			return "", fmt.Errorf("qdisc message of %d bytes", len(m))
-		}
-		msg := nl.DeserializeTcMsg(m)
-		if msg.Ifindex != int32(ifindex) || msg.Parent != netlink.HANDLE_CLSACT {
-			continue
-		}
-		attrs, err := nl.ParseRouteAttr(m[nl.SizeofTcMsg:])
-		if err != nil {
-			return "", fmt.Errorf("qdisc message: %w", err)
-		}
-		for _, a := range attrs {
-			if a.Attr.Type == nl.TCA_KIND {
-				return text(a), nil
-			}
-		}
-	}
-	return "", nil
 }

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -230,23 +231,31 @@ func on(names ...string) func(netlink.Link) Want {
 // running is a Follower at work.
 type running struct {
 	*Follower
-	t    *testing.T
-	log  *log
-	stop func()
+	t     *testing.T
+	log   *log
+	looks atomic.Int64 // at lo
+	stop  func()
 }
 
 // follow runs a Follower for the test's namespace, from a goroutine that is
 // not in it, and waits until it is ready.
 func follow(t *testing.T, o Options) *running {
 	t.Helper()
-	l := new(log)
-	o.Logger = slog.New(slog.NewTextHandler(l, nil))
+	r := &running{t: t, log: new(log)}
+	o.Logger = slog.New(slog.NewTextHandler(r.log, nil))
+	answer := o.Select
+	o.Select = func(l netlink.Link) Want {
+		if l.Attrs().Name == "lo" {
+			r.looks.Add(1)
+		}
+		return answer(l)
+	}
 	f, err := New(o)
 	must(t, err)
+	r.Follower = f
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- f.Run(ctx) }()
-	r := &running{Follower: f, t: t, log: l}
 	r.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -286,12 +295,16 @@ func (r *running) until(want ...string) {
 	})
 }
 
-// round has all links looked at and waits until that is done.
+// round has all links looked at and waits until that is done. A look at lo
+// marks the beginning of a round: the first one may belong to a round that
+// was under way, the third one shows that the second round is complete.
 func (r *running) round() {
 	r.t.Helper()
-	before := r.hooks.Load()
-	r.Resync()
-	eventually(r.t, "all links were looked at", func() bool { return r.hooks.Load() != before })
+	for range 3 {
+		before := r.looks.Load()
+		r.Resync()
+		eventually(r.t, "all links were looked at", func() bool { return r.looks.Load() != before })
+	}
 }
 
 // log collects what a Follower logs.
