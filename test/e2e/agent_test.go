@@ -208,9 +208,15 @@ func (a *agent) until(what string, ok func(account) bool) account {
 // account, which must be closed.
 func (a *agent) stop() account {
 	a.t.Helper()
+	a.terminate()
+	return a.ended()
+}
+
+// terminate tells the agent to end and does not wait for it.
+func (a *agent) terminate() {
+	a.t.Helper()
 	a.ending.Store(true)
 	must(a.t, a.cmd.Process.Signal(syscall.SIGTERM))
-	return a.ended()
 }
 
 // ended waits for the agent to end by itself and returns its final account.

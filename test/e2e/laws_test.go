@@ -22,7 +22,7 @@ var laws = []struct {
 	{"Every request is accounted for: seen = mirrored + filtered + sampled out + looped + dropped + pending, at every instant.",
 		// Every test that runs an agent reads its account all the time; these
 		// compare it with what is known to have happened.
-		"TestTenThousandKeepAliveRequests TestGracefulStopUnderLoad TestConnectionsThatEndBadly TestInvalidRequestsAreDropped " +
+		"TestTenThousandKeepAliveRequests TestGracefulStopUnderLoad TestStopSendsWhatIsQueued TestConnectionsThatEndBadly TestInvalidRequestsAreDropped " +
 			"TestPercent TestLoopGuard TestFullQueueDropsAndCounts TestBadShadows TestShadowComesBack TestShadowMovesUnderLoad TestDemo"},
 	{"The shadow gets the same bytes production got, once.",
 		"TestBodies TestLargeBodiesInWirePackets TestOutputOfALiveRun TestTenThousandKeepAliveRequests TestOrderPerConnection TestOpenConnectionsArePickedUp TestEveryPathOnce " +

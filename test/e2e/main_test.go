@@ -66,7 +66,7 @@ func given(name string) (yes bool) {
 func build(to string) error {
 	cmd := exec.Command("go", "build", "-trimpath", "-o", to, "github.com/shadowtap/shadowtap/cmd/shadowtap")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if os.Getenv("SHADOWTAP_E2E_RACE") != "" {
+	if raceDetector() {
 		cmd = exec.Command("go", "build", "-race", "-o", to, "github.com/shadowtap/shadowtap/cmd/shadowtap")
 	}
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -74,6 +74,10 @@ func build(to string) error {
 	}
 	return nil
 }
+
+// raceDetector reports whether the program under test has it, which takes
+// several times the memory.
+func raceDetector() bool { return os.Getenv("SHADOWTAP_E2E_RACE") != "" }
 
 func must(t testing.TB, err error) {
 	t.Helper()

@@ -2,8 +2,11 @@ package e2e
 
 import (
 	"context"
+	"fmt"
+	"net"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -45,6 +48,38 @@ func TestGracefulStopUnderLoad(t *testing.T) {
 	if got := r.Dropped["shutdown"]; sum(r.Dropped) != got || got > 4 {
 		t.Errorf("dropped %v, want at most the 4 requests that were coming in", r.Dropped)
 	}
+}
+
+// TestStopSendsWhatIsQueued: copies that are waiting when the agent is told to
+// stop are still sent.
+func TestStopSendsWhatIsQueued(t *testing.T) {
+	t.Parallel()
+	const n = 40
+	l := newLab(t)
+	gate := make(chan struct{})
+	serve(t, l.v1, v4.v1At(), nil)
+	v2 := serve(t, l.v2, v4.v2At(), func(c net.Conn, m message) error {
+		<-gate
+		return answerID(c, m)
+	})
+	open := sync.OnceFunc(func() { close(gate) })
+	t.Cleanup(open) // before the server waits for its connections
+	a := startAgent(t, l.node, "-f", rulesFile(t, seedRules(t, v4)), "--in-flight", "2", "--drain-timeout", "1m")
+	c := l.clients(v4.v1At())
+	c.load(4, n/4, nil, plain)()
+	a.until("all being queued", func(acc account) bool { return acc.Requests.Mirrored == n })
+
+	a.terminate()
+	eventually(t, "the agent having detached", func() error {
+		if left := append(allTCXPrograms(t, l.node), filterPrograms(filters(t, l.node))...); len(left) > 0 {
+			return fmt.Errorf("programs %v", left)
+		}
+		return nil
+	})
+	must(t, c.open().do(request{})) // captured by nobody
+	open()
+	a.ended().expect(t, outcome{mirrored: n})
+	checkCopies(t, c.messages()[:n], v2.messages(), seedRewrite, nil)
 }
 
 // TestErrorsEndWithTwo: what cannot work is an error at once, with a text that
