@@ -58,6 +58,29 @@ struct packet {
 	__u32 records; /* that carry them */
 };
 
+/* The first bytes of an IP header, enough of either version to know what the
+ * packet is about. */
+union ip_head {
+	__u8 version; /* upper half */
+	struct {
+		__u8 version_ihl;
+		__u8 tos;
+		__u16 tot_len;
+		__u16 id;
+		__u16 frag_off;
+		__u8 ttl;
+		__u8 protocol;
+		__u16 check;
+	} v4;
+	struct {
+		__u32 version_class_label;
+		__u16 payload_len;
+		__u8 next;
+		__u8 hop_limit;
+		__u32 src;
+	} v6;
+};
+
 /* The offset of the IP header, or -1 if there is none. An outer VLAN tag
  * usually sits in the packet's metadata; up to two may be in line. */
 __inline int find_ip(struct __sk_buff *skb, enum link link)
@@ -80,64 +103,42 @@ __inline int find_ip(struct __sk_buff *skb, enum link link)
 	return -1;
 }
 
-__inline bool parse_ipv4(struct __sk_buff *skb, __u32 ip, struct packet *p)
+__inline bool parse_ipv4(struct __sk_buff *skb, const union ip_head *h, __u32 ip, struct packet *p)
 {
-	struct {
-		__u8 version_ihl;
-		__u8 tos;
-		__u16 tot_len;
-		__u16 id;
-		__u16 frag_off;
-		__u8 ttl;
-		__u8 protocol;
-		__u16 check;
-	} h;
-	__u32 hlen, total;
+	__u32 hlen = (h->v4.version_ihl & 0xf) * 4;
+	__u32 total = bpf_ntohs(h->v4.tot_len);
 
-	if (bpf_skb_load_bytes(skb, ip, &h, sizeof(h)))
-		return false;
-	hlen = (h.version_ihl & 0xf) * 4;
-	if (h.protocol != IPPROTO_TCP || hlen < IPV4_HLEN_MIN)
+	if (h->v4.protocol != IPPROTO_TCP || hlen < IPV4_HLEN_MIN)
 		return false;
 
 	/* Behind tot_len there may be Ethernet padding. 0 is BIG TCP: a packet
 	 * above 64 KiB has no other length than the buffer's. */
-	total = bpf_ntohs(h.tot_len);
 	p->end = total ? ip + total : skb->len;
-	p->fragment = h.frag_off & bpf_ntohs(IPV4_MF_OFFSET);
-	p->later_fragment = h.frag_off & bpf_ntohs(IPV4_OFFSET);
+	p->fragment = h->v4.frag_off & bpf_ntohs(IPV4_MF_OFFSET);
+	p->later_fragment = h->v4.frag_off & bpf_ntohs(IPV4_OFFSET);
 	p->v4 = true;
 	p->addrs = ip + 12;
 	p->l4 = ip + hlen;
 	return true;
 }
 
-__inline bool parse_ipv6(struct __sk_buff *skb, __u32 ip, struct packet *p)
+__inline bool parse_ipv6(struct __sk_buff *skb, const union ip_head *h, __u32 ip, struct packet *p)
 {
-	struct {
-		__u32 version_class_label;
-		__u16 payload_len;
-		__u8 next;
-		__u8 hop_limit;
-	} h;
 	struct {
 		__u8 next;
 		__u8 len;       /* in 8 bytes, not counting the first 8 */
 		__u16 frag_off; /* of a fragment header */
 	} ext;
 	__u32 offset = ip + IPV6_HLEN;
-	__u8 next;
+	__u8 next = h->v6.next;
 
-	if (bpf_skb_load_bytes(skb, ip, &h, sizeof(h)))
-		return false;
 	/* 0 is a jumbogram (RFC 2675), which BIG TCP looks like. */
-	p->end = h.payload_len ? offset + bpf_ntohs(h.payload_len) : skb->len;
+	p->end = h->v6.payload_len ? offset + bpf_ntohs(h->v6.payload_len) : skb->len;
 	p->fragment = false;
 	p->later_fragment = false;
 	p->v4 = false;
 	p->addrs = ip + 8;
 
-	next = h.next;
 	for (int i = 0; i < IPV6_EXTENSIONS_MAX && next != IPPROTO_TCP; i++) {
 		if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING &&
 		    next != IPPROTO_DSTOPTS && next != IPPROTO_FRAGMENT)
@@ -165,17 +166,17 @@ __inline bool parse_ipv6(struct __sk_buff *skb, __u32 ip, struct packet *p)
 __inline bool parse_ip(struct __sk_buff *skb, enum link link, struct packet *p)
 {
 	int ip = find_ip(skb, link);
-	__u8 version;
+	union ip_head h;
 
 	/* The version, not the Ethernet type, decides: it is there on every
 	 * kind of device. */
-	if (ip < 0 || bpf_skb_load_bytes(skb, ip, &version, sizeof(version)))
+	if (ip < 0 || bpf_skb_load_bytes(skb, ip, &h, sizeof(h)))
 		return false;
-	switch (version >> 4) {
+	switch (h.version >> 4) {
 	case 4:
-		return parse_ipv4(skb, ip, p);
+		return parse_ipv4(skb, &h, ip, p);
 	case 6:
-		return parse_ipv6(skb, ip, p);
+		return parse_ipv6(skb, &h, ip, p);
 	}
 	return false;
 }

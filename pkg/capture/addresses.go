@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime"
 	"slices"
 	"time"
 
@@ -54,14 +55,14 @@ type addrWatcher struct {
 	log    *slog.Logger
 }
 
-// newAddrWatcher works in the network namespace of the calling thread, for
-// good.
+// newAddrWatcher returns the watcher of the calling thread's network
+// namespace.
 func newAddrWatcher(log *slog.Logger) (*addrWatcher, error) {
 	ns, err := netns.Get()
 	if err != nil {
 		return nil, fmt.Errorf("open this network namespace: %w", err)
 	}
-	handle, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
+	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		_ = ns.Close()
 		return nil, fmt.Errorf("open netlink: %w", err)
@@ -120,9 +121,18 @@ func dump[T any](list func() ([]T, error)) (v []T, err error) {
 	return v, nil // what could be read of it; a change brings a notification
 }
 
-// run calls changed with every new set of addresses until ctx ends. It never
-// gives up: when netlink fails it tries again.
-func (w *addrWatcher) run(ctx context.Context, known hostAddrs, changed func(hostAddrs)) {
+// run calls changed with every new set of addresses until ctx ends. Once it
+// has begun it does not give up: when netlink fails it tries again.
+func (w *addrWatcher) run(ctx context.Context, known hostAddrs, changed func(hostAddrs)) error {
+	// A netlink socket belongs to the namespace of the thread that opens it.
+	// Entering one takes CAP_SYS_ADMIN, so it is only done if it is another.
+	runtime.LockOSThread()
+	if moved, err := w.enter(); err != nil {
+		return fmt.Errorf("follow this host's addresses: %w", err)
+	} else if !moved {
+		defer runtime.UnlockOSThread() // otherwise the thread ends here
+	}
+
 	refresh := func() {
 		h, err := w.list()
 		if err != nil {
@@ -140,6 +150,23 @@ func (w *addrWatcher) run(ctx context.Context, known hostAddrs, changed func(hos
 			sleep(ctx, addrRetry)
 		}
 	}
+	return nil
+}
+
+// enter puts the calling thread into the namespace.
+func (w *addrWatcher) enter() (moved bool, err error) {
+	here, err := netns.Get()
+	if err != nil {
+		return false, fmt.Errorf("open this network namespace: %w", err)
+	}
+	defer here.Close()
+	if here.Equal(w.ns) {
+		return false, nil
+	}
+	if err := netns.Set(w.ns); err != nil {
+		return false, fmt.Errorf("enter the network namespace: %w", err)
+	}
+	return true, nil
 }
 
 var errUnsubscribed = errors.New("netlink closed the subscription")
@@ -153,7 +180,6 @@ func (w *addrWatcher) follow(ctx context.Context, refresh func()) error {
 		failure = make(chan error, 1)
 	)
 	err := netlink.AddrSubscribeWithOptions(updates, done, netlink.AddrSubscribeOptions{
-		Namespace: &w.ns,
 		ErrorCallback: func(err error) {
 			select {
 			case failure <- err:

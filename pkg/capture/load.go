@@ -72,6 +72,9 @@ func load(shards, ringBytes int, maxBytesPerSecond uint64) (objs *tapObjects, ri
 	if err != nil {
 		return nil, nil, err
 	}
+	if err := checkCapabilities(); err != nil {
+		return nil, nil, err
+	}
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, nil, loadError(fmt.Errorf("lift the limit on locked memory: %w", err))
 	}
@@ -155,8 +158,8 @@ func loadError(err error) error {
 		return &refusal{err: err, verifier: ve}
 	}
 	if errors.Is(err, os.ErrPermission) {
-		return fmt.Errorf("load the tap: needs root or the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"+
-			" (before Linux 5.11 also CAP_SYS_RESOURCE): %w", err)
+		return fmt.Errorf("load the tap: it takes root, or %s, in the initial user namespace"+
+			" (before Linux 5.11 also CAP_SYS_RESOURCE): %w", neededCapabilities, err)
 	}
 	return fmt.Errorf("load the tap: %w", err)
 }

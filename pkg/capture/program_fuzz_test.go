@@ -16,9 +16,6 @@ import (
 // of them with two other opinions: an oracle that reads the headers in Go, and
 // gopacket wherever it sees a whole TCP packet.
 func FuzzProgram(f *testing.F) {
-	if testing.Short() {
-		f.Skip("loads programs into the kernel")
-	}
 	k := newKernel(f, 1, 1<<20, 0, Target{Port: 80})
 	get := to4(FlagACK|FlagPSH, 1, "GET / HTTP/1.1\r\n\r\n")
 	get6 := to6(FlagFIN|FlagACK, 1, "GET / HTTP/1.1\r\n\r\n")

@@ -48,10 +48,7 @@ func (t *Tap) Run(ctx context.Context, sinks []Sink) error {
 
 	following, fctx := errgroup.WithContext(ctx)
 	following.Go(func() error { return t.follower.Run(fctx) })
-	following.Go(func() error {
-		t.addrs.run(fctx, host, t.setHost)
-		return nil
-	})
+	following.Go(func() error { return t.addrs.run(fctx, host, t.setHost) })
 	err = following.Wait()
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		err = nil

@@ -1,0 +1,104 @@
+package capture
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+)
+
+// The cost of the program per packet, as BPF_PROG_TEST_RUN measures it: warm
+// caches, and what the kernel spends on the loop included (see null).
+func BenchmarkProgram(b *testing.B) {
+	k := newKernel(b, 1, 64<<20, 0, target4)
+	payload := strings.Repeat("p", 1000)
+	otherPort, otherAddr := to4(FlagACK, 1, payload), to4(FlagACK, 1, payload)
+	otherPort.dst = netip.AddrPortFrom(server4.Addr(), 81)
+	otherAddr.dst = netip.AddrPortFrom(client4.Addr(), 80)
+	arp := patch(to4(FlagACK, 1, payload).bytes(b), 12, 0x0806)
+	for _, bm := range []struct {
+		name   string
+		packet []byte
+		copied bool
+	}{
+		{"null", arp, false},
+		{"other_port", otherPort.bytes(b), false},
+		{"other_address", otherAddr.bytes(b), false},
+		{"pure_ack", to4(FlagACK, 1, "").bytes(b), false},
+		{"copied_1KB", to4(FlagACK, 1, payload).bytes(b), true},
+		{"copied_3KB", to4(FlagACK, 1, strings.Repeat("p", 3000)).bytes(b), true},
+	} {
+		b.Run(bm.name, func(b *testing.B) {
+			b.ReportAllocs()
+			var total time.Duration
+			for left := b.N; left > 0; {
+				// No more at once than the ring takes.
+				n := min(left, 10_000)
+				k.alive()
+				before := k.count()
+				_, d, err := k.TapIngressEth.Benchmark(bm.packet, n, nil)
+				if err != nil {
+					b.Fatal(err)
+				}
+				total += d * time.Duration(n)
+				left -= n
+				if copied := k.count().minus(before)["copied"]; bm.copied && copied < uint64(n) {
+					b.Fatalf("copied %d of %d", copied, n)
+				}
+				k.discard()
+			}
+			b.ReportMetric(float64(total.Nanoseconds())/float64(b.N), "ns/packet")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+// discard empties the rings without looking.
+func (k *kernel) discard() {
+	for _, r := range k.rings {
+		for _, ok := r.next(); ok; _, ok = r.next() {
+		}
+		r.release()
+	}
+}
+
+type nullSink struct{ bytes int }
+
+func (*nullSink) Begin(int64)          {}
+func (s *nullSink) Segment(g *Segment) { s.bytes += len(g.Payload) }
+func (*nullSink) End()                 {}
+
+// The cost of handing over a record, from the ring to a Sink that does nothing.
+func BenchmarkReader(b *testing.B) {
+	k := newKernel(b, 1, 64<<20, 0, target4)
+	sink := &nullSink{}
+	r, err := newReader(k.rings[0], k.maps[0].FD(), k.control, 0, k.clock, time.Hour, sink)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer r.close()
+	packet := to4(FlagACK, 1, strings.Repeat("p", 1000)).bytes(b)
+	b.ReportAllocs()
+	b.SetBytes(1000)
+	b.ResetTimer()
+	for done := 0; done < b.N; {
+		b.StopTimer()
+		fill(b, k, k.TapIngressEth, packet, min(10_000, b.N-done))
+		b.StartTimer()
+		n, err := r.drain()
+		if err != nil {
+			b.Fatal(err)
+		}
+		done += n
+	}
+}
+
+func fill(b *testing.B, k *kernel, prog *ebpf.Program, packet []byte, n int) {
+	b.Helper()
+	k.alive()
+	if _, _, err := prog.Benchmark(packet, n, nil); err != nil {
+		b.Fatal(err)
+	}
+}
