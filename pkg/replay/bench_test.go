@@ -215,3 +215,37 @@ func BenchmarkReplayBursts(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkSubmit is what a copy costs whoever captured it, when the queue
+// takes it and when it does not.
+func BenchmarkSubmit(b *testing.B) {
+	for name, queue := range map[string]int{"accepted": 0, "refused": 1} {
+		b.Run(name, func(b *testing.B) {
+			if queue == 0 {
+				queue = b.N
+			}
+			dialling := make(chan struct{})
+			m := New(Config{
+				Endpoints: []Endpoint{{Address: "a:1"}},
+				Queue:     queue, QueueBytes: 1 << 40, InFlight: 1, Timeout: time.Hour, ConnectTimeout: time.Hour,
+				Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+					close(dialling)
+					<-ctx.Done()
+					return nil, ctx.Err()
+				},
+			})
+			r := request(b, benchRequest)
+			defer r.Release()
+			m.Submit(r, verbatim{})
+			<-dialling
+			measure(b, func(n int) {
+				for range n {
+					m.Submit(r, verbatim{})
+				}
+			})
+			ctx, cancel := context.WithCancel(context.Background())
+			cancel()
+			m.Drain(ctx)
+		})
+	}
+}

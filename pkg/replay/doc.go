@@ -10,7 +10,7 @@
 //
 // One mutex guards all of a mirror's state, and a copy takes it twice: once to
 // be queued, once to be settled, which is also when its worker fetches the
-// next one. Nothing under it waits, makes a system call or allocates per copy.
-// That is cheaper than channels and counters of their own, and it makes the
-// counts add up at every instant they are read.
+// next one. Nothing under it waits or allocates per copy; the most it does is
+// wake one worker. That is cheaper than channels and counters of their own,
+// and it makes the counts add up at every instant they are read.
 package replay

@@ -85,7 +85,7 @@ func TestAnswers(t *testing.T) {
 				cfg.Endpoints = []Endpoint{s.endpoint()}
 				cfg.MaxResponse = 1 << 20
 				if test.outcome == Timeout {
-					cfg.Timeout = 50 * time.Millisecond
+					cfg.Timeout = time.Second // long enough to come so far
 				}
 				c := newClient(t, cfg)
 				r := c.do(test.request)
@@ -228,8 +228,9 @@ func TestStale(t *testing.T) {
 				answered := make(chan struct{})
 				s := newShadow(t, func(p *peer) {
 					for p.next() != nil {
+						n := requests.Add(1)
 						p.say(okEmpty)
-						if requests.Add(1) == 1 {
+						if n == 1 {
 							<-answered
 							then(p)
 							return
