@@ -13,6 +13,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -64,6 +65,22 @@ func given(name string) (yes bool) {
 
 // build compiles the program as it is released, or with the race detector.
 func build(to string) error {
+	// The go command keeps a result for as long as what the test looked at is
+	// unchanged, and does not know what a compiler looks at on its behalf.
+	for _, tree := range []string{"../../bpf", "../../cmd", "../../pkg"} {
+		err := filepath.WalkDir(tree, func(path string, _ fs.DirEntry, err error) error {
+			if err == nil {
+				_, err = os.Stat(path)
+			}
+			if errors.Is(err, fs.ErrNotExist) {
+				err = nil // an editor's temporary file
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
 	cmd := exec.Command("go", "build", "-trimpath", "-o", to, "github.com/shadowtap/shadowtap/cmd/shadowtap")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if raceDetector() {

@@ -107,27 +107,35 @@ func TestRulesChangeUnderLoad(t *testing.T) {
 	}
 }
 
-// TestShadowMovesUnderLoad: the rules name another shadow. Each request goes
-// to the old or to the new one, exactly once, and the account covers both.
+// TestShadowMovesUnderLoad: the rules send copies elsewhere. Each request goes
+// to the old or to the new shadow, exactly once, and the account covers both.
 func TestShadowMovesUnderLoad(t *testing.T) {
 	t.Parallel()
-	l := newLab(t)
-	v1, v2 := serve(t, l.v1, v4.v1At(), nil), serve(t, l.v2, v4.v2At(), nil)
-	other := serve(t, l.client, at(v4.client, 80), nil)
-	path := rulesFile(t, seedRules(t, v4))
-	a := startAgent(t, l.node, "-f", path)
-	c := l.clients(v4.v1At())
-	stop := make(chan struct{})
-	wait := c.load(4, 0, stop, plain)
-	v2.wait(t, 200)
-	replaceFile(t, path, strings.ReplaceAll(seedRules(t, v4), v4.v2, v4.client))
-	other.wait(t, 200)
-	close(stop)
-	wait()
-	final := a.stop()
-	checkReceived(t, c.messages(), v1.messages())
-	checkCopies(t, v1.messages(), slices.Concat(v2.messages(), other.messages()), seedRewrite, nil)
-	final.expect(t, outcome{mirrored: len(c.messages())})
+	for name, edit := range map[string]func(rules string) string{
+		"another endpoint":    func(rules string) string { return strings.ReplaceAll(rules, v4.v2, v4.client) },
+		"another destination": func(rules string) string { return strings.NewReplacer(v4.v2, v4.client, "v2", "v3").Replace(rules) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			v1, v2 := serve(t, l.v1, v4.v1At(), nil), serve(t, l.v2, v4.v2At(), nil)
+			other := serve(t, l.client, at(v4.client, 80), nil)
+			path := rulesFile(t, seedRules(t, v4))
+			a := startAgent(t, l.node, "-f", path)
+			c := l.clients(v4.v1At())
+			stop := make(chan struct{})
+			wait := c.load(4, 0, stop, plain)
+			v2.wait(t, 200)
+			replaceFile(t, path, edit(seedRules(t, v4)))
+			other.wait(t, 200)
+			close(stop)
+			wait()
+			final := a.stop()
+			checkReceived(t, c.messages(), v1.messages())
+			checkCopies(t, v1.messages(), slices.Concat(v2.messages(), other.messages()), seedRewrite, nil)
+			final.expect(t, outcome{mirrored: len(c.messages())})
+		})
+	}
 }
 
 // TestBrokenRulesKeepTheOldOnes: a broken file changes nothing but the log and

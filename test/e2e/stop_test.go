@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"os/exec"
 	"strings"
@@ -57,7 +56,7 @@ func TestStopSendsWhatIsQueued(t *testing.T) {
 	const n = 40
 	l := newLab(t)
 	gate := make(chan struct{})
-	serve(t, l.v1, v4.v1At(), nil)
+	v1 := serve(t, l.v1, v4.v1At(), nil)
 	v2 := serve(t, l.v2, v4.v2At(), func(c net.Conn, m message) error {
 		<-gate
 		return answerID(c, m)
@@ -66,20 +65,21 @@ func TestStopSendsWhatIsQueued(t *testing.T) {
 	t.Cleanup(open) // before the server waits for its connections
 	a := startAgent(t, l.node, "-f", rulesFile(t, seedRules(t, v4)), "--in-flight", "2", "--drain-timeout", "1m")
 	c := l.clients(v4.v1At())
-	c.load(4, n/4, nil, plain)()
-	a.until("all being queued", func(acc account) bool { return acc.Requests.Mirrored == n })
+	conn := c.open()
+	for range n {
+		must(t, conn.do(request{}))
+	}
+	a.until("all being queued", func(acc account) bool { return acc.Requests.Mirrored == n && acc.Flows.Open == 1 })
 
 	a.terminate()
-	eventually(t, "the agent having detached", func() error {
-		if left := append(allTCXPrograms(t, l.node), filterPrograms(filters(t, l.node))...); len(left) > 0 {
-			return fmt.Errorf("programs %v", left)
-		}
-		return nil
-	})
-	must(t, c.open().do(request{})) // captured by nobody
+	a.until("the end of capture", func(acc account) bool { return acc.Flows.Open == 0 })
+	if left := append(allTCXPrograms(t, l.node), filterPrograms(filters(t, l.node))...); len(left) > 0 {
+		t.Errorf("programs %v are attached after the end of capture", left)
+	}
+	must(t, conn.do(request{})) // captured by nobody
 	open()
 	a.ended().expect(t, outcome{mirrored: n})
-	checkCopies(t, c.messages()[:n], v2.messages(), seedRewrite, nil)
+	checkCopies(t, v1.messages()[:n], v2.messages(), seedRewrite, nil)
 }
 
 // TestErrorsEndWithTwo: what cannot work is an error at once, with a text that
