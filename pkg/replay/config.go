@@ -40,11 +40,12 @@ type Config struct {
 	// 15 s, as Envoy's route timeout.
 	Timeout time.Duration
 	// ConnectTimeout bounds connecting, the TLS handshake included. Default
-	// 10 s, as Istio's connectionPool.tcp.connectTimeout.
+	// 10 s, as Istio's connectionPool.tcp.connectTimeout. After a failure one
+	// worker tries again after 50 ms, doubled up to 1 s; meanwhile copies that
+	// find no idle connection fail at once.
 	ConnectTimeout time.Duration
 	// IdleTimeout is how long a connection is kept without an exchange, at
-	// least 1 s.
-	// Default 1 h, as Istio's connectionPool.http.idleTimeout.
+	// least 1 s. Default 1 h, as Istio's connectionPool.http.idleTimeout.
 	IdleTimeout time.Duration
 
 	// Extra is appended to the head of every copy: field lines, each with
