@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -86,16 +87,12 @@ func fromEnvironment(flags *pflag.FlagSet, lookup func(string) (string, bool)) e
 // printError prints an error that ends the program; problems of rules get a
 // line each.
 func printError(w io.Writer, err error) {
-	if problems, ok := asProblems(err); ok {
+	var problems rules.Problems
+	if errors.As(err, &problems) {
 		for _, p := range problems {
 			fmt.Fprintln(w, p.Error())
 		}
 		return
 	}
 	fmt.Fprintln(w, "shadowtap:", err)
-}
-
-func asProblems(err error) (rules.Problems, bool) {
-	p, ok := err.(rules.Problems)
-	return p, ok
 }
