@@ -63,16 +63,16 @@ func TestAppearVanishRename(t *testing.T) {
 		since := f.Hooks()[0].Since
 		before := attached(t, a)
 
-		must(t, netlink.LinkSetName(a, "a1"))
+		rename(t, a, "a1")
 		f.until("a1 ingress", "a1 egress")
 		if got := f.Hooks()[0].Since; !got.Equal(since) {
 			t.Error("renaming attached anew")
 		}
 		expectAttached(t, a, before...)
-		must(t, netlink.LinkSetName(a, "x1"))
+		rename(t, a, "x1")
 		f.until()
 		expectAttached(t, a)
-		must(t, netlink.LinkSetName(a, "a0"))
+		rename(t, a, "a0")
 		f.until("a0 ingress", "a0 egress")
 
 		// The same index, another device.
@@ -86,6 +86,14 @@ func TestAppearVanishRename(t *testing.T) {
 		must(t, netlink.LinkDel(a))
 		f.until()
 	})
+}
+
+// rename renames l, which kernels before 6.2 only do while it is down.
+func rename(t *testing.T, l netlink.Link, name string) {
+	t.Helper()
+	must(t, netlink.LinkSetDown(l))
+	must(t, netlink.LinkSetName(l, name))
+	must(t, netlink.LinkSetUp(l))
 }
 
 // TestMoveNamespace moves an interface away and back: programs do not follow
