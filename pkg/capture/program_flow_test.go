@@ -50,6 +50,9 @@ func TestProgramOneCopyPerPacket(t *testing.T) {
 			data(A, 100, "one", copied), data(B, 103, "two", copied), data(A, 103, "two", SkippedDuplicate),
 			data(B, 106, "three", copied), data(A, 111, "four", copied), data(B, 111, "four", SkippedDuplicate),
 		}},
+		{"FIN takes another path", []step{
+			data(A, 100, "one", copied), {B, FlagFIN | FlagACK, 103, "", copied}, {A, FlagFIN | FlagACK, 103, "", SkippedDuplicate},
+		}},
 		{"partly new", []step{
 			data(A, 100, "one", copied), data(B, 102, "e+", copied), data(A, 103, "+", SkippedDuplicate),
 		}},

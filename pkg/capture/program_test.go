@@ -98,6 +98,7 @@ func TestProgramPackets(t *testing.T) {
 		{"padded pure ACK", with(to4(FlagACK, 1, ""), func(p *packet) { p.padding = 6 }).bytes(t), packet{}, false, false, skip(SkippedPureACK)},
 		{"first fragment IPv4", with(get4, func(p *packet) { p.more = true }).bytes(t), packet{}, false, false, skip(SkippedFragment)},
 		{"last fragment IPv4", with(get4, func(p *packet) { p.fragOffset = 100 }).bytes(t), packet{}, false, false, skip(SkippedFragment)},
+		{"late fragment IPv4", with(get4, func(p *packet) { p.fragOffset, p.more = 0x1000, true }).bytes(t), packet{}, false, false, skip(SkippedFragment)},
 		{"first fragment IPv6", fragment6(0, true).bytes(t), packet{}, false, false, skip(SkippedFragment)},
 		{"last fragment IPv6", fragment6(100, false).bytes(t), packet{}, false, false, skip(SkippedFragment)},
 		{"IPv4 length beyond the packet", patch(get4.bytes(t), ip+2, 2000), packet{}, false, false, skip(SkippedMalformed)},

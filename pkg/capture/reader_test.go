@@ -92,6 +92,28 @@ func TestReaderWakesAtNextPacket(t *testing.T) {
 	}
 }
 
+// The program takes the wish back when it fulfils it, and only then.
+func TestProgramWakesOnce(t *testing.T) {
+	k := newKernel(t, 1, 1<<20, 0, target4)
+	raw := to4(FlagACK, 1, "x").bytes(t)
+	for _, wish := range []tapWake{tapWakeWAKE_NEVER, tapWakeWAKE_HALF, tapWakeWAKE_NEXT} {
+		atomic.StoreUint32(k.control.wake(0), uint32(wish))
+		for range 3 {
+			k.run(k.TapIngressEth, raw)
+		}
+		woken, left := 0, wish
+		if wish == tapWakeWAKE_NEXT {
+			woken, left = 1, tapWakeWAKE_NEVER
+		}
+		if n := k.wakeUps(); n != woken {
+			t.Errorf("wish %d: %d wake-ups, want %d", wish, n, woken)
+		}
+		if got := atomic.LoadUint32(k.control.wake(0)); got != uint32(left) {
+			t.Errorf("wish %d: %d is left of it, want %d", wish, got, left)
+		}
+	}
+}
+
 func TestReaderWakesAtHalf(t *testing.T) {
 	const ringBytes = 64 << 10
 	k := newKernel(t, 1, ringBytes, 0, target4)

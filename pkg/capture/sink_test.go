@@ -27,6 +27,8 @@ type stream struct {
 	largest int // bytes of the largest packet
 	current int // bytes of the packet whose parts are arriving
 	marked  int // segments with FlagLost
+	last    Flags
+	torn    int // parts of a packet with flags that belong to another part
 }
 
 func newCollector() *collector {
@@ -53,7 +55,10 @@ func (c *collector) Segment(s *Segment) {
 	}
 	if !s.Continues {
 		st.current = 0
+	} else if s.Flags&FlagSYN != 0 || st.last&(FlagFIN|FlagRST|FlagPSH) != 0 {
+		st.torn++
 	}
+	st.last = s.Flags
 	st.current += len(s.Payload)
 	st.largest = max(st.largest, st.current)
 	if s.Flags&FlagLost != 0 {
