@@ -26,7 +26,8 @@ var laws = []struct {
 			"TestPercent TestLoopGuard TestFullQueueDropsAndCounts TestBadShadows TestShadowComesBack TestShadowMovesUnderLoad TestDemo"},
 	{"The shadow gets the same bytes production got, once.",
 		"TestBodies TestLargeBodiesInWirePackets TestOutputOfALiveRun TestTenThousandKeepAliveRequests TestOrderPerConnection TestOpenConnectionsArePickedUp TestEveryPathOnce " +
-			"TestInterfacesComeAndGo TestOneLineForm TestPCAPReplay TestSeedRules"},
+			"TestInterfacesComeAndGo TestOneLineForm TestPCAPReplay TestSeedRules " +
+			"TestLossyNetwork TestShortConnections TestWhatCannotBeCopiedIsNotGuessed"},
 	{"Rules mean what Envoy and Istio mean.",
 		"TestSeedRules TestRulesChangeUnderLoad TestBrokenRulesKeepTheOldOnes TestPCAPDryRun TestErrorsEndWithTwo"},
 	{"Speed: production does not wait for the mirror, and the mirror keeps up with production.",
