@@ -10,18 +10,16 @@ import (
 	"github.com/shadowtap/shadowtap/pkg/netlab"
 )
 
-// addresses are the addresses of a lab in one family.
+// addresses are the addresses of a lab in one family, without ports.
 type addresses struct {
-	name                string
-	client, v1, v2      string // without port
-	nodeClient, nodeV1  string // of the node's interfaces
-	nodeV2, defaultDest string
-	bits                string
+	name                       string
+	client, v1, v2             string
+	nodeClient, nodeV1, nodeV2 string // the node's, on the same networks
 }
 
 var (
-	v4 = addresses{"IPv4", "10.99.2.2", "10.99.0.2", "10.99.1.2", "10.99.2.1", "10.99.0.1", "10.99.1.1", "0.0.0.0/0", "/24"}
-	v6 = addresses{"IPv6", "fd99:2::2", "fd99:0::2", "fd99:1::2", "fd99:2::1", "fd99:0::1", "fd99:1::1", "::/0", "/64"}
+	v4 = addresses{"IPv4", "10.99.2.2", "10.99.0.2", "10.99.1.2", "10.99.2.1", "10.99.0.1", "10.99.1.1"}
+	v6 = addresses{"IPv6", "fd99:2::2", "fd99:0::2", "fd99:1::2", "fd99:2::1", "fd99:0::1", "fd99:1::1"}
 )
 
 // at is an address with a port.
@@ -54,32 +52,27 @@ func newNamespace(t testing.TB, name string) *netlab.Namespace {
 
 func newLab(t testing.TB) *lab {
 	t.Helper()
-	l := &lab{t: t, node: newNamespace(t, "node")}
-	must(t, l.node.Forward())
-	for _, end := range []struct {
-		ns                **netlab.Namespace
-		name, link        string
-		own4, own6        string
-		gateway4, gateway string
-	}{
-		{&l.client, "client", "client0", v4.client, v6.client, v4.nodeClient, v6.nodeClient},
-		{&l.v1, "v1", "v1-0", v4.v1, v6.v1, v4.nodeV1, v6.nodeV1},
-		{&l.v2, "v2", "v2-0", v4.v2, v6.v2, v4.nodeV2, v6.nodeV2},
-	} {
-		*end.ns = newNamespace(t, end.name)
-		l.cable(*end.ns, end.link, v4, end.own4, end.gateway4, v6, end.own6, end.gateway)
+	l := &lab{
+		t:      t,
+		client: newNamespace(t, "client"), node: newNamespace(t, "node"),
+		v1: newNamespace(t, "v1"), v2: newNamespace(t, "v2"),
 	}
+	must(t, l.node.Forward())
+	l.cable(l.client, "client0", v4.client, v4.nodeClient, v6.client, v6.nodeClient)
+	l.cable(l.v1, "v1-0", v4.v1, v4.nodeV1, v6.v1, v6.nodeV1)
+	l.cable(l.v2, "v2-0", v4.v2, v4.nodeV2, v6.v2, v6.nodeV2)
 	return l
 }
 
-// cable connects a namespace to the node and makes the node its router.
-func (l *lab) cable(ns *netlab.Namespace, link string, a addresses, ownA, nodeA string, b addresses, ownB, nodeB string) {
+// cable connects eth0 of a namespace to an interface of the node, and makes
+// the node its router.
+func (l *lab) cable(ns *netlab.Namespace, link, own4, node4, own6, node6 string) {
 	l.t.Helper()
 	must(l.t, netlab.Connect(
-		netlab.End{Namespace: l.node, Name: link, Addresses: prefixes(nodeA+a.bits, nodeB+b.bits)},
-		netlab.End{Namespace: ns, Name: "eth0", Addresses: prefixes(ownA+a.bits, ownB+b.bits)}))
-	must(l.t, ns.Route(netip.MustParsePrefix(a.defaultDest), netip.MustParseAddr(nodeA)))
-	must(l.t, ns.Route(netip.MustParsePrefix(b.defaultDest), netip.MustParseAddr(nodeB)))
+		netlab.End{Namespace: l.node, Name: link, Addresses: prefixes(node4+"/24", node6+"/64")},
+		netlab.End{Namespace: ns, Name: "eth0", Addresses: prefixes(own4+"/24", own6+"/64")}))
+	must(l.t, ns.Route(netip.MustParsePrefix("0.0.0.0/0"), netip.MustParseAddr(node4)))
+	must(l.t, ns.Route(netip.MustParsePrefix("::/0"), netip.MustParseAddr(node6)))
 }
 
 func prefixes(list ...string) (p []netip.Prefix) {
