@@ -61,6 +61,25 @@ func TestUpgradedConnectionsAreIgnored(t *testing.T) {
 	checkIgnored(t, final, map[string]uint64{"upgrade": 1})
 }
 
+// TestDeclinedH2CIsNoUpgrade: Java's client offers HTTP/2 with every first
+// request of a connection. v1 goes on in HTTP/1.1, and so does the mirroring.
+func TestDeclinedH2CIsNoUpgrade(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	v1, v2 := serve(t, l.v1, v4.v1At(), nil), serve(t, l.v2, v4.v2At(), nil)
+	a := startAgent(t, l.node, "-f", rulesFile(t, seedRules(t, v4)))
+	c := l.clients(v4.v1At())
+	conn := c.open()
+	must(t, conn.do(request{method: "POST", body: "with an offer", fields: []string{
+		"Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAEAAEAAAAIAAAAAAAMAAAAAAAQBAAAAAAUAAEAAAAYABgAA"}}))
+	must(t, conn.do(request{}))
+	must(t, conn.do(request{method: "POST", body: "without"}))
+	final := a.stop()
+	checkCopies(t, v1.messages(), v2.messages(), seedRewrite, nil)
+	final.expect(t, outcome{mirrored: 3})
+	checkIgnored(t, final, map[string]uint64{})
+}
+
 // exchange sends bytes to an echoing server and reads them back.
 func exchange(t *testing.T, conn *connection, sent string) {
 	t.Helper()
