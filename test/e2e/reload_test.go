@@ -138,6 +138,46 @@ func TestShadowMovesUnderLoad(t *testing.T) {
 	}
 }
 
+// TestManyReloadsUnderLoad: destinations come and go, dozens of times, and
+// nothing is lost or doubled on the way.
+func TestManyReloadsUnderLoad(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	v1, v2 := serve(t, l.v1, v4.v1At(), nil), serve(t, l.v2, v4.v2At(), nil)
+	path := rulesFile(t, seedRules(t, v4))
+	a := startAgent(t, l.node, "-f", path)
+	c := l.clients(v4.v1At())
+	stop := make(chan struct{})
+	wait := c.load(4, 0, stop, plain)
+	loaded := func() (s struct {
+		At     string `json:"loaded_at"`
+		Failed bool
+	}) {
+		body, err := a.get("/api/v1/rules")
+		must(t, err)
+		must(t, json.Unmarshal(body, &s))
+		return s
+	}
+	for round := range 40 {
+		before := loaded()
+		// The same shadow under another name is another destination.
+		replaceFile(t, path, strings.ReplaceAll(seedRules(t, v4), "v2", fmt.Sprint("v", 2+round%3)))
+		must(t, a.cmd.Process.Signal(syscall.SIGHUP))
+		eventually(t, "a reload", func() error {
+			if now := loaded(); now == before || now.Failed {
+				return fmt.Errorf("%+v", now)
+			}
+			return nil
+		})
+	}
+	close(stop)
+	wait()
+	final := a.stop()
+	checkReceived(t, c.messages(), v1.messages())
+	checkCopies(t, v1.messages(), v2.messages(), seedRewrite, nil)
+	final.expect(t, outcome{mirrored: len(c.messages())})
+}
+
 // TestBrokenRulesKeepTheOldOnes: a broken file changes nothing but the log and
 // the status, and mending it is enough.
 func TestBrokenRulesKeepTheOldOnes(t *testing.T) {
