@@ -78,17 +78,17 @@ enum direction {
  * on the last. A record of size 0 carries nothing and only wakes the reader.
  */
 struct record {
-	__u64 time;     /* CLOCK_MONOTONIC, nanoseconds */
-	__u32 seq;      /* of the SYN if there is one, else of the first byte */
+	__u64 time; /* CLOCK_MONOTONIC, nanoseconds */
+	__u32 seq;  /* of the SYN if there is one, else of the first byte */
 	__u32 ack;
-	__u32 len;      /* payload bytes in this record */
-	__u32 offset;   /* of those bytes in the packet's payload */
+	__u32 len;    /* payload bytes in this record */
+	__u32 offset; /* of those bytes in the packet's payload */
 	__u32 ifindex;
 	__u16 flags;
 	__u8 direction; /* enum direction */
 	__u8 pad;
 	struct flow flow;
-	__u32 total;    /* payload bytes of the whole packet */
+	__u32 total; /* payload bytes of the whole packet */
 };
 
 /* Where a record is put together. */
@@ -111,7 +111,7 @@ enum outcome {
 	OUTCOME_OVER_BUDGET, /* more bytes per second than allowed */
 	/* lost, although it was wanted */
 	OUTCOME_RING_FULL,
-	OUTCOME_UNREADABLE,  /* bytes the kernel would not let us read */
+	OUTCOME_UNREADABLE, /* bytes the kernel would not let us read */
 	OUTCOMES,
 };
 
@@ -141,14 +141,14 @@ struct shard {
  * are written at different rates or by different sides have cache lines of
  * their own. */
 struct control {
-	__u32 paused;       /* kill switch: nothing is copied unless 0 */
+	__u32 paused; /* kill switch: nothing is copied unless 0 */
 	__u32 pad0;
-	__u64 heartbeat;    /* CLOCK_MONOTONIC ns of the agent's last sign of life */
+	__u64 heartbeat; /* CLOCK_MONOTONIC ns of the agent's last sign of life */
 	__u64 pad1[6];
 	__u64 budget_spent; /* time up to which the byte budget is used; see budget.h */
 	__u64 pad2[7];
 	struct shard shards[SHARDS_MAX];
-	__u64 ports[1024];  /* bit p: some target has port p */
+	__u64 ports[1024]; /* bit p: some target has port p */
 };
 
 #pragma clang diagnostic pop

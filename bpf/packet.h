@@ -41,9 +41,9 @@ enum {
 
 struct packet {
 	struct flow flow;
-	__u32 addrs;  /* offset of the source address; the destination follows */
-	__u32 l4;     /* offset of the TCP header */
-	__u32 end;    /* offset of the first byte behind the IP packet */
+	__u32 addrs; /* offset of the source address; the destination follows */
+	__u32 l4;    /* offset of the TCP header */
+	__u32 end;   /* offset of the first byte behind the IP packet */
 	bool v4;
 	bool fragment;
 	bool later_fragment; /* not the first: no TCP header */
@@ -140,8 +140,8 @@ __inline bool parse_ipv6(struct __sk_buff *skb, const union ip_head *h, __u32 ip
 	p->addrs = ip + 8;
 
 	for (int i = 0; i < IPV6_EXTENSIONS_MAX && next != IPPROTO_TCP; i++) {
-		if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING &&
-		    next != IPPROTO_DSTOPTS && next != IPPROTO_FRAGMENT)
+		if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING && next != IPPROTO_DSTOPTS &&
+		    next != IPPROTO_FRAGMENT)
 			return false;
 		if (bpf_skb_load_bytes(skb, offset, &ext, sizeof(ext)))
 			return false;

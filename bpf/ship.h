@@ -59,8 +59,8 @@ __inline long load_chunk(struct __sk_buff *skb, __u32 offset, struct scratch *s,
 
 /* Copies the packet into the ring, in as many records as it takes; the first
  * that fails ends it, because what follows a gap is of no use. */
-__inline enum outcome output(struct __sk_buff *skb, struct packet *p, void *ring,
-			     struct scratch *s, struct flow_state *fs)
+__inline enum outcome output(struct __sk_buff *skb, struct packet *p, void *ring, struct scratch *s,
+			     struct flow_state *fs)
 {
 	enum outcome outcome = OUTCOME_UNREADABLE;
 

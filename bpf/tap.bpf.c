@@ -85,8 +85,8 @@ __inline int tap(struct __sk_buff *skb, enum link link, enum direction direction
 		account(&p, OUTCOME_FRAGMENT);
 		return TC_NEXT;
 	}
-	if (!parse_ports(skb, &p) || !has_port(ctl, p.flow.dport) ||
-	    !parse_addresses(skb, &p) || !is_target(&p.flow, direction))
+	if (!parse_ports(skb, &p) || !has_port(ctl, p.flow.dport) || !parse_addresses(skb, &p) ||
+	    !is_target(&p.flow, direction))
 		return TC_NEXT;
 	account(&p, handle(skb, &p, direction, ctl));
 	return TC_NEXT;
