@@ -162,12 +162,16 @@ func TestMemoryIsBounded(t *testing.T) {
 	peak := peakMemory(t, a.cmd.Process.Pid)
 	final := a.stop()
 	r := final.Requests
-	if r.Seen != n || r.Mirrored+sum(r.Dropped) != n || r.Dropped["memory"] == 0 {
-		t.Errorf("requests %+v: want %d, some mirrored, most dropped for want of memory", r, n)
+	if r.Mirrored == 0 || r.Dropped["memory"] == 0 || r.Mirrored+sum(r.Dropped) != r.Seen {
+		t.Errorf("requests %+v: want some mirrored, most dropped for want of memory", r)
+	}
+	// Where the machine is too busy for so much at once, the kernel's rings
+	// are the bound that is met first.
+	if lost := sum(final.Packets.Lost); lost == 0 && (r.Seen != n || r.Mirrored+r.Dropped["memory"] != n) {
+		t.Errorf("requests %+v: want all %d, mirrored or dropped for want of memory", r, n)
 	}
 	// The limit is for the heap; the program, its stacks and what the kernel
 	// maps for it come on top. Without a bound it would be 400 MB.
-	t.Logf("peak memory %d MiB, requests %+v", peak>>20, r)
 	if limit := 160 << 20; peak > limit && !raceDetector() {
 		t.Errorf("the agent used up to %d MiB, want at most %d", peak>>20, limit>>20)
 	}
