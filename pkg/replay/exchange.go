@@ -187,7 +187,7 @@ func (x *exchange) streamed() {
 			return
 		}
 		switch {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			if x.got(0, true) {
 				return
 			}
