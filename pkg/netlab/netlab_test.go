@@ -28,15 +28,19 @@ func TestMain(m *testing.M) {
 	if os.Getenv(orphanEnv) != "" {
 		orphan()
 	}
-	if os.Geteuid() != 0 {
-		fmt.Fprintln(os.Stderr, "pkg/netlab: tests skipped: network namespaces need root")
-		os.Exit(0)
-	}
 	goleak.VerifyTestMain(m)
+}
+
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("network namespaces need root")
+	}
 }
 
 func newNamespace(t *testing.T, name string) *Namespace {
 	t.Helper()
+	needRoot(t)
 	n, err := New(name)
 	if err != nil {
 		t.Fatal(err)
@@ -251,6 +255,7 @@ func TestErrorsNameTheirPlace(t *testing.T) {
 
 func TestStartRunsInsideAndEndsWithTheNamespace(t *testing.T) {
 	t.Parallel()
+	needRoot(t)
 	n, err := New("child")
 	must(t, err)
 	var inside string
@@ -299,6 +304,7 @@ func orphan() {
 
 func TestNothingOutlivesAKilledProcess(t *testing.T) {
 	t.Parallel()
+	needRoot(t)
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), orphanEnv+"=1")
 	stdout, err := cmd.StdoutPipe()

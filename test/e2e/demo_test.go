@@ -15,6 +15,7 @@ import (
 // TestDemo plays the demo as a user would.
 func TestDemo(t *testing.T) {
 	t.Parallel()
+	needRoot(t)
 	out, err := exec.Command(program, "demo").CombinedOutput()
 	if err != nil {
 		t.Fatalf("demo: %v\n%s", err, out)
@@ -40,6 +41,7 @@ func TestDemoInterrupted(t *testing.T) {
 	for _, moment := range []string{"shadowtap demo", "On the node", "1. ", "4. ", "8. ", "shadowtap's account"} {
 		t.Run(moment, func(t *testing.T) {
 			t.Parallel()
+			needRoot(t)
 			// Children inherit the environment, which makes them easy to find.
 			mark := "SHADOWTAP_E2E_MARK=" + strings.ReplaceAll(t.TempDir(), "/", "_")
 			cmd := exec.Command(program, "demo")

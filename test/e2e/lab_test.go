@@ -40,6 +40,7 @@ type lab struct {
 
 func newNamespace(t testing.TB, name string) *netlab.Namespace {
 	t.Helper()
+	needRoot(t)
 	n, err := netlab.New(name)
 	must(t, err)
 	t.Cleanup(func() {

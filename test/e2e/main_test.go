@@ -34,9 +34,7 @@ func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
 	if os.Geteuid() != 0 {
-		// Not even built: there is nothing here that does not need root.
-		fmt.Println("test/e2e: SKIPPED, all of it: network namespaces and eBPF need root")
-		return 0
+		return m.Run() // everything skips itself
 	}
 	dir, err := os.MkdirTemp("", "shadowtap-e2e-")
 	if err != nil {
@@ -90,6 +88,14 @@ func build(to string) error {
 		return fmt.Errorf("build the program under test: %w\n%s", err, out)
 	}
 	return nil
+}
+
+// needRoot skips a test that cannot work without.
+func needRoot(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("network namespaces and eBPF need root")
+	}
 }
 
 // raceDetector reports whether the program under test has it, which takes

@@ -22,6 +22,7 @@ import (
 // output to the byte. It runs as nobody: a file needs no privileges.
 func TestPCAPDryRun(t *testing.T) {
 	t.Parallel()
+	needRoot(t) // to become nobody
 	dir := publicDir(t)
 	capture, rules := filepath.Join(dir, "capture.pcapng"), filepath.Join(dir, "rules.yaml")
 	must(t, os.WriteFile(rules, []byte(seedRules(t, v4)), 0o644))
