@@ -1,72 +1,5 @@
 package httpstream
 
-import (
-	"bytes"
-	"errors"
-)
-
-// Reason says why a request that was seen did not become a Request.
-type Reason uint8
-
-// The reasons, in the order of their labels.
-const (
-	// Invalid: malformed or ambiguous; never replayed because two servers
-	// might frame it differently (RFC 9112 sections 6.3 and 11.2).
-	Invalid Reason = iota
-	// HeadTooLarge: the head exceeds Config.MaxHead.
-	HeadTooLarge
-	// BodyTooLarge: the content exceeds Config.MaxBody.
-	BodyTooLarge
-	// Gap: bytes of the message were lost before they reached the parser.
-	Gap
-	// Incomplete: the connection ended in the middle of the message.
-	Incomplete
-	// Expired: the connection was given up in the middle of the message.
-	Expired
-	// NoMemory: the budget refused to hold the message.
-	NoMemory
-	// Connect: a CONNECT request, the start of a tunnel.
-	Connect
-	// Upgraded: a request to change the protocol of the connection.
-	Upgraded
-	// Interrupted: the parser was stopped in the middle of the message.
-	Interrupted
-	// NumReasons is the number of reasons.
-	NumReasons
-)
-
-var reasonNames = [NumReasons]string{
-	"invalid", "header_too_large", "body_too_large", "gap", "incomplete",
-	"expired", "memory", "connect", "upgrade", "shutdown",
-}
-
-// String is the reason as it is written in the account.
-func (r Reason) String() string { return reasonNames[r] }
-
-// Protocol is what a connection turned out to carry instead of HTTP/1.
-type Protocol uint8
-
-// What makes a connection be ignored.
-const (
-	// TLS: the first bytes are a TLS record (RFC 8446 section 5.1).
-	TLS Protocol = iota
-	// HTTP2: the connection preface of RFC 9113 section 3.4.
-	HTTP2
-	// Upgrade: switched to another protocol, or made a tunnel.
-	Upgrade
-	// NotHTTP: the first bytes are nothing known.
-	NotHTTP
-	// Broken: an invalid message, behind which no boundary can be trusted.
-	Broken
-	// NumProtocols is the number of protocols.
-	NumProtocols
-)
-
-var protocolNames = [NumProtocols]string{"tls", "http2", "upgrade", "not_http", "invalid"}
-
-// String is the protocol as it is written in the account.
-func (p Protocol) String() string { return protocolNames[p] }
-
 // Handler receives what a RequestParser finds. Its methods are called from
 // inside the parser's and must not call back into it.
 type Handler interface {
@@ -236,8 +169,6 @@ func (p *RequestParser) Close(reason Reason) {
 	p.state = stDead
 }
 
-// ---- the life of a message ----
-
 // open starts a message at the current position.
 func (p *RequestParser) open() {
 	p.seen = true
@@ -349,60 +280,5 @@ func (p *RequestParser) bodyAdvanced() {
 		p.finish()
 	case stChunkData:
 		p.state, p.chunkCR = stChunkEnd, 0
-	}
-}
-
-// ParseRequest frames one complete request, such as one composed for a
-// question ("what would be mirrored?"). The caller must Release it.
-func ParseRequest(raw []byte) (*Request, error) {
-	var c collector
-	var p RequestParser
-	p.Reset(NewConfig(Config{MaxBody: int64(len(raw)) + 1, MaxHead: len(raw) + 1}), &c, true)
-	p.Feed(raw, true, 0)
-	if c.req == nil && c.err == nil {
-		p.Close(Incomplete)
-	}
-	switch {
-	case c.err != nil:
-		if c.req != nil {
-			c.req.Release()
-		}
-		return nil, c.err
-	case c.req == nil:
-		return nil, errors.New("not an HTTP/1 request")
-	case !bytes.Equal(c.req.raw, raw):
-		c.req.Release()
-		return nil, errors.New("bytes around the request")
-	}
-	return c.req, nil
-}
-
-// collector is the Handler of ParseRequest.
-type collector struct {
-	req *Request
-	err error
-}
-
-func (c *collector) Seen()         {}
-func (c *collector) Skipped(int64) {}
-func (c *collector) Request(r *Request) {
-	if c.req != nil {
-		r.Release()
-		c.err = errors.New("more than one request")
-		return
-	}
-	c.req = r
-}
-func (c *collector) Dropped(reason Reason, detail error) {
-	if c.err == nil {
-		c.err = errors.New(reason.String())
-		if detail != nil {
-			c.err = detail
-		}
-	}
-}
-func (c *collector) Ignore(p Protocol) {
-	if c.err == nil {
-		c.err = errors.New("not HTTP/1 but " + p.String())
 	}
 }
