@@ -17,6 +17,9 @@ import (
 //     included.
 //   - Packets to another host's address may be forwarded, bridged or sent from
 //     here: they come in through or go out of any interface but lo.
+//   - The ports of a bond are left to the bond, which passes all of their
+//     packets: a bond may spread a connection over its ports packet by packet,
+//     and which hook saw a packet first means nothing then.
 //   - Any address means any of this host's. Unless interfaces are named it
 //     becomes a target for each of them; if they are named, what comes in there
 //     is meant, whatever its address (a bridge, a router, a mirror port).
@@ -68,7 +71,11 @@ func (s *selection) want(name string, flags net.Flags) attach.Want {
 }
 
 func (s *selection) wantLink(l netlink.Link) attach.Want {
-	return s.want(l.Attrs().Name, l.Attrs().Flags)
+	a := l.Attrs()
+	if a.Slave != nil && a.Slave.SlaveType() == "bond" && len(s.patterns) == 0 {
+		return attach.Want{}
+	}
+	return s.want(a.Name, a.Flags)
 }
 
 func (s *selection) matches(name string) bool {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
 
 	"github.com/shadowtap/shadowtap/pkg/capture/attach"
 )
@@ -166,5 +167,21 @@ func TestOpenRejects(t *testing.T) {
 	if tap, err := Open(Config{MaxBytesPerSecond: 1}); err == nil {
 		t.Error("budget: accepted")
 		tap.Close()
+	}
+}
+
+func TestPortsOfABondAreLeftToIt(t *testing.T) {
+	targets := []Target{{netip.MustParseAddr("192.0.2.1"), 80}}
+	both := attach.Want{Ingress: true, Egress: true}
+	port := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "eth0", Flags: net.FlagUp, Slave: &netlink.BondSlave{}}}
+	if got := newSelection(nil, targets, hostAddrs{}).wantLink(port); got != (attach.Want{}) {
+		t.Errorf("a port of a bond: %+v", got)
+	}
+	if got := newSelection([]string{"eth*"}, targets, hostAddrs{}).wantLink(port); got != both {
+		t.Errorf("a port of a bond that was asked for: %+v", got)
+	}
+	port.Slave = nil
+	if got := newSelection(nil, targets, hostAddrs{}).wantLink(port); got != both {
+		t.Errorf("an interface of its own: %+v", got)
 	}
 }
