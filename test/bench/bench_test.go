@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -197,7 +198,7 @@ type mirroring struct {
 
 // mirrored runs the agent on the node while the client sends the load.
 func (l *lab) mirrored(b *testing.B, load load) mirroring {
-	cmd := exec.Command(l.binary, "run", "-f", l.rules, "--admin", "127.0.0.1:9901", "--log-level", "warn")
+	cmd := exec.Command(l.binary, "run", "-f", l.rules, "--admin", "127.0.0.1:9901", "--log-level", "warn", "--pprof")
 	cmd.Stderr = os.Stderr
 	check(b, l.node.Start(cmd))
 	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
@@ -207,11 +208,13 @@ func (l *lab) mirrored(b *testing.B, load load) mirroring {
 	warm.Requests, warm.Rate = warmup/load.Connections, 0
 	l.client(b, l.client1, warm)
 	before := l.settled(b, uint64(warm.Requests*warm.Connections))
+	stopProfile := l.profile(b)
 	cpu := l.processCPU(b, cmd.Process.Pid)
 	production := l.client(b, l.client1, load)
 	n := load.Requests * load.Connections
 	after := l.settled(b, before.Requests.Seen+uint64(n))
 	cpu = l.processCPU(b, cmd.Process.Pid) - cpu
+	stopProfile()
 	mirrored := float64(after.Shadow.Answered["2xx"] - before.Shadow.Answered["2xx"])
 	if mirrored == 0 {
 		b.Fatalf("nothing was mirrored: %+v", after)
@@ -222,6 +225,26 @@ func (l *lab) mirrored(b *testing.B, load load) mirroring {
 		rssMB:      l.peakRSS(b, cmd.Process.Pid),
 		production: production,
 	}
+}
+
+// profile writes a CPU profile of the agent to the file that the environment
+// variable BENCH_PROFILE names, if it does; the profile's own cost is then in
+// the figures. What it returns waits for the profile.
+func (l *lab) profile(b *testing.B) (wait func()) {
+	name := os.Getenv("BENCH_PROFILE")
+	if name == "" {
+		return func() {}
+	}
+	done := make(chan error, 1)
+	go func() {
+		var profile bytes.Buffer
+		err := l.fetch("/debug/pprof/profile?seconds=3", &profile)
+		if err == nil {
+			err = os.WriteFile(name, profile.Bytes(), 0o600)
+		}
+		done <- err
+	}()
+	return func() { check(b, <-done) }
 }
 
 // account is the part of the account that is looked at.
@@ -254,8 +277,18 @@ func (l *lab) await(b *testing.B, cond func() bool) {
 	}
 }
 
+// get asks the agent's admin API and decodes the answer to v unless that is
+// nil.
 func (l *lab) get(path string, v any) error {
-	c := http.Client{Transport: &http.Transport{DialContext: l.node.Dial, DisableKeepAlives: true}, Timeout: 5 * time.Second}
+	var body bytes.Buffer
+	if err := l.fetch(path, &body); err != nil || v == nil {
+		return err
+	}
+	return json.Unmarshal(body.Bytes(), v)
+}
+
+func (l *lab) fetch(path string, to io.Writer) error {
+	c := http.Client{Transport: &http.Transport{DialContext: l.node.Dial, DisableKeepAlives: true}, Timeout: 15 * time.Second}
 	r, err := c.Get("http://127.0.0.1:9901" + path)
 	if err != nil {
 		return err
@@ -264,11 +297,8 @@ func (l *lab) get(path string, v any) error {
 	if r.StatusCode != http.StatusOK {
 		return fmt.Errorf("%s: %s", path, r.Status)
 	}
-	if v == nil {
-		_, err = io.Copy(io.Discard, r.Body)
-		return err
-	}
-	return json.NewDecoder(r.Body).Decode(v)
+	_, err = io.Copy(to, r.Body)
+	return err
 }
 
 // processCPU is a process's CPU time so far in microseconds (proc(5), stat

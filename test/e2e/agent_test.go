@@ -63,8 +63,8 @@ func readAccount(t testing.TB, path string) (acc account) {
 }
 
 // balanced is the law of accounting: nothing is lost in silence, at any time.
-func (a account) balanced() error {
-	r, s := a.Requests, a.Shadow
+func (acc account) balanced() error {
+	r, s := acc.Requests, acc.Shadow
 	var errs []error
 	if all := r.Mirrored + r.Filtered + r.SampledOut + r.Looped + sum(r.Dropped) + r.Pending; all != r.Seen {
 		errs = append(errs, fmt.Errorf("%d requests seen, %d accounted for: %+v", r.Seen, all, r))
