@@ -228,8 +228,9 @@ func TestStale(t *testing.T) {
 				answered := make(chan struct{})
 				s := newShadow(t, func(p *peer) {
 					for p.next() != nil {
+						n := requests.Add(1) // before the client can know of it
 						p.say(okEmpty)
-						if requests.Add(1) == 1 {
+						if n == 1 {
 							<-answered
 							then(p)
 							return
