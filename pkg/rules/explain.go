@@ -45,11 +45,20 @@ func (p *Program) Explain(r *httpstream.Request) *Explanation {
 	return p.explain(r, &view{client: p.client(r.Source)})
 }
 
-// ExplainFrom is Explain for a request of client c, nil for one that is not
-// known, to a port: that of the service, or of the gateway if c serves one. 0
-// stands for a port that is not known.
-func (p *Program) ExplainFrom(r *httpstream.Request, c *Client, port uint32) *Explanation {
-	return p.explain(r, &view{client: c, port: port})
+// Origin is what a request itself does not say.
+type Origin struct {
+	// Client sent it, nil if that is not known.
+	Client *Client
+	// Port is that of the service it was sent to, or of the gateway if Client
+	// serves one; 0 if that is not known.
+	Port uint32
+	// Scheme is http or https; empty if only the request can tell.
+	Scheme string
+}
+
+// ExplainFrom is Explain for a request from o.
+func (p *Program) ExplainFrom(r *httpstream.Request, o Origin) *Explanation {
+	return p.explain(r, &view{client: o.Client, port: o.Port, asked: o.Scheme})
 }
 
 func (p *Program) explain(r *httpstream.Request, v *view) *Explanation {

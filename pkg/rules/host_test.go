@@ -195,7 +195,7 @@ func TestSharedHost(t *testing.T) {
 				c.Gateways = []string{gateway}
 			}
 			got := ""
-			if e := p.ExplainFrom(r, c, 0); e.Rule != nil {
+			if e := p.ExplainFrom(r, Origin{Client: c}); e.Rule != nil {
 				got = e.Rule.Name
 			}
 			if got != want {

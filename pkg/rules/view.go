@@ -16,6 +16,7 @@ type view struct {
 
 	client *Client // nil if not known
 	port   uint32  // the request was addressed to; 0 if not known
+	asked  string  // scheme; empty if only the request can tell
 
 	pathBuf, valueBuf []byte
 }
@@ -67,6 +68,10 @@ func (v *view) scheme() []byte {
 				v.valueBuf[i] = c | 0x20
 			}
 		}
+		return v.valueBuf
+	}
+	if v.asked != "" {
+		v.valueBuf = append(v.valueBuf[:0], v.asked...)
 		return v.valueBuf
 	}
 	if s, ok := v.r.Get("X-Forwarded-Proto"); ok && (len(s) == len("http") && equalFold(s, "http") || len(s) == len("https") && equalFold(s, "https")) {
