@@ -24,6 +24,7 @@ type runFlags struct {
 	maxBody, maxHead, memory, ring size
 	rate                           size
 	account, logLevel, logFormat   string
+	meant                          meaning
 }
 
 func newRun() *cobra.Command {
@@ -57,6 +58,7 @@ writes the final account. SIGHUP, or a change of a rules file, reloads.`,
 	fl.Uint16Var(&c.Port, "port", 0, "instead of rules: capture this port of this host's addresses")
 	fl.StringVar(&f.to, "to", "", "instead of rules: mirror to this URL, http://HOST[:PORT] or https://HOST[:PORT]")
 	fl.Float64Var(&c.Percent, "percent", c.Percent, "with --port: percentage of requests to mirror")
+	f.meant.flags(fl)
 	fl.StringArrayVarP(&c.Interfaces, "interface", "i", nil, "capture only on interfaces of this name or glob (repeatable)")
 	fl.StringVar(&f.attach, "attach", "auto", "how to attach: auto, tcx (Linux 6.6 and later) or clsact")
 	fl.Uint16Var(&c.Priority, "tc-priority", 0, "priority of the filter where clsact is used; 0 chooses a free one")
@@ -121,6 +123,9 @@ func (f *runFlags) complete(cmd *cobra.Command) error {
 	c.RingBytes, c.MaxCaptureRate = int(f.ring), uint64(f.rate)
 	c.Output, c.Stdout, c.Version = agent.Format(f.output), cmd.OutOrStdout(), version
 	var err error
+	if c.Rules, err = f.meant.options(); err != nil {
+		return err
+	}
 	if c.Attach, err = attach.ParseMode(f.attach); err != nil {
 		return fmt.Errorf("--attach: %w", err)
 	}

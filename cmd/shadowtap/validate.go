@@ -7,12 +7,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/shadowtap/shadowtap/pkg/rules"
-	"github.com/shadowtap/shadowtap/pkg/rules/file"
 )
 
 func newValidate() *cobra.Command {
 	var files []string
 	var output string
+	var meant meaning
 	cmd := &cobra.Command{
 		Use:   "validate -f FILE...",
 		Short: "Report every problem of the rules in one run",
@@ -29,7 +29,10 @@ with 2 if there is one. Warnings do not count as errors.`,
 			if len(files) == 0 {
 				return fmt.Errorf("nothing to validate: give --file FILE")
 			}
-			_, problems := loadRules(files)
+			_, problems, err := meant.load(files)
+			if err != nil {
+				return err
+			}
 			out := cmd.OutOrStdout()
 			if output == "json" {
 				if problems == nil {
@@ -56,19 +59,8 @@ with 2 if there is one. Warnings do not count as errors.`,
 	}
 	cmd.Flags().StringArrayVarP(&files, "file", "f", nil, "rules file or directory (repeatable)")
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	meant.flags(cmd.Flags())
 	return cmd
-}
-
-// loadRules reads and compiles files. The program is nil if there is an error
-// among the problems.
-func loadRules(files []string) (*rules.Program, rules.Problems) {
-	snapshot, problems := file.Read(files)
-	program, more := rules.Compile(snapshot, rules.Options{})
-	problems = append(problems, more...)
-	if problems.Err() != nil {
-		return nil, problems
-	}
-	return program, problems
 }
 
 func checkOutput(output string) error {

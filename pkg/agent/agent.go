@@ -7,12 +7,10 @@ package agent
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -22,8 +20,6 @@ import (
 
 	"github.com/shadowtap/shadowtap/pkg/capture"
 	"github.com/shadowtap/shadowtap/pkg/httpstream"
-	"github.com/shadowtap/shadowtap/pkg/replay"
-	"github.com/shadowtap/shadowtap/pkg/rules"
 )
 
 // Agent is one run. Create it with New, then call Run once.
@@ -187,36 +183,6 @@ func (a *Agent) close() {
 			a.log.Warn("closing capture", "error", err)
 		}
 	}
-}
-
-// newMirror makes the mirror for a destination that the rules name.
-func (a *Agent) newMirror(m *rules.Mirror) *replay.Mirror {
-	return replay.New(replay.Config{
-		Name:           m.Key(),
-		Endpoints:      endpoints(m),
-		Queue:          a.cfg.Queue,
-		InFlight:       a.cfg.InFlight,
-		Timeout:        a.cfg.Timeout,
-		ConnectTimeout: a.cfg.ConnectTimeout,
-		Extra:          []byte(GuardHeader + ": " + a.cfg.Name + "\r\n"),
-		TLS:            a.tls,
-	})
-}
-
-func tlsConfig(cfg Config) (*tls.Config, error) {
-	c := &tls.Config{InsecureSkipVerify: cfg.TLSSkipVerify, MinVersion: tls.VersionTLS12}
-	if cfg.TLSCAFile == "" {
-		return c, nil
-	}
-	pem, err := os.ReadFile(cfg.TLSCAFile)
-	if err != nil {
-		return nil, fmt.Errorf("--tls-ca: %w", err)
-	}
-	c.RootCAs = x509.NewCertPool()
-	if !c.RootCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("--tls-ca %s: expected PEM certificates", cfg.TLSCAFile)
-	}
-	return c, nil
 }
 
 // logInvalid says what was wrong with a request, for the first ones and then

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/shadowtap/shadowtap/pkg/capture/attach"
+	"github.com/shadowtap/shadowtap/pkg/rules"
 )
 
 // Format is how mirrored requests are printed.
@@ -35,6 +36,8 @@ type Config struct {
 	Port    uint16
 	To      *url.URL
 	Percent float64
+	// Rules is how Files are meant.
+	Rules rules.Options
 
 	// Interfaces narrows live capture to interfaces by name or glob.
 	Interfaces []string

@@ -28,7 +28,7 @@ func (g *generation) mirror(r *httpstream.Request, d *rules.Decision) (refused d
 		return 0, true
 	}
 	for i, to := range d.Selected {
-		reason, taken := g.submit(r, d.Route, g.mirrors[to.Mirror.ID()])
+		reason, taken := g.submit(r, to, g.mirrors[to.Mirror.ID()])
 		if taken {
 			ok = true
 		} else if i == 0 {
@@ -41,16 +41,16 @@ func (g *generation) mirror(r *httpstream.Request, d *rules.Decision) (refused d
 	return refused, ok
 }
 
-func (g *generation) submit(r *httpstream.Request, rt *rules.Route, m *replay.Mirror) (dropReason, bool) {
+func (g *generation) submit(r *httpstream.Request, s replay.Shaper, m *replay.Mirror) (dropReason, bool) {
 	if g.agent.offline() {
 		// Nothing is waiting for a file's reader: wait for room instead of
 		// dropping.
-		if m.SubmitWait(g.agent.drainCtx, r, rt) == nil {
+		if m.SubmitWait(g.agent.drainCtx, r, s) == nil {
 			return 0, true
 		}
 		return dropReason(httpstream.Interrupted), false
 	}
-	switch m.Submit(r, rt) {
+	switch m.Submit(r, s) {
 	case replay.Accepted:
 		return 0, true
 	case replay.NoEndpoints:

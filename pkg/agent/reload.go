@@ -32,11 +32,18 @@ func (a *Agent) load() (*rules.Program, rules.Problems) {
 	if problems.Err() != nil {
 		// What could be read is compiled all the same: whoever mends the
 		// file wants to see every problem at once.
-		_, more := rules.Compile(snapshot, rules.Options{})
+		_, more := rules.Compile(snapshot, a.cfg.Rules)
 		return nil, append(problems, more...)
 	}
-	program, more := rules.Compile(snapshot, rules.Options{})
-	return program, append(problems, more...)
+	program, more := rules.Compile(snapshot, a.cfg.Rules)
+	problems = append(problems, more...)
+	if program == nil {
+		return nil, problems
+	}
+	if more := a.checkTLS(program); more != nil {
+		return nil, append(problems, more...)
+	}
+	return program, problems
 }
 
 // apply makes program the current one. Requests decided by the one before run

@@ -17,6 +17,12 @@ type Shaper interface {
 	AppendHead(dst []byte, r *httpstream.Request) []byte
 }
 
+// Bounded is implemented by a Shaper whose copies have a timeout of their own.
+type Bounded interface {
+	// Timeout is what takes the place of Config.Timeout, unless it is 0.
+	Timeout() time.Duration
+}
+
 // Config describes a Mirror. It must not be changed after New.
 type Config struct {
 	// Name is what the destination is called in errors.
@@ -47,6 +53,12 @@ type Config struct {
 	// IdleTimeout is how long a connection is kept without an exchange, at
 	// least 1 s. Default 1 h, as Istio's connectionPool.http.idleTimeout.
 	IdleTimeout time.Duration
+
+	// RequestsPerConnection is after how many exchanges a connection is
+	// closed. Default 0: never.
+	RequestsPerConnection int
+	// Outlier says when endpoints are left out; nil: never.
+	Outlier *Outlier
 
 	// Extra is appended to the head of every copy: field lines, each with
 	// CRLF.

@@ -19,6 +19,7 @@ type conn struct {
 	raw    syscall.RawConn // of the socket; nil if it has none
 	direct bool            // Conn is a plain TCP connection: system calls may bypass it
 	used   bool            // it carried an exchange
+	turns  int             // how many
 
 	idleSince time.Time
 	quiet     bool // result of peek

@@ -42,6 +42,7 @@ type endpoint struct {
 	probing bool      // one worker is trying again
 	retryAt time.Time // no attempt before, if fails > 0
 	err     error     // what copies fail with meanwhile
+	record  record
 }
 
 func newEndpoint(e Endpoint, base *tls.Config) *endpoint {
@@ -91,7 +92,7 @@ func (ep *endpoint) mayDial(now time.Time) bool {
 
 // usable reports whether an exchange could begin.
 func (ep *endpoint) usable(now time.Time) bool {
-	return len(ep.idle) > 0 || ep.mayDial(now)
+	return !ep.record.ejected(now) && (len(ep.idle) > 0 || ep.mayDial(now))
 }
 
 // connected notes how an attempt to connect ended. Several that began while

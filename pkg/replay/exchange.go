@@ -94,6 +94,7 @@ func (x *exchange) run(c *conn) {
 	}
 	x.endUpload()
 	c.used = true
+	c.turns++
 }
 
 // keep reports whether the connection can carry another exchange.

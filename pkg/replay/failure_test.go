@@ -228,7 +228,7 @@ func TestStale(t *testing.T) {
 				answered := make(chan struct{})
 				s := newShadow(t, func(p *peer) {
 					for p.next() != nil {
-						n := requests.Add(1)
+						n := requests.Add(1) // before the client can know of it
 						p.say(okEmpty)
 						if n == 1 {
 							<-answered

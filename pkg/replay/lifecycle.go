@@ -82,15 +82,45 @@ func (w *worker) interrupt(why Outcome) *conn {
 	return w.conn
 }
 
+// sweepPeriod is how often to look for what is overdue after limit.
+func sweepPeriod(limit time.Duration) time.Duration {
+	return min(max(limit/16, time.Millisecond), time.Second)
+}
+
+// timeoutOf is the time for a copy. The first that is short makes the sweeper
+// look more often. It is called with Mirror.mu held.
+func (m *Mirror) timeoutOf(s Shaper) time.Duration {
+	b, ok := s.(Bounded)
+	if !ok {
+		return m.cfg.Timeout
+	}
+	timeout := b.Timeout()
+	if timeout <= 0 {
+		return m.cfg.Timeout
+	}
+	if period := sweepPeriod(timeout); period < m.period {
+		m.period = period
+		select {
+		case m.faster <- struct{}{}:
+		default: // it has not looked at the last one yet
+		}
+	}
+	return timeout
+}
+
 // sweeper enforces all limits of time. One look at everything now and then is
 // far cheaper than timers that are set and reset for every exchange.
 func (m *Mirror) sweeper() {
 	defer close(m.swept)
-	period := min(max(min(m.cfg.Timeout, m.cfg.IdleTimeout)/16, time.Millisecond), time.Second)
-	ticker := time.NewTicker(period)
+	ticker := time.NewTicker(sweepPeriod(min(m.cfg.Timeout, m.cfg.IdleTimeout)))
 	defer ticker.Stop()
 	for {
 		select {
+		case <-m.faster:
+			m.mu.Lock()
+			period := m.period
+			m.mu.Unlock()
+			ticker.Reset(period)
 		case <-ticker.C:
 			m.sweep(m.cfg.Now())
 		case <-m.ctx.Done():

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/shadowtap/shadowtap/pkg/httpstream"
 )
@@ -22,9 +23,11 @@ type Mirror struct {
 	cancel context.CancelFunc
 	group  sync.WaitGroup // workers
 	swept  chan struct{}  // closed when the sweeper has ended
+	faster chan struct{}  // says to the sweeper: period is shorter now
 	room   chan struct{}  // says to one in SubmitWait: try again
 
 	mu           sync.Mutex
+	period       time.Duration // of the sweeper
 	queue        ring
 	pendingBytes int64
 	endpoints    []*endpoint
@@ -41,10 +44,12 @@ type Mirror struct {
 func New(cfg Config) *Mirror {
 	cfg = cfg.withDefaults()
 	m := &Mirror{
-		cfg:   cfg,
-		swept: make(chan struct{}),
-		room:  make(chan struct{}, 1),
-		queue: newRing(cfg.Queue),
+		cfg:    cfg,
+		swept:  make(chan struct{}),
+		faster: make(chan struct{}, 1),
+		period: sweepPeriod(min(cfg.Timeout, cfg.IdleTimeout)),
+		room:   make(chan struct{}, 1),
+		queue:  newRing(cfg.Queue),
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.SetEndpoints(cfg.Endpoints)

@@ -9,7 +9,7 @@ func (m *Mirror) begin(w *worker, now time.Time) {
 	w.task = m.queue.pop()
 	w.ep, w.latency, w.reuse = nil, 0, true
 	w.x.clear()
-	w.busy, w.interrupted, w.deadline = true, false, now.Add(m.cfg.Timeout)
+	w.busy, w.interrupted, w.deadline = true, false, now.Add(m.timeoutOf(w.shaper))
 	m.inFlight++
 	m.offerRoom()
 	m.summon()
@@ -27,6 +27,10 @@ func (m *Mirror) begin(w *worker, now time.Time) {
 
 // attach gives w a connection that is idle, or leave to make one.
 func (m *Mirror) attach(w *worker, now time.Time) {
+	if w.ep.record.ejected(now) {
+		w.x.fail(Connect, errEjected)
+		return
+	}
 	if w.conn = w.ep.take(); w.conn != nil {
 		return
 	}
@@ -54,6 +58,7 @@ func (m *Mirror) settle(w *worker, now time.Time) (surplus *conn) {
 	m.offerRoom()
 	if ep != nil {
 		ep.active--
+		m.judge(ep, w.outcome(), x.resp.status, now)
 	}
 	if w.dialing { // the copy failed before it came to that
 		w.dialing, ep.probing = false, false

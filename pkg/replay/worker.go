@@ -99,7 +99,7 @@ func (w *worker) serve(now time.Time) time.Time {
 		end := w.m.cfg.Now()
 		w.latency, now = end.Sub(now), end
 		if !x.stale {
-			w.reuse = x.keep()
+			w.reuse = x.keep() && (w.m.cfg.RequestsPerConnection <= 0 || w.conn.turns < w.m.cfg.RequestsPerConnection)
 			break
 		}
 		w.replace(now)

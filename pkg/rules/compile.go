@@ -16,6 +16,14 @@ type Options struct {
 	// AllowLoops permits a mirror whose endpoint is captured itself. The
 	// caller must be able to recognise copies then.
 	AllowLoops bool
+	// HostSuffix appends "-shadow" to the host of every copy, before the
+	// port, as Envoy does and Istio did before version 1.28.
+	HostSuffix bool
+	// EnvoyHeaders adds to copies what Envoy adds: x-envoy-internal, the
+	// client's address to x-forwarded-for, x-envoy-original-path where the
+	// path is rewritten, and x-envoy-expected-rq-timeout-ms where there is a
+	// timeout.
+	EnvoyHeaders bool
 }
 
 // Compile makes a Program of the rules in s, or says everything that is wrong
@@ -24,26 +32,37 @@ func Compile(s *Snapshot, o Options) (*Program, Problems) {
 	c := &compiler{
 		supported: supportedFields(),
 		services:  map[string]*service{},
-		subsets:   map[string]map[string]*hostRules{},
+		subsets:   map[string]map[string][]*hostRules{},
 		known:     map[string]*Mirror{},
 		form:      o.Normalize,
+		options:   o,
+		ports:     map[netip.AddrPort][]uint32{},
 	}
 	c.duplicates(s)
+	c.workloads(s)
 	for i := range s.ServiceEntries {
 		c.serviceEntry(&s.ServiceEntries[i])
 	}
+	c.kubernetesServices(s)
 	for _, dr := range byAge(s.DestinationRules, func(dr *DestinationRule) *Meta { return &dr.Meta }) {
 		c.destinationRule(dr)
 	}
+	c.findDelegates(s)
 	for _, vs := range byAge(s.VirtualServices, func(vs *VirtualService) *Meta { return &vs.Meta }) {
-		c.virtualServices = append(c.virtualServices, c.virtualService(vs))
+		if vs := c.virtualService(vs); vs != nil {
+			c.virtualServices = append(c.virtualServices, vs)
+		}
 	}
+	c.strayDelegates()
 	p := &Program{form: o.Normalize, hosts: c.hosts()}
 	c.link(p)
+	p.clients, p.asksClient = c.clients(s), c.asksClient
+	p.ports = c.ports
 	if !o.AllowLoops {
 		c.loops(p)
 	}
 	c.problems.sort()
+	c.problems = slices.Compact(c.problems) // of a delegate of several routes
 	if c.problems.Err() == nil {
 		c.incomplete(s)
 	}
@@ -66,13 +85,21 @@ func byAge[T any](objects []T, meta func(*T) *Meta) []*T {
 // compiler is the state of one Compile.
 type compiler struct {
 	problems  Problems
-	supported map[protoreflect.FullName][]protoreflect.Name
+	supported map[protoreflect.FullName]support
 	form      Normalization
 
-	services        map[string]*service              // by full name
-	subsets         map[string]map[string]*hostRules // by namespace and host
-	virtualServices []*virtualService                // the oldest first
-	known           map[string]*Mirror               // by key
+	options         Options
+	snapshot        *Snapshot
+	slices          map[string][]*EndpointSlice        // by namespace/service
+	pods            map[string][]*Pod                  // by namespace
+	delegates       map[string]*delegate               // by namespace/name
+	services        map[string]*service                // by full name
+	ports           map[netip.AddrPort][]uint32        // service ports by captured address
+	annotated       []*mirrorExtra                     // of the object being compiled
+	asksClient      bool                               // a rule is not for all clients
+	subsets         map[string]map[string][]*hostRules // by namespace and host
+	virtualServices []*virtualService                  // the oldest first
+	known           map[string]*Mirror                 // by key
 	uses            []mirrorUse
 }
 
@@ -118,6 +145,21 @@ func (s *Snapshot) metas(f func(*Meta)) {
 	for i := range s.ServiceEntries {
 		f(&s.ServiceEntries[i].Meta)
 	}
+	for i := range s.WorkloadEntries {
+		f(&s.WorkloadEntries[i].Meta)
+	}
+	for i := range s.IstioGateways {
+		f(&s.IstioGateways[i].Meta)
+	}
+	for i := range s.Services {
+		f(&s.Services[i].Meta)
+	}
+	for i := range s.EndpointSlices {
+		f(&s.EndpointSlices[i].Meta)
+	}
+	for i := range s.Pods {
+		f(&s.Pods[i].Meta)
+	}
 }
 
 // duplicates reports objects that are given twice.
@@ -150,7 +192,10 @@ func (c *compiler) link(p *Program) {
 	live := map[*Route]bool{}
 	p.hosts.all(func(h *virtualHost) {
 		for _, rt := range h.routes {
-			live[rt] = true
+			if !live[rt] {
+				live[rt] = true
+				rt.bind()
+			}
 		}
 		h.index = newRouteIndex(h.routes)
 	})
@@ -160,7 +205,7 @@ func (c *compiler) link(p *Program) {
 		meta := &vs.src.Meta
 		p.objects = append(p.objects, object{
 			rule:  Rule{Kind: meta.Kind, Namespace: meta.Namespace, Name: meta.Name, Index: -1},
-			hosts: vs.hosts,
+			hosts: vs.hosts, clients: vs.clients(),
 		})
 		for _, rt := range vs.routes {
 			if a := rt.action; live[rt] && !seen[a] {

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/shadowtap/shadowtap/pkg/httpstream"
 )
@@ -72,6 +73,10 @@ type Program struct {
 	form    Normalization
 	mirrors []*Mirror
 	targets []netip.AddrPort
+
+	clients    map[netip.Addr]*Client
+	asksClient bool                        // a rule is not for all clients
+	ports      map[netip.AddrPort][]uint32 // service ports by captured address
 }
 
 // Targets are the addresses whose requests have to be captured: the endpoints
@@ -87,24 +92,52 @@ func (p *Program) Mirrors() []*Mirror { return p.mirrors }
 // mirrors. Decide does not allocate once d has been in use for a while.
 func (p *Program) Decide(r *httpstream.Request, random uint64, d *Decision) {
 	d.Verdict, d.Why, d.Selected = Filtered, NotFiltered, d.Selected[:0]
-	d.Route, d.Why = p.find(r, &d.view)
-	d.view.release()
-	if d.Route == nil {
+	v := &d.view
+	v.client, v.port = p.client(r.Source), 0
+	defer v.release()
+	if d.Route, d.Why = p.find(r, v); d.Route == nil {
 		return
 	}
 	if d.Why = d.Route.follows(r.Destination); d.Why != NotFiltered {
 		return
 	}
-	mirrors := d.Route.action.mirrors
-	for i := range mirrors {
-		if mirrors[i].takes(random) {
-			d.Selected = append(d.Selected, &mirrors[i])
+	d.Why = NoMirror
+	for i := range d.Route.mirrors {
+		m := &d.Route.mirrors[i]
+		if !m.listens(v.port) || !m.extra.admits(r) {
+			continue
+		}
+		d.Verdict, d.Why = max(d.Verdict, SampledOut), NotFiltered
+		if m.takes(m.extra.sample(v, random, m.salt)) && m.extra.within(r) {
+			d.Selected = append(d.Selected, m)
+			d.Verdict = Mirrored
 		}
 	}
-	d.Verdict = Mirrored
-	if len(d.Selected) == 0 {
-		d.Verdict = SampledOut
+}
+
+// client is who sends from an address, nil if that is not known or no rule
+// asks for it.
+func (p *Program) client(source netip.AddrPort) *Client {
+	if !p.asksClient {
+		return nil
 	}
+	return p.clients[source.Addr().Unmap()]
+}
+
+// listener is the service port that a request in the mesh was addressed to,
+// as the endpoint it arrived at tells, 0 if it does not. Where several ports
+// of a service lead to one of the endpoint, the port in Host decides.
+func (p *Program) listener(authority []byte, dst netip.AddrPort) uint32 {
+	ports := p.ports[netip.AddrPortFrom(dst.Addr().Unmap(), dst.Port())]
+	if len(ports) == 0 {
+		return 0
+	}
+	if len(ports) > 1 {
+		if n := portOf(authority); slices.Contains(ports, n) {
+			return n
+		}
+	}
+	return ports[0]
 }
 
 // follows says whether the route mirrors requests that arrive at dst.
@@ -117,7 +150,7 @@ func (p *Program) Decide(r *httpstream.Request, random uint64, d *Decision) {
 // is about the rule alone.
 func (rt *Route) follows(dst netip.AddrPort) FilterReason {
 	switch {
-	case len(rt.action.mirrors) == 0:
+	case len(rt.mirrors) == 0:
 		return NoMirror
 	case dst.IsValid() && !rt.action.captures(dst):
 		return OtherDestination
@@ -125,12 +158,13 @@ func (rt *Route) follows(dst netip.AddrPort) FilterReason {
 	return NotFiltered
 }
 
-// find is the route that takes r, or why there is none. v is loaded with r.
+// find is the route that takes r, or why there is none. v, which knows the
+// client, is loaded with r.
 func (p *Program) find(r *httpstream.Request, v *view) (*Route, FilterReason) {
 	if !v.load(r, p.form) {
 		return nil, NoPath
 	}
-	host := p.hosts.lookup(v.authority, r.Destination)
+	host := p.virtualHost(r, v)
 	if host == nil {
 		return nil, NoHost
 	}
@@ -139,4 +173,22 @@ func (p *Program) find(r *httpstream.Request, v *view) (*Route, FilterReason) {
 		return nil, NoRoute
 	}
 	return rt, NotFiltered
+}
+
+// virtualHost is the one that the request is for, nil if there is none.
+func (p *Program) virtualHost(r *httpstream.Request, v *view) *virtualHost {
+	host := p.hosts.lookup(v.authority, v.client, r.Destination)
+	if host == nil && p.form != verbatim {
+		// A proxy that is not Envoy says no more than this.
+		if sent := sentHost(r); len(sent) > 0 {
+			if host = p.hosts.lookup(sent, v.client, r.Destination); host != nil {
+				v.authority = sent
+			}
+		}
+	}
+	// The port of a gateway leaves no trace at the endpoint.
+	if host != nil && host.gateway == meshGateway && v.port == 0 && len(p.ports) > 0 {
+		v.port = p.listener(v.authority, r.Destination)
+	}
+	return host
 }

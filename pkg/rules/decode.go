@@ -20,8 +20,13 @@ import (
 // What a rules file may hold.
 const (
 	apiGroup        = "networking.istio.io"
-	understoodKinds = "VirtualService, DestinationRule and ServiceEntry of networking.istio.io/v1, v1beta1 or v1alpha3"
+	understoodKinds = "VirtualService, DestinationRule, ServiceEntry, WorkloadEntry and Gateway of networking.istio.io/v1, v1beta1 or v1alpha3, " +
+		"Service and Pod of v1, EndpointSlice of discovery.k8s.io/v1"
 )
+
+// istioVersions are the versions of networking.istio.io, which share their
+// schema.
+var istioVersions = [...]string{"v1", "v1beta1", "v1alpha3"}
 
 // Bounds of one document: aliases make it easy to write a small file that
 // unfolds to an enormous one.
@@ -63,6 +68,7 @@ type decoder struct {
 	problems Problems
 	nodes    int   // looked at in this document
 	meta     *Meta // of the object being decoded
+	labels   map[string]string
 }
 
 func (d *decoder) report(n *yaml.Node, f *field, value, format string, args ...any) {
@@ -111,7 +117,15 @@ func (d *decoder) object(n *yaml.Node) {
 	}
 	d.meta = &Meta{Kind: kind, Namespace: DefaultNamespace, Position: Position{File: d.file, Line: n.Line}, node: n}
 	d.metadata(child(n, "metadata"))
+	if d.kubernetes(apiVersion, kind, n) {
+		return
+	}
 	spec := newSpec(apiVersion, kind)
+	if spec == nil && inert(apiVersion, kind) {
+		d.report(n, nil, "", noEffect)
+		d.problems[len(d.problems)-1].Warning = true
+		return
+	}
 	if spec == nil {
 		d.report(n, nil, "", "kind %q of apiVersion %q is not supported in a rules file: expected %s",
 			kind, apiVersion, understoodKinds)
@@ -121,11 +135,15 @@ func (d *decoder) object(n *yaml.Node) {
 	d.spec(n, child(n, "spec"), spec)
 	switch spec := spec.(type) {
 	case *networking.VirtualService:
-		d.out.VirtualServices = append(d.out.VirtualServices, VirtualService{*d.meta, spec})
+		d.out.VirtualServices = append(d.out.VirtualServices, VirtualService{Meta: *d.meta, Spec: spec})
 	case *networking.DestinationRule:
 		d.out.DestinationRules = append(d.out.DestinationRules, DestinationRule{*d.meta, spec})
 	case *networking.ServiceEntry:
 		d.out.ServiceEntries = append(d.out.ServiceEntries, ServiceEntry{*d.meta, spec})
+	case *networking.WorkloadEntry:
+		d.out.WorkloadEntries = append(d.out.WorkloadEntries, WorkloadEntry{Meta: *d.meta, Spec: spec, labels: d.labels})
+	case *networking.Gateway:
+		d.out.IstioGateways = append(d.out.IstioGateways, IstioGateway{*d.meta, spec})
 	}
 }
 
@@ -153,7 +171,7 @@ func (d *decoder) envelope(n *yaml.Node) {
 // rules are made of.
 func newSpec(apiVersion, kind string) proto.Message {
 	group, version, _ := strings.Cut(apiVersion, "/")
-	if group != apiGroup || !slices.Contains([]string{"v1", "v1beta1", "v1alpha3"}, version) {
+	if group != apiGroup || !slices.Contains(istioVersions[:], version) {
 		return nil
 	}
 	switch kind {
@@ -163,6 +181,10 @@ func newSpec(apiVersion, kind string) proto.Message {
 		return &networking.DestinationRule{}
 	case "ServiceEntry":
 		return &networking.ServiceEntry{}
+	case "WorkloadEntry":
+		return &networking.WorkloadEntry{}
+	case "Gateway":
+		return &networking.Gateway{}
 	}
 	return nil
 }
@@ -170,9 +192,12 @@ func newSpec(apiVersion, kind string) proto.Message {
 // metadata takes what identifies an object. The rest of ObjectMeta says
 // nothing about routing.
 func (d *decoder) metadata(n *yaml.Node) {
+	d.labels = nil
 	if n == nil {
 		return
 	}
+	d.labels = stringMap(child(n, "labels"))
+	d.meta.Extras = scalar(child(child(n, "annotations"), Annotation))
 	d.meta.Name = scalar(child(n, "name"))
 	d.meta.Namespace = cmp.Or(scalar(child(n, "namespace")), DefaultNamespace)
 	created := child(n, "creationTimestamp")
@@ -209,9 +234,21 @@ func (d *decoder) spec(object, n *yaml.Node, spec proto.Message) {
 	}
 }
 
+// stringMap is the entries of a map of texts, nil if n is none.
+func stringMap(n *yaml.Node) map[string]string {
+	if n == nil || n.Kind != yaml.MappingNode {
+		return nil
+	}
+	out := map[string]string{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		out[n.Content[i].Value] = scalar(resolve(n.Content[i+1]))
+	}
+	return out
+}
+
 // child is the value for a key of a mapping, nil if there is none.
 func child(n *yaml.Node, key string) *yaml.Node {
-	if n.Kind != yaml.MappingNode {
+	if n == nil || n.Kind != yaml.MappingNode {
 		return nil
 	}
 	for i := 0; i+1 < len(n.Content); i += 2 {

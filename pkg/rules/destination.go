@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	networking "istio.io/api/networking/v1alpha3"
 )
@@ -13,7 +12,8 @@ import (
 type target struct {
 	service   *service
 	ports     []servicePort // that it may mean; never empty
-	endpoints []*endpoint   // never empty
+	endpoints []*endpoint   // empty only if they come and go
+	subset    string
 }
 
 // destination resolves d, and reports why that is not possible: it would be a
@@ -39,10 +39,14 @@ func (c *compiler) destination(vs *VirtualService, d *networking.Destination, at
 		if long := host + clusterDomain; c.services[long] != nil {
 			hint = ", did you mean " + long + "?"
 		}
-		report(&vs.Meta, at.dot("host"), d.Host, "no ServiceEntry has the host %s%s", host, hint)
+		report(&vs.Meta, at.dot("host"), d.Host, "no Service and no ServiceEntry has the host %s%s", host, hint)
 		return nil
 	}
-	t := &target{service: s}
+	if !visible(s.exportTo, s.namespace, vs.Namespace) {
+		report(&vs.Meta, at.dot("host"), d.Host, "%s is not exported to namespace %s by %s", host, vs.Namespace, s.source.object())
+		return nil
+	}
+	t := &target{service: s, subset: d.Subset}
 	var labels map[string]string
 	if d.Subset != "" {
 		found, known, ok := c.findSubset(s, vs.Namespace, d.Subset)
@@ -58,9 +62,12 @@ func (c *compiler) destination(vs *VirtualService, d *networking.Destination, at
 			t.endpoints = append(t.endpoints, &s.endpoints[i])
 		}
 	}
-	if len(t.endpoints) == 0 {
+	if len(t.endpoints) == 0 && !s.dynamic {
 		report(&vs.Meta, at, "", "%s has no endpoint%s", s.host, subsetSuffix(d.Subset, labels))
 		return nil
+	}
+	if len(t.endpoints) == 0 && needed {
+		c.warnf(&vs.Meta, at, "", "%s has no endpoint now%s", s.host, subsetSuffix(d.Subset, labels))
 	}
 	if d.Port == nil {
 		t.ports = s.ports
@@ -84,12 +91,7 @@ func subsetSuffix(subset string, labels map[string]string) string {
 	if subset == "" {
 		return ""
 	}
-	pairs := make([]string, 0, len(labels))
-	for k, v := range labels {
-		pairs = append(pairs, k+"="+v)
-	}
-	slices.Sort(pairs)
-	return fmt.Sprintf(" with the labels of subset %s (%s)", subset, strings.Join(pairs, ", "))
+	return fmt.Sprintf(" with the labels of subset %s (%s)", subset, labelList(labels))
 }
 
 // captured is where the requests of a route arrive: the endpoints of its
@@ -126,7 +128,11 @@ func (c *compiler) capture(vs *VirtualService, t *target, at *field, out map[net
 				c.errorf(&vs.Meta, at, e.host, "cannot be captured by name: the ServiceEntry needs the addresses of its endpoints and resolution STATIC")
 				return
 			}
-			out[netip.AddrPortFrom(e.addr, uint16(e.port(p)))] = struct{}{}
+			addr := netip.AddrPortFrom(e.addr, uint16(e.port(p)))
+			out[addr] = struct{}{}
+			if !slices.Contains(c.ports[addr], p.number) {
+				c.ports[addr] = append(c.ports[addr], p.number)
+			}
 		}
 	}
 	if readable == 0 {

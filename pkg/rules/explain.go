@@ -2,6 +2,7 @@ package rules
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/shadowtap/shadowtap/pkg/httpstream"
@@ -34,36 +35,61 @@ type Explanation struct {
 type object struct {
 	rule  Rule
 	hosts []string
+	// clients are those it applies to, for people.
+	clients string
 }
 
 // Explain says what Decide decides about r, sampling apart, and what each rule
 // that was considered before the one that matched failed on.
 func (p *Program) Explain(r *httpstream.Request) *Explanation {
+	return p.explain(r, &view{client: p.client(r.Source)})
+}
+
+// Origin is what a request itself does not say.
+type Origin struct {
+	// Client sent it, nil if that is not known.
+	Client *Client
+	// Port is that of the service it was sent to, or of the gateway if Client
+	// serves one; 0 if that is not known.
+	Port uint32
+	// Scheme is http or https; empty if only the request can tell.
+	Scheme string
+}
+
+// ExplainFrom is Explain for a request from o.
+func (p *Program) ExplainFrom(r *httpstream.Request, o Origin) *Explanation {
+	return p.explain(r, &view{client: o.Client, port: o.Port, asked: o.Scheme})
+}
+
+func (p *Program) explain(r *httpstream.Request, v *view) *Explanation {
 	e := &Explanation{Mirrors: []MirroredRequest{}, Tried: []Tried{}, why: NoPath}
-	var v view
 	if !v.load(r, p.form) {
 		return e
 	}
-	host := p.hosts.lookup(v.authority, r.Destination)
+	host := p.virtualHost(r, v)
 	if host == nil {
 		e.why = NoHost
 		for _, o := range p.objects {
-			e.Tried = append(e.Tried, Tried{o.rule, fmt.Sprintf("host %q: expected %s",
-				withoutPort(v.authority), strings.Join(o.hosts, " or "))})
+			e.Tried = append(e.Tried, Tried{o.rule, o.reason(v)})
 		}
 		return e
 	}
 	e.why = NoRoute
 	for _, rt := range host.routes {
-		failed, i := rt.match.check(&v)
+		failed, i := rt.match.check(v)
 		if failed != matched {
-			e.Tried = append(e.Tried, Tried{rt.rule, rt.match.reason(&v, failed, i)})
+			e.Tried = append(e.Tried, Tried{rt.rule, rt.match.reason(v, failed, i)})
 			continue
 		}
 		e.Matched, e.Rule = true, &rt.rule
-		if e.why = rt.follows(r.Destination); e.why == NotFiltered {
-			for i := range rt.action.mirrors {
-				e.Mirrors = append(e.Mirrors, mirroredRequest(rt, &rt.action.mirrors[i], r))
+		if e.why = rt.follows(r.Destination); e.why != NotFiltered {
+			break
+		}
+		e.why = NoMirror
+		for i := range rt.mirrors {
+			if m := &rt.mirrors[i]; m.listens(v.port) && m.extra.admits(r) {
+				e.why = NotFiltered
+				e.Mirrors = append(e.Mirrors, mirroredRequest(m, r))
 			}
 		}
 		break
@@ -71,11 +97,26 @@ func (p *Program) Explain(r *httpstream.Request) *Explanation {
 	return e
 }
 
+// reason says why no host of o is that of a request.
+func (o *object) reason(v *view) string {
+	host := strings.ToLower(string(withoutPort(v.authority)))
+	if slices.ContainsFunc(o.hosts, func(h string) bool { return covers(h, host) }) {
+		return fmt.Sprintf("client %s: expected %s", v.client.describe(), o.clients)
+	}
+	return fmt.Sprintf("host %q: expected %s", withoutPort(v.authority), strings.Join(o.hosts, " or "))
+}
+
 // reason says what failed.
 func (m *match) reason(v *view, failed part, i int) string {
 	switch failed {
 	case partURI:
 		return fmt.Sprintf("path %q: expected %s", v.path, m.uri.describe())
+	case partPort:
+		return fmt.Sprintf("port %d: expected %d", v.port, m.port)
+	case partClient:
+		return fmt.Sprintf("client %s: expected %s", v.client.describe(), m.client.describe())
+	case partScheme:
+		return fmt.Sprintf("scheme %q: expected %s", v.scheme(), m.scheme.describe())
 	case partMethod:
 		return fmt.Sprintf("method %q: expected %s", v.r.Method(), m.method.describe())
 	case partAuthority:

@@ -2,7 +2,6 @@ package rules
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 )
@@ -181,11 +180,32 @@ func TestSharedHost(t *testing.T) {
 			t.Errorf("%v", p.Targets())
 		}
 	})
-	t.Run("different gateways", func(t *testing.T) {
-		for _, gateways := range [][2]string{{"gateways: [gw1]", "gateways: [gw2]"}, {"", "gateways: [gw]"}, {"gateways: [gw, mesh]", "gateways: [mesh, gw]"}} {
-			ps := problemsOf(t, shadowEntry+hostRule("a", "ns", "x.com", gateways[0], "10.0.0.1")+hostRule("b", "ns", "x.com", gateways[1], "10.0.0.2"))
-			if ps.Err() == nil || !slices.ContainsFunc(ps, func(p Problem) bool { return strings.Contains(p.Message, "not supported yet") }) {
-				t.Errorf("%v: %v", gateways, ps)
+	t.Run("gateways and mesh", func(t *testing.T) {
+		p, warnings := compile(t, shadowEntry+
+			hostRule("a", "ns", "x.com", "gateways: [gw1]", "10.0.0.1")+
+			hostRule("b", "ns", "x.com", "gateways: [gw2, mesh]", "10.0.0.2")+
+			hostRule("c", "ns", "x.com", "", "10.0.0.3"), Options{})
+		if len(warnings) != 2 || !strings.Contains(warnings[0].Message, "for other clients") || !strings.Contains(warnings[1].Message, "has no effect") {
+			t.Errorf("%v", warnings)
+		}
+		r := request(t, "GET /\nHost: x.com")
+		for gateway, want := range map[string]string{"ns/gw1": "a", "ns/gw2": "b", "": "b", "ns/gw3": "", "other/gw1": ""} {
+			c := &Client{}
+			if gateway != "" {
+				c.Gateways = []string{gateway}
+			}
+			got := ""
+			if e := p.ExplainFrom(r, Origin{Client: c}); e.Rule != nil {
+				got = e.Rule.Name
+			}
+			if got != want {
+				t.Errorf("by gateway %q: %q, want %q", gateway, got, want)
+			}
+		}
+		// Of a client that is not known the endpoint decides.
+		for dst, want := range map[string]string{"": "b", "10.0.0.1:80": "a", "10.0.0.2:80": "b"} {
+			if d := decide(t, p, r, dst); d.Route == nil || d.Route.Rule().Name != want {
+				t.Errorf("at %q: %v, want %s", dst, d.Why, want)
 			}
 		}
 	})

@@ -6,38 +6,54 @@ import (
 )
 
 // hosts builds the host table. Of VirtualServices that compete for a host in
-// the mesh the oldest keeps it. On gateways their routes are merged, the
-// oldest first and those that take everything last.
+// the mesh the oldest keeps it. On a gateway their routes are merged, the
+// oldest first and those that take everything last. A host that rules bind to
+// several gateways, or export to different namespaces, has a virtual host for
+// each: the client decides between them.
 func (c *compiler) hosts() hostTable {
 	t := hostTable{exact: map[string]*virtualHost{}, wildcards: map[string]*virtualHost{}}
 	for _, vs := range c.virtualServices {
 		for i, name := range vs.hosts {
-			prev := t.get(name)
-			if prev == nil {
-				t.set(name, &virtualHost{routes: vs.routes, owner: vs})
-				continue
-			}
 			at := (*field)(nil).dot("spec").dot("hosts").at(i)
-			switch {
-			case !slices.Equal(prev.owner.gateways, vs.gateways) || vs.mesh() && len(vs.gateways) > 1:
-				c.errorf(&vs.src.Meta, at, name, "is also a host of %s, with other gateways or with both gateways and the mesh: "+
-					"telling by which a request came is not supported yet", prev.owner.src.object())
-			case vs.mesh():
-				c.warnf(&vs.src.Meta, at, name, "has no effect: the host belongs to %s, which is older or has the first name",
-					prev.owner.src.object())
-			default:
-				routes := slices.Concat(prev.routes, vs.routes)
-				slices.SortStableFunc(routes, func(a, b *Route) int { return compareCatchAll(&a.match, &b.match) })
-				t.set(name, &virtualHost{routes: routes, owner: prev.owner})
-			}
+			c.bind(&t, name, vs, at)
 		}
 	}
 	c.alternates(&t)
 	return t
 }
 
+// bind makes the routes of vs those of one of its hosts, at each gateway.
+func (c *compiler) bind(t *hostTable, name string, vs *virtualService, at *field) {
+	told := false
+	for _, gateway := range vs.gateways {
+		h := &virtualHost{routes: vs.routes, owner: vs, gateway: gateway}
+		head := t.get(name)
+		rival := head.find(func(o *virtualHost) bool {
+			return o.gateway == gateway && slices.Equal(o.owner.src.Spec.ExportTo, vs.src.Spec.ExportTo) &&
+				(o.owner.src.Namespace == vs.src.Namespace || !slices.Contains(vs.src.Spec.ExportTo, "."))
+		})
+		switch {
+		case rival == nil && head != nil:
+			if !told && head.owner != vs {
+				told = true
+				c.warnf(&vs.src.Meta, at, name, "is also a host of %s, for other clients: without a Pod or WorkloadEntry "+
+					"that tells what a client is, the first that leads to where a request arrived decides", head.owner.src.object())
+			}
+			t.append(name, h)
+		case rival == nil:
+			t.set(name, h)
+		case gateway == meshGateway:
+			c.warnf(&vs.src.Meta, at, name, "has no effect: the host belongs to %s, which is older or has the first name",
+				rival.owner.src.object())
+		default:
+			rival.routes = slices.Concat(rival.routes, vs.routes)
+			slices.SortStableFunc(rival.routes, func(a, b *Route) int { return compareCatchAll(&a.match, &b.match) })
+		}
+	}
+}
+
 func compareCatchAll(a, b *match) int {
-	switch aa, ba := a.always(), b.always(); {
+	switch aa, ba := a.everything(), b.everything(); {
 	case aa == ba:
 		return 0
 	case ba:
@@ -53,7 +69,7 @@ func compareCatchAll(a, b *match) int {
 func (c *compiler) alternates(t *hostTable) {
 	added := map[string]*virtualHost{} // the last of each name
 	add := func(name string, h *virtualHost) {
-		alias := &virtualHost{routes: h.routes, owner: h.owner}
+		alias := &virtualHost{routes: h.routes, owner: h.owner, gateway: h.gateway, alias: true}
 		if last := added[name]; last != nil {
 			last.also = alias
 		} else if t.exact[name] != nil {
@@ -68,8 +84,11 @@ func (c *compiler) alternates(t *hostTable) {
 			continue
 		}
 		for _, name := range vs.hosts {
-			h := t.exact[name]
-			if h == nil || h.owner != vs || strings.HasPrefix(name, "*") {
+			if strings.HasPrefix(name, "*") {
+				continue
+			}
+			h := t.exact[name].find(func(h *virtualHost) bool { return h.owner == vs && h.gateway == meshGateway && !h.alias })
+			if h == nil {
 				continue
 			}
 			s := c.services[name]

@@ -10,16 +10,37 @@ import (
 type virtualHost struct {
 	routes []*Route
 	index  *routeIndex     // of routes, nil if they are few
-	owner  *virtualService // the first that brought routes
+	owner  *virtualService // the first that brought routes; nil if none did
 
-	// also is another virtual host with the same name: a short name means
-	// another service in every namespace. Where the request arrived decides.
+	gateway string // whose clients it is for, "mesh" for those in the mesh
+	alias   bool   // the name is another one of a service
+
+	// also is another virtual host with the same name: for other clients, or
+	// because a short name means another service in every namespace.
 	also *virtualHost
 }
 
-// serves reports whether requests of one of the routes arrive at dst.
-func (h *virtualHost) serves(dst netip.AddrPort) bool {
+// find is the first of the virtual hosts of one name that ok accepts.
+func (h *virtualHost) find(ok func(*virtualHost) bool) *virtualHost {
+	for ; h != nil; h = h.also {
+		if ok(h) {
+			return h
+		}
+	}
+	return nil
+}
+
+// leads reports whether requests of one of the routes arrive at dst.
+func (h *virtualHost) leads(dst netip.AddrPort) bool {
 	return slices.ContainsFunc(h.routes, func(rt *Route) bool { return rt.action.captures(dst) })
+}
+
+// serves reports whether requests of c are routed by h.
+func (h *virtualHost) serves(c *Client) bool {
+	if c == nil || h.owner == nil {
+		return true
+	}
+	return c.through(h.gateway) && visible(h.owner.src.Spec.ExportTo, h.owner.src.Namespace, c.Namespace)
 }
 
 // hostTable finds the virtual host of a request as Envoy does
@@ -35,12 +56,13 @@ type hostTable struct {
 // maxHost is more than any host of a rule is long.
 const maxHost = 256
 
-// lookup is the virtual host for an authority, nil if there is none.
-func (t *hostTable) lookup(authority []byte, dst netip.AddrPort) *virtualHost {
+// lookup is the virtual host for an authority and a client, nil if there is
+// none.
+func (t *hostTable) lookup(authority []byte, c *Client, dst netip.AddrPort) *virtualHost {
 	var buf [maxHost]byte
 	name := withoutPort(authority)
 	if len(name) == 0 {
-		return t.any
+		return t.any.pick(c, dst)
 	}
 	// The end of an overlong name may still fit a wildcard.
 	host := buf[:min(len(name), maxHost)]
@@ -50,31 +72,41 @@ func (t *hostTable) lookup(authority []byte, dst netip.AddrPort) *virtualHost {
 		}
 		host[i] = c
 	}
-	if h := t.exact[string(host)]; h != nil && len(host) == len(name) {
-		return h.pick(dst)
+	if len(host) == len(name) {
+		if h := t.exact[string(host)].pick(c, dst); h != nil {
+			return h
+		}
 	}
 	for _, n := range t.lengths {
 		if n < len(host) { // a wildcard takes at least one character
-			if h := t.wildcards[string(host[len(host)-n:])]; h != nil {
+			if h := t.wildcards[string(host[len(host)-n:])].pick(c, dst); h != nil {
 				return h
 			}
 		}
 	}
-	return t.any
+	return t.any.pick(c, dst)
 }
 
-// pick is the virtual host among those of the same name that serves dst, the
-// first if none does.
-func (h *virtualHost) pick(dst netip.AddrPort) *virtualHost {
-	if h.also == nil || !dst.IsValid() {
-		return h
-	}
+// pick is the virtual host among those of the same name that serves c, nil if
+// there is none. Where c leaves a choice it is one that leads to dst, if there
+// is one: short names mean different services, and a client that is not known
+// may be any.
+func (h *virtualHost) pick(c *Client, dst netip.AddrPort) *virtualHost {
+	var first *virtualHost
 	for v := h; v != nil; v = v.also {
-		if v.serves(dst) {
+		if !v.serves(c) {
+			continue
+		}
+		if first == nil {
+			if first = v; v.also == nil || !dst.IsValid() || c != nil && !v.alias {
+				return v
+			}
+		}
+		if v.leads(dst) {
 			return v
 		}
 	}
-	return h
+	return first
 }
 
 // withoutPort cuts the port off an authority (Envoy:
@@ -89,6 +121,21 @@ func withoutPort(authority []byte) []byte {
 		}
 	}
 	return authority
+}
+
+// portOf is the port of an authority, 0 if it has none.
+func portOf(authority []byte) (port uint32) {
+	name := withoutPort(authority)
+	if len(name) == len(authority) || len(authority)-len(name) > len(":65535") {
+		return 0
+	}
+	for _, c := range authority[len(name)+1:] {
+		if c < '0' || c > '9' {
+			return 0
+		}
+		port = port*10 + uint32(c-'0')
+	}
+	return port
 }
 
 // get is the virtual host of a host of a rule, nil if there is none yet.
@@ -120,6 +167,42 @@ func (t *hostTable) set(host string, h *virtualHost) {
 	}
 }
 
+// append makes h another virtual host of a host of a rule that has one.
+func (t *hostTable) append(host string, h *virtualHost) {
+	last := t.get(host)
+	for last.also != nil {
+		last = last.also
+	}
+	last.also = h
+	if h.gateway == meshGateway { // the mesh goes first: nothing else is known of most clients
+		t.meshFirst(host)
+	}
+}
+
+// meshFirst moves the virtual hosts for the mesh to the front, in their order.
+func (t *hostTable) meshFirst(host string) {
+	var list []*virtualHost
+	for h := t.get(host); h != nil; h = h.also {
+		list = append(list, h)
+	}
+	slices.SortStableFunc(list, func(a, b *virtualHost) int {
+		switch am, bm := a.gateway == meshGateway, b.gateway == meshGateway; {
+		case am == bm:
+			return 0
+		case am:
+			return -1
+		}
+		return 1
+	})
+	for i, h := range list {
+		h.also = nil
+		if i > 0 {
+			list[i-1].also = h
+		}
+	}
+	t.set(host, list[0])
+}
+
 // all calls f for every virtual host that requests can reach.
 func (t *hostTable) all(f func(*virtualHost)) {
 	for _, h := range t.exact {
@@ -128,9 +211,11 @@ func (t *hostTable) all(f func(*virtualHost)) {
 		}
 	}
 	for _, h := range t.wildcards {
-		f(h)
+		for ; h != nil; h = h.also {
+			f(h)
+		}
 	}
-	if t.any != nil {
-		f(t.any)
+	for h := t.any; h != nil; h = h.also {
+		f(h)
 	}
 }

@@ -79,17 +79,25 @@ type fieldText struct {
 
 // match is a compiled HTTPMatchRequest: all conditions must hold.
 type match struct {
-	uri, method, authority text
-	headers, without       []fieldText
-	query                  []fieldText
+	uri, scheme, method, authority text
+	headers, without               []fieldText
+	query                          []fieldText
+
+	// Selectors: for Istio, where they do not hold there is no such route.
+	port   uint32       // 0: any
+	client *clientMatch // nil: any
 }
 
-// always reports whether Istio takes the match for a catch-all, behind which
-// it generates no more routes (IsCatchAllRoute).
-func (m *match) always() bool {
+// always reports whether every request is taken, so that no route behind is
+// reached.
+func (m *match) always() bool { return m.everything() && m.port == 0 && m.client == nil }
+
+// everything reports whether Istio takes the match for a catch-all, behind
+// which it generates no more routes (IsCatchAllRoute).
+func (m *match) everything() bool {
 	everyPath := m.uri.kind == anyText || m.uri.kind == prefix && m.uri.value == "/" ||
 		m.uri.kind == regex && m.uri.value == ".*"
-	return everyPath && m.method.kind == anyText && m.authority.kind == anyText &&
+	return everyPath && m.scheme.kind == anyText && m.method.kind == anyText && m.authority.kind == anyText &&
 		len(m.headers)+len(m.without)+len(m.query) == 0
 }
 
@@ -99,6 +107,9 @@ type part uint8
 const (
 	matched part = iota
 	partURI
+	partPort
+	partClient
+	partScheme
 	partMethod
 	partAuthority
 	partHeader
@@ -111,6 +122,15 @@ const (
 func (m *match) check(v *view) (failed part, i int) {
 	if !m.uri.match(v.path) {
 		return partURI, 0
+	}
+	if m.port != 0 && v.port != 0 && m.port != v.port {
+		return partPort, 0
+	}
+	if m.client != nil && !m.client.holds(v.client) {
+		return partClient, 0
+	}
+	if m.scheme.kind != anyText && !m.scheme.match(v.scheme()) {
+		return partScheme, 0
 	}
 	if !m.method.match(v.r.Method()) {
 		return partMethod, 0

@@ -120,7 +120,7 @@ func TestRouteOrder(t *testing.T) {
 		"name: rest\n"+toV1,
 		"name: never\n"+toV1,
 	), Options{})
-	if len(warnings) != 1 || warnings[0].Field != "spec.http[6]" {
+	if len(warnings) != 2 || warnings[0].Field != "spec.http[4].match[0]" || warnings[1].Field != "spec.http[6]" {
 		t.Errorf("warnings: %v", warnings)
 	}
 	for _, tt := range []struct {

@@ -13,8 +13,16 @@ import (
 const maxRegex = 1024
 
 // match compiles an HTTPMatchRequest.
-func (c *compiler) match(meta *Meta, in *networking.HTTPMatchRequest, at *field) match {
-	var m match
+func (c *compiler) match(vs *virtualService, meta *Meta, in *networking.HTTPMatchRequest, at *field) match {
+	m := match{port: in.Port}
+	if in.Port > 65535 {
+		c.portNumber(meta, at.dot("port"), in.Port)
+	}
+	m.client = c.clientMatch(vs, meta, in, at)
+	c.asksClient = c.asksClient || m.client != nil
+	if in.Scheme != nil {
+		m.scheme = c.text(meta, in.Scheme, at.dot("scheme"))
+	}
 	if in.Uri != nil {
 		m.uri = c.text(meta, in.Uri, at.dot("uri"))
 		m.uri.fold = in.IgnoreUriCase
@@ -100,13 +108,13 @@ func (c *compiler) checkURI(meta *Meta, t *text, at *field) {
 		return
 	}
 	var why string
-	normal, ok := appendNormalized(nil, []byte(t.value))
+	normal, ok := c.form.appendNormalized(nil, []byte(t.value))
 	switch {
 	case !strings.HasPrefix(t.value, "/"):
 		why = `every path begins with "/"`
 	case strings.ContainsAny(t.value, "?#"):
 		why = "query and fragment are no part of the path"
-	case t.kind == exact && c.form == NormalizeBase && (!ok || string(normal) != t.value):
+	case t.kind == exact && (!ok || string(normal) != t.value):
 		why = fmt.Sprintf("paths are normalised before, this one to %s", normal)
 	default:
 		return

@@ -3,8 +3,11 @@ package rules
 import (
 	"fmt"
 	"strconv"
+	"time"
 
 	networking "istio.io/api/networking/v1alpha3"
+
+	"github.com/shadowtap/shadowtap/pkg/httpstream"
 )
 
 // Endpoint is one place a copy can be sent to.
@@ -26,6 +29,8 @@ type Mirror struct {
 	Port         uint32
 	// Endpoints are where a copy can go, each to one of them.
 	Endpoints []Endpoint
+	// Policy is what DestinationRules say of calls to it.
+	Policy Policy
 
 	id int
 }
@@ -37,7 +42,9 @@ func (m *Mirror) ID() int { return m.id }
 // same key stands for the same destination, whose endpoints may have changed.
 func (m *Mirror) Key() string {
 	key := m.Host + "|" + m.Subset + "|" + strconv.Itoa(int(m.Port))
-	if len(m.Endpoints) > 0 && m.Endpoints[0].TLS {
+	if m.Policy != (Policy{}) {
+		key += "|" + m.Policy.key()
+	} else if len(m.Endpoints) > 0 && m.Endpoints[0].TLS {
 		key += "|tls"
 	}
 	return key
@@ -52,6 +59,36 @@ type RouteMirror struct {
 	// Numerator of Denominator requests are mirrored (Envoy:
 	// FractionalPercent). Numerator is never 0.
 	Numerator, Denominator uint32
+
+	// A mirror without a port means the port the request was addressed to:
+	// there is a RouteMirror for each, and listener says for which. first is
+	// set on the one for requests of which that is not known.
+	listener uint32 // 0: all
+	first    bool
+
+	extra  *mirrorExtra
+	salt   uint64 // of independent sampling
+	envoy  bool   // add what Envoy adds
+	suffix bool   // append hostSuffix to the host
+
+	// Set by Route.bind.
+	route *Route
+	shape shape
+}
+
+// AppendHead appends the head of the copy of r for this mirror, as
+// Route.AppendHead does with what the mirror changes besides.
+func (m *RouteMirror) AppendHead(dst []byte, r *httpstream.Request) []byte {
+	return m.route.appendHead(dst, r, &m.shape)
+}
+
+// Timeout bounds the exchange with the shadow; 0 leaves it to the mirror.
+func (m *RouteMirror) Timeout() time.Duration { return m.route.action.timeout }
+
+// listens reports whether the mirror is for requests to a service port, 0 if
+// it is not known.
+func (m *RouteMirror) listens(port uint32) bool {
+	return m.listener == 0 || m.listener == port || port == 0 && m.first
 }
 
 // Percentage is the share that is really mirrored, from 0 to 100: Istio
@@ -75,18 +112,27 @@ func (m *RouteMirror) setPercentage(p float64) {
 // mirrors compiles the mirrors of a route into a. Those that never take a
 // request are checked and left out; wanted is whether there are others.
 func (c *compiler) mirrors(vs *VirtualService, in *networking.HTTPRoute, at *field, a *action) (wanted bool) {
+	share := RouteMirror{Numerator: 100, Denominator: 100, suffix: c.options.HostSuffix, envoy: c.options.EnvoyHeaders}
+	plain := share
 	add := func(d *networking.Destination, f *field, share RouteMirror) {
-		share.Mirror = c.mirror(vs, d, f)
+		ports := c.mirrorPorts(vs, d, f)
 		wanted = wanted || share.Numerator > 0
-		if share.Mirror != nil && share.Numerator > 0 {
+		if share.Numerator == 0 {
+			return
+		}
+		for i, m := range ports {
+			share.Mirror, share.salt = m, mix(hash([]byte(m.Key())))
+			share.extra = give(c.annotated, in.Name, m, vs.Namespace)
+			if len(ports) > 1 {
+				share.listener, share.first = m.Port, i == 0
+			}
 			a.mirrors = append(a.mirrors, share)
-			c.uses = append(c.uses, mirrorUse{&vs.Meta, f, a, share.Mirror})
+			c.uses = append(c.uses, mirrorUse{&vs.Meta, f, a, m})
 		}
 	}
-	if in.Mirror != nil && len(in.Mirrors) > 0 {
+	if in.Mirror != nil && len(in.Mirrors) > 0 && !vs.delegated {
 		c.errorf(&vs.Meta, at.dot("mirror"), in.Mirror.Host, "cannot be given together with mirrors")
 	}
-	share := RouteMirror{Numerator: 100, Denominator: 100}
 	if in.MirrorPercent != nil {
 		p := in.MirrorPercent.Value
 		f := at.dot("mirrorPercent")
@@ -106,7 +152,7 @@ func (c *compiler) mirrors(vs *VirtualService, in *networking.HTTPRoute, at *fie
 	}
 	for i, policy := range in.Mirrors {
 		f := at.dot("mirrors").at(i)
-		share := RouteMirror{Numerator: 100, Denominator: 100}
+		share := plain
 		if policy.Percentage != nil {
 			c.percentage(vs, policy.Percentage, f.dot("percentage"), &share)
 		}
@@ -130,31 +176,46 @@ func (c *compiler) percentage(vs *VirtualService, p *networking.Percent, at *fie
 	}
 }
 
-// mirror resolves the destination of copies. The result is nil if that was
-// not possible, which has been reported then.
-func (c *compiler) mirror(vs *VirtualService, d *networking.Destination, at *field) *Mirror {
+// mirrorPorts resolves the destination of copies: one Mirror, or one for each
+// port of the service if the destination names none and there are several. The
+// result is empty if that was not possible, which has been reported then.
+func (c *compiler) mirrorPorts(vs *VirtualService, d *networking.Destination, at *field) (out []*Mirror) {
 	t := c.destination(vs, d, at, true)
 	if t == nil {
 		return nil
 	}
-	port := &t.ports[0]
-	if len(t.ports) > 1 {
-		// Istio takes the port the request came in on. Which one that was
-		// cannot be seen at an endpoint.
+	if len(t.ports) > 1 && !vs.inMesh() {
+		// Istio takes the port the request came in on. That of a gateway
+		// leaves no trace at an endpoint.
 		c.errorf(&vs.Meta, at.dot("port"), "", "is required, as %s has several ports (%s)", t.service.host, t.service.portList())
 		return nil
 	}
-	if !port.http() {
-		c.errorf(&vs.Meta, at, "", "port %d of %s speaks %s: mirroring to anything but HTTP is not supported yet",
-			port.number, t.service.host, port.protocol)
-		return nil
+	for i := range t.ports {
+		if p := &t.ports[i]; p.http() {
+			out = append(out, c.mirror(vs, t, d.Subset, p, at))
+		}
 	}
-	m := &Mirror{Host: t.service.host, Subset: d.Subset, Port: port.number, id: -1}
+	if len(out) == 0 {
+		p := &t.ports[0]
+		c.errorf(&vs.Meta, at, "", "port %d of %s speaks %s: mirroring to anything but HTTP is not supported yet",
+			p.number, t.service.host, p.protocol)
+	}
+	return out
+}
+
+// mirror is the Mirror for a port of t.
+func (c *compiler) mirror(vs *VirtualService, t *target, subset string, port *servicePort, at *field) *Mirror {
+	m := &Mirror{Host: t.service.host, Subset: subset, Port: port.number, id: -1}
+	m.Policy = c.policy(vs, t, port, at)
 	if known := c.known[m.Key()]; known != nil {
 		return known
 	}
 	for _, e := range t.endpoints {
-		m.Endpoints = append(m.Endpoints, Endpoint{Address: e.address(port)})
+		to := Endpoint{Address: e.address(port)}
+		if m.Policy.TLS != nil {
+			to.TLS, to.ServerName = true, m.Policy.TLS.serverName(t.service)
+		}
+		m.Endpoints = append(m.Endpoints, to)
 	}
 	c.known[m.Key()] = m
 	return m

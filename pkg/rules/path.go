@@ -1,6 +1,9 @@
 package rules
 
-import "bytes"
+import (
+	"bytes"
+	"fmt"
+)
 
 // Normalization says which form of the path rules are matched against and
 // copies carry (Istio: MeshConfig.pathNormalization).
@@ -15,6 +18,11 @@ const (
 	NormalizeBase Normalization = iota
 	// NormalizeNone is the path as sent.
 	NormalizeNone
+	// NormalizeMergeSlashes is BASE with every run of slashes made one.
+	NormalizeMergeSlashes
+	// NormalizeDecodeAndMergeSlashes is MERGE_SLASHES with %2F and %5C
+	// decoded before: the path a server behind sees may have more segments.
+	NormalizeDecodeAndMergeSlashes
 	// verbatim is the target as sent, even if it has no path. Nothing is
 	// matched against it.
 	verbatim
@@ -50,6 +58,93 @@ var pathClass = func() (t [256]uint8) {
 	}
 	return t
 }()
+
+// ParseNormalization reads a form as MeshConfig.pathNormalization spells it:
+// BASE (also DEFAULT), NONE, MERGE_SLASHES or DECODE_AND_MERGE_SLASHES.
+func ParseNormalization(s string) (Normalization, error) {
+	switch s {
+	case "BASE", "DEFAULT":
+		return NormalizeBase, nil
+	case "NONE":
+		return NormalizeNone, nil
+	case "MERGE_SLASHES":
+		return NormalizeMergeSlashes, nil
+	case "DECODE_AND_MERGE_SLASHES":
+		return NormalizeDecodeAndMergeSlashes, nil
+	}
+	return 0, fmt.Errorf("%q: expected BASE, NONE, MERGE_SLASHES or DECODE_AND_MERGE_SLASHES", s)
+}
+
+// isNormal reports whether path certainly is in the form already.
+func (n Normalization) isNormal(path []byte) bool {
+	switch n {
+	case NormalizeNone, verbatim:
+		return true
+	case NormalizeBase:
+		return isNormal(path)
+	}
+	return isNormal(path) && !bytes.Contains(path, []byte("//"))
+}
+
+// appendNormalized appends path, which begins with "/" and has no query, to
+// dst in the form n. ok is false if Envoy refuses the path.
+func (n Normalization) appendNormalized(dst, path []byte) (_ []byte, ok bool) {
+	start := len(dst)
+	switch n {
+	case NormalizeNone, verbatim:
+		return append(dst, path...), true
+	case NormalizeBase:
+		return appendNormalized(dst, path)
+	case NormalizeDecodeAndMergeSlashes:
+		dst = appendDecodedSlashes(dst, path)
+		decoded := dst[start:]
+		if dst, ok = appendNormalized(dst, decoded); !ok {
+			return dst, false
+		}
+		dst = append(dst[:start], dst[start+len(decoded):]...)
+	default:
+		if dst, ok = appendNormalized(dst, path); !ok {
+			return dst, false
+		}
+	}
+	return mergeSlashes(dst, start), true
+}
+
+// appendDecodedSlashes appends path with every escaped slash and backslash
+// decoded (Envoy: PathUtil::unescapeSlashes).
+func appendDecodedSlashes(dst, path []byte) []byte {
+	for i := 0; i < len(path); i++ {
+		if path[i] == '%' && i+2 < len(path) {
+			if hi, lo := path[i+1], path[i+2]|0x20; hi == '2' && lo == 'f' || hi == '5' && lo == 'c' {
+				dst = append(dst, unhex(hi)<<4|unhex(path[i+2]))
+				i += 2
+				continue
+			}
+		}
+		dst = append(dst, path[i])
+	}
+	return dst
+}
+
+// mergeSlashes makes every run of slashes in dst[start:] one. A path of
+// nothing but slashes becomes two (Envoy: PathUtil::mergeSlashes keeps the
+// first and the last of a path and joins what is between).
+func mergeSlashes(dst []byte, start int) []byte {
+	path := dst[start:]
+	if !bytes.Contains(path, []byte("//")) {
+		return dst
+	}
+	out := path[:0]
+	for i, c := range path {
+		if c != '/' || i == 0 || path[i-1] != '/' {
+			out = append(out, c)
+		}
+	}
+	if len(out) == 1 && out[0] == '/' {
+		out = append(out, '/')
+	}
+	return dst[:start+len(out)]
+}
 
 // isNormal reports whether path, which begins with "/", certainly is as
 // appendNormalized would leave it. It runs over every path; what it is in

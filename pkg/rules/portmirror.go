@@ -38,6 +38,7 @@ func PortMirror(port uint16, to *url.URL, percent float64) (*Program, error) {
 		action: a,
 		form:   verbatim,
 	}
+	rt.bind()
 	p.hosts.set("*", &virtualHost{routes: []*Route{rt}})
 	return p, nil
 }

@@ -53,16 +53,16 @@ func NewRecord(r *httpstream.Request, d *Decision) *Record {
 		rec.Rule = &d.Route.rule
 	}
 	for _, rm := range d.Selected {
-		rec.Mirrors = append(rec.Mirrors, mirroredRequest(d.Route, rm, r))
+		rec.Mirrors = append(rec.Mirrors, mirroredRequest(rm, r))
 	}
 	return rec
 }
 
-func mirroredRequest(rt *Route, rm *RouteMirror, r *httpstream.Request) MirroredRequest {
+func mirroredRequest(rm *RouteMirror, r *httpstream.Request) MirroredRequest {
 	m := MirroredRequest{
 		Host: rm.Mirror.Host, Subset: rm.Mirror.Subset, Percentage: rm.Percentage(),
 		Endpoints: make([]string, len(rm.Mirror.Endpoints)),
-		Request:   newCopy(rt, r),
+		Request:   newCopy(rm, r),
 	}
 	for i, e := range rm.Mirror.Endpoints {
 		m.Endpoints[i] = e.Address
@@ -70,10 +70,10 @@ func mirroredRequest(rt *Route, rm *RouteMirror, r *httpstream.Request) Mirrored
 	return m
 }
 
-// newCopy takes the copy apart that the route makes of r.
-func newCopy(rt *Route, r *httpstream.Request) Copy {
+// newCopy takes the copy of r for a mirror apart.
+func newCopy(rm *RouteMirror, r *httpstream.Request) Copy {
 	c := Copy{Headers: [][2]string{}, Trailers: [][2]string{}, Body: r.AppendContent([]byte{})}
-	line, fields, _ := bytes.Cut(rt.AppendHead(nil, r), []byte("\r\n"))
+	line, fields, _ := bytes.Cut(rm.AppendHead(nil, r), []byte("\r\n"))
 	c.Method = string(r.Method())
 	c.Version = string(r.Version())
 	c.Target = string(line[len(c.Method)+1 : len(line)-len(c.Version)-1])

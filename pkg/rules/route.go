@@ -2,6 +2,8 @@ package rules
 
 import (
 	"net/netip"
+	"slices"
+	"time"
 
 	"github.com/shadowtap/shadowtap/pkg/httpstream"
 )
@@ -24,6 +26,7 @@ const (
 	keepPath      rewriteKind = iota
 	replacePrefix             // the matched prefix
 	replacePath               // all of the path, the query stays
+	replaceRegex              // every match of an expression
 )
 
 // Route is one compiled route: a match entry of an http route with what the
@@ -36,6 +39,10 @@ type Route struct {
 	// strip is how many bytes of the path a rewrite of the prefix replaces.
 	strip   int
 	rewrite rewriteKind
+
+	// Set by bind.
+	shape   shape
+	mirrors []RouteMirror
 }
 
 // action is what all match entries of a route share.
@@ -43,13 +50,16 @@ type action struct {
 	mirrors  []RouteMirror
 	captured map[netip.AddrPort]struct{} // where its requests arrive
 	path     string                      // to rewrite to
+	regex    *regexRewrite
+	edit     *edit
+	timeout  time.Duration // of a copy, 0: the mirror's own
 }
 
 // Rule identifies the route.
 func (rt *Route) Rule() Rule { return rt.rule }
 
 // Mirrors are the mirrors of the route. They must not be changed.
-func (rt *Route) Mirrors() []RouteMirror { return rt.action.mirrors }
+func (rt *Route) Mirrors() []RouteMirror { return rt.mirrors }
 
 // captures reports whether requests of the route arrive at dst.
 func (a *action) captures(dst netip.AddrPort) bool {
@@ -71,45 +81,123 @@ func anyAddress(port uint16) netip.AddrPort {
 // ends the head. What the route does not change is byte for byte as sent. r
 // must be a request that the route matched.
 func (rt *Route) AppendHead(dst []byte, r *httpstream.Request) []byte {
+	return rt.appendHead(dst, r, &rt.shape)
+}
+
+func (rt *Route) appendHead(dst []byte, r *httpstream.Request, s *shape) []byte {
+	behind := s.changes && behindProxy(r)
+	h := &s.header
+	if behind {
+		h = &s.behind
+	}
 	dst = append(append(dst, r.Method()...), ' ')
-	dst = rt.appendTarget(dst, r.Target())
+	dst = rt.appendTarget(dst, r.Target(), h, behind)
 	dst = append(append(append(dst, ' '), r.Version()...), "\r\n"...)
-	return append(dst, r.HeaderBlock()...)
+	return h.append(dst, r)
+}
+
+// shape is how a copy differs from the request.
+type shape struct {
+	header headerEdit
+	behind headerEdit // of a request that a proxy has shaped as the rule says
+	// changes is whether a proxy in the path would have changed anything.
+	changes bool
+}
+
+// bind completes the route, whose action may be shared with others, with
+// mirrors and shapes of its own.
+func (rt *Route) bind() {
+	a := rt.action
+	changes := rt.rewrite != keepPath || a.edit != nil
+	var host string
+	if a.edit != nil {
+		host = a.edit.host
+	}
+	rt.shape = shape{header: headerEdit{edit: a.edit, host: host}, changes: changes}
+	rt.mirrors = slices.Clone(a.mirrors)
+	for i := range rt.mirrors {
+		m := &rt.mirrors[i]
+		m.route = rt
+		m.shape = rt.shape
+		own := m.extra.edits()
+		if m.envoy {
+			own = envoyEdit(rt).then(own)
+		}
+		for _, h := range []*headerEdit{&m.shape.header, &m.shape.behind} {
+			h.edit, h.suffix, h.path = h.edit.then(own), m.suffix, m.extra.paths()
+			if own != nil && own.host != "" {
+				h.host, h.suffix = own.host, false // Envoy: host_rewrite_literal implies no suffix
+			}
+		}
+	}
 }
 
 // appendTarget appends the request-target of the copy. It keeps the form it
-// had: a rewrite replaces the path of an absolute-form target.
-func (rt *Route) appendTarget(dst, target []byte) []byte {
-	_, _, rest, absolute := httpstream.SplitAbsolute(target)
-	start := len(dst)
+// had: a rewrite replaces the path of an absolute-form target. If the path is
+// as a proxy left it, nothing is rewritten again.
+func (rt *Route) appendTarget(dst, target []byte, h *headerEdit, behind bool) []byte {
+	_, authority, rest, absolute := httpstream.SplitAbsolute(target)
 	if rt.form == verbatim || !absolute && (len(rest) == 0 || rest[0] != '/') {
 		return append(dst, target...)
 	}
+	lead := target[:len(target)-len(rest)]
+	if absolute && h.rehosts() {
+		dst = append(dst, lead[:len(lead)-len(authority)]...)
+		dst = h.appendHost(dst, authority)
+	} else {
+		dst = append(dst, lead...)
+	}
+	at := len(dst)
 	path, query := splitPath(rest)
-	normal := rt.form == NormalizeNone || isNormal(path)
-	if rt.rewrite == keepPath && normal && (rt.form == NormalizeNone || len(path)+len(query) == len(rest)) {
-		return append(dst, target...)
+	switch {
+	case behind:
+		dst = append(dst, path...)
+	default:
+		var whole bool
+		if dst, whole = rt.appendPath(dst, path, len(path)+len(query) == len(rest)); whole {
+			query = rest[len(path):]
+		}
+	}
+	if h.path != nil {
+		dst = h.path.apply(dst, at)
+	}
+	return append(dst, query...)
+}
+
+// appendPath appends what the route makes of a path. whole is whether what
+// follows the path stays as it is, the fragment included.
+func (rt *Route) appendPath(dst, path []byte, plain bool) (_ []byte, whole bool) {
+	normal := rt.form == NormalizeNone || rt.form.isNormal(path)
+	if rt.rewrite == keepPath && normal && (rt.form == NormalizeNone || plain) {
+		return append(dst, path...), true
 	}
 	root := [1]byte{'/'}
 	if len(path) == 0 {
 		path = root[:]
 	}
-	dst = append(dst, target[:len(target)-len(rest)]...)
-	if rt.rewrite != keepPath {
+	start := len(dst)
+	switch rt.rewrite {
+	case replacePrefix, replacePath:
 		dst = append(dst, rt.action.path...)
 	}
 	switch {
 	case rt.rewrite == replacePath:
-	case normal:
-		dst = append(dst, path[min(rt.strip, len(path)):]...)
-	default:
-		// What is stripped was matched in the normalised path.
-		at := len(dst)
-		var ok bool
-		if dst, ok = appendNormalized(dst, path); !ok {
-			return append(dst[:start], target...)
-		}
-		dst = append(dst[:at], dst[at+min(rt.strip, len(dst)-at):]...)
+		return dst, false
+	case normal && rt.rewrite != replaceRegex:
+		return append(dst, path[min(rt.strip, len(path)):]...), false
 	}
-	return append(dst, query...)
+	// What is stripped was matched in the normalised path.
+	at := len(dst)
+	if normal {
+		dst = append(dst, path...)
+	} else {
+		var ok bool
+		if dst, ok = rt.form.appendNormalized(dst, path); !ok {
+			return append(dst[:start], path...), true
+		}
+	}
+	if rt.rewrite == replaceRegex {
+		return rt.action.regex.apply(dst, at), false
+	}
+	return append(dst[:at], dst[at+min(rt.strip, len(dst)-at):]...), false
 }

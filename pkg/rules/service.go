@@ -18,6 +18,9 @@ type service struct {
 	addresses []string // virtual addresses, as hosts
 	ports     []servicePort
 	endpoints []endpoint
+	dynamic   bool // endpoints come and go: that there are none is no error
+	exportTo  []string
+	altNames  []string // that certificates of its endpoints may have
 	source    *Meta
 }
 
@@ -55,14 +58,7 @@ func (e *endpoint) address(p *servicePort) string {
 }
 
 // has reports whether the endpoint carries all labels.
-func (e *endpoint) has(labels map[string]string) bool {
-	for k, v := range labels {
-		if got, ok := e.labels[k]; !ok || got != v {
-			return false
-		}
-	}
-	return true
-}
+func (e *endpoint) has(labels map[string]string) bool { return hasLabels(e.labels, labels) }
 
 // port is the port with a number, nil if there is none.
 func (s *service) port(number uint32) *servicePort {
@@ -88,7 +84,10 @@ func (c *compiler) serviceEntry(se *ServiceEntry) {
 	spec, at := se.Spec, (*field)(nil).dot("spec")
 	c.checkSupported(&se.Meta, spec.ProtoReflect(), at)
 	c.exportTo(&se.Meta, spec.ExportTo, at)
-	s := service{namespace: se.Namespace, source: &se.Meta}
+	s := service{
+		namespace: se.Namespace, source: &se.Meta, exportTo: spec.ExportTo, altNames: spec.SubjectAltNames,
+		dynamic: spec.WorkloadSelector != nil,
+	}
 	for i, a := range spec.Addresses {
 		addr, err := netip.ParseAddr(a)
 		if err == nil {
@@ -103,24 +102,35 @@ func (c *compiler) serviceEntry(se *ServiceEntry) {
 	if len(spec.Ports) == 0 {
 		c.errorf(&se.Meta, at.dot("ports"), "", "expected at least one port")
 	}
+	dns := false
 	switch spec.Resolution {
-	case networking.ServiceEntry_STATIC, networking.ServiceEntry_DNS:
-	case networking.ServiceEntry_NONE:
-		c.errorf(&se.Meta, at.dot("resolution"), spec.Resolution.String(),
-			"has no endpoints that could be captured or mirrored to, expected STATIC or DNS")
+	case networking.ServiceEntry_STATIC:
+	case networking.ServiceEntry_DNS, networking.ServiceEntry_DNS_ROUND_ROBIN:
+		dns = true
 	default:
-		c.errorf(&se.Meta, at.dot("resolution"), spec.Resolution.String(), "is not supported yet, expected STATIC or DNS")
+		c.warnf(&se.Meta, at.dot("resolution"), spec.Resolution.String(),
+			"has no endpoints that could be captured or mirrored to: STATIC, DNS and DNS_ROUND_ROBIN have")
 	}
 	for i, e := range spec.Endpoints {
 		s.endpoints = append(s.endpoints, c.endpoint(se, i, e))
+	}
+	if spec.WorkloadSelector != nil {
+		if len(spec.Endpoints) > 0 {
+			c.errorf(&se.Meta, at.dot("workloadSelector"), "", "cannot be given together with endpoints")
+		}
+		s.endpoints = c.selected(se)
 	}
 	if len(spec.Hosts) == 0 {
 		c.errorf(&se.Meta, at.dot("hosts"), "", "expected at least one host")
 	}
 	for i, host := range spec.Hosts {
 		f := at.dot("hosts").at(i)
-		if wrong := checkHost(host, false); wrong != "" {
+		if wrong := checkHost(host, true); wrong != "" {
 			c.errorf(&se.Meta, f, host, "%s", wrong)
+			continue
+		}
+		if strings.HasPrefix(host, "*") {
+			c.warnf(&se.Meta, f, host, "%s: no destination can name it", noEffect)
 			continue
 		}
 		s := s // of this host
@@ -128,11 +138,11 @@ func (c *compiler) serviceEntry(se *ServiceEntry) {
 		// them as it does destination hosts lets the same short name be
 		// written everywhere on a machine without Kubernetes.
 		s.host = fullName(host, se.Namespace)
-		if len(s.endpoints) == 0 && spec.Resolution == networking.ServiceEntry_DNS {
+		if len(s.endpoints) == 0 && dns && !s.dynamic {
 			s.endpoints = []endpoint{newEndpoint(host)} // Istio: the host is the name to resolve
 		}
 		if first := c.services[s.host]; first != nil {
-			c.errorf(&se.Meta, f, host, "is also a host of %s: several ServiceEntries for one host are not supported yet",
+			c.errorf(&se.Meta, f, host, "is also a host of %s: several services for one host are not supported yet",
 				first.source.object())
 			continue
 		}
@@ -148,9 +158,8 @@ func (c *compiler) servicePort(se *ServiceEntry, i int, p *networking.ServicePor
 		c.portNumber(&se.Meta, at.dot("targetPort"), p.TargetPort)
 		out.target = p.TargetPort
 	}
-	known := []string{"HTTP", "HTTPS", "HTTP2", "GRPC", "GRPC-WEB", "TCP", "TLS", "UDP", "MONGO", "REDIS", "MYSQL", ""}
-	if !slices.Contains(known, out.protocol) {
-		c.errorf(&se.Meta, at.dot("protocol"), p.Protocol, "expected one of HTTP, HTTPS, HTTP2, GRPC, GRPC-WEB, TCP, TLS, UDP, MONGO, REDIS, MYSQL")
+	if out.protocol != "" && !slices.Contains(protocols[:], out.protocol) {
+		c.errorf(&se.Meta, at.dot("protocol"), p.Protocol, "expected one of %s", strings.Join(protocols[:], ", "))
 	}
 	if !isLabel(strings.ToLower(p.Name)) {
 		c.errorf(&se.Meta, at.dot("name"), p.Name, "expected a name of letters, digits and hyphens")
@@ -179,19 +188,7 @@ func (c *compiler) endpoint(se *ServiceEntry, i int, w *networking.WorkloadEntry
 	at := (*field)(nil).dot("spec").dot("endpoints").at(i)
 	e := newEndpoint(w.Address)
 	e.ports, e.labels = w.Ports, w.Labels
-	static := se.Spec.Resolution == networking.ServiceEntry_STATIC
-	switch {
-	case w.Address == "":
-		c.errorf(&se.Meta, at.dot("address"), "", "is required")
-	case strings.HasPrefix(w.Address, "unix://"):
-		c.errorf(&se.Meta, at.dot("address"), w.Address, "Unix sockets are not supported")
-	case e.addr.Zone() != "" || e.addr.IsUnspecified() || e.addr.IsMulticast():
-		c.errorf(&se.Meta, at.dot("address"), w.Address, "expected the address of one machine")
-	case !e.addr.IsValid() && static:
-		c.errorf(&se.Meta, at.dot("address"), w.Address, "expected an IP address, as resolution is STATIC")
-	case !e.addr.IsValid() && !isDNSName(w.Address):
-		c.errorf(&se.Meta, at.dot("address"), w.Address, "expected an IP address or a DNS name")
-	}
+	c.address(&se.Meta, w.Address, at.dot("address"), se.Spec.Resolution == networking.ServiceEntry_STATIC)
 	for name, number := range w.Ports {
 		c.portNumber(&se.Meta, at.dot("ports").entry(name), number)
 		if !slices.ContainsFunc(se.Spec.Ports, func(p *networking.ServicePort) bool { return p.Name == name }) {
@@ -204,14 +201,5 @@ func (c *compiler) endpoint(se *ServiceEntry, i int, w *networking.WorkloadEntry
 func (c *compiler) portNumber(meta *Meta, f *field, n uint32) {
 	if n == 0 || n > 65535 {
 		c.errorf(meta, f, fmt.Sprint(n), "expected a port from 1 to 65535")
-	}
-}
-
-// exportTo accepts only what is the default, visible to all namespaces.
-func (c *compiler) exportTo(meta *Meta, to []string, at *field) {
-	for i, ns := range to {
-		if ns != "*" {
-			c.errorf(meta, at.dot("exportTo").at(i), ns, `is not supported yet, expected "*"`)
-		}
 	}
 }

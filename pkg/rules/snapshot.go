@@ -19,6 +19,11 @@ type Snapshot struct {
 	VirtualServices  []VirtualService
 	DestinationRules []DestinationRule
 	ServiceEntries   []ServiceEntry
+	WorkloadEntries  []WorkloadEntry
+	IstioGateways    []IstioGateway
+	Services         []Service
+	EndpointSlices   []EndpointSlice
+	Pods             []Pod
 }
 
 // Add appends the objects of o.
@@ -26,12 +31,19 @@ func (s *Snapshot) Add(o *Snapshot) {
 	s.VirtualServices = append(s.VirtualServices, o.VirtualServices...)
 	s.DestinationRules = append(s.DestinationRules, o.DestinationRules...)
 	s.ServiceEntries = append(s.ServiceEntries, o.ServiceEntries...)
+	s.WorkloadEntries = append(s.WorkloadEntries, o.WorkloadEntries...)
+	s.IstioGateways = append(s.IstioGateways, o.IstioGateways...)
+	s.Services = append(s.Services, o.Services...)
+	s.EndpointSlices = append(s.EndpointSlices, o.EndpointSlices...)
+	s.Pods = append(s.Pods, o.Pods...)
 }
 
 // VirtualService is one VirtualService object.
 type VirtualService struct {
 	Meta
 	Spec *networking.VirtualService
+
+	delegated bool // in place of an object that delegates to it
 }
 
 // DestinationRule is one DestinationRule object.
@@ -55,6 +67,9 @@ type Meta struct {
 	// CreationTimestamp is zero where it is not known. Between objects that
 	// compete the older one wins.
 	CreationTimestamp time.Time
+
+	// Extras is the value of Annotation, empty if the object has none.
+	Extras string
 
 	node *yaml.Node // for the lines of fields; nil if not from a file
 	bad  []string   // the fields that Decode reported; Spec is not complete then

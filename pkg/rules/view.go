@@ -1,6 +1,10 @@
 package rules
 
-import "github.com/shadowtap/shadowtap/pkg/httpstream"
+import (
+	"bytes"
+
+	"github.com/shadowtap/shadowtap/pkg/httpstream"
+)
 
 // view is a request as the conditions of rules see it. Its buffers are kept
 // from one request to the next.
@@ -9,6 +13,10 @@ type view struct {
 	authority []byte // as sent, with port
 	path      []byte // normalised, without query
 	query     []byte // with its "?"
+
+	client *Client // nil if not known
+	port   uint32  // the request was addressed to; 0 if not known
+	asked  string  // scheme; empty if only the request can tell
 
 	pathBuf, valueBuf []byte
 }
@@ -21,6 +29,14 @@ func (v *view) load(r *httpstream.Request, form Normalization) bool {
 	if form == verbatim {
 		return true
 	}
+	if behindProxy(r) {
+		if sent, ok := sentPath(r); ok {
+			target, absolute = sent, false
+		}
+		if sent := sentHost(r); len(sent) > 0 {
+			v.authority = sent
+		}
+	}
 	if !absolute && (len(target) == 0 || target[0] != '/') {
 		return false
 	}
@@ -29,9 +45,9 @@ func (v *view) load(r *httpstream.Request, form Normalization) bool {
 		v.pathBuf = append(v.pathBuf[:0], '/')
 		v.path = v.pathBuf
 	}
-	if form == NormalizeBase && !isNormal(v.path) {
+	if !form.isNormal(v.path) {
 		var ok bool
-		v.pathBuf, ok = appendNormalized(v.pathBuf[:0], v.path)
+		v.pathBuf, ok = form.appendNormalized(v.pathBuf[:0], v.path)
 		v.path = v.pathBuf
 		return ok
 	}
@@ -39,7 +55,31 @@ func (v *view) load(r *httpstream.Request, form Normalization) bool {
 }
 
 // release drops the references to the request.
-func (v *view) release() { v.r, v.authority, v.path, v.query = nil, nil, nil, nil }
+func (v *view) release() { v.r, v.authority, v.path, v.query, v.client = nil, nil, nil, nil, nil }
+
+// scheme is what the client asked for, lower-case: the scheme of an
+// absolute-form target, else what a proxy that ended TLS says
+// (ConnectionManagerUtility::getScheme), else http.
+func (v *view) scheme() []byte {
+	if s, _, _, ok := httpstream.SplitAbsolute(v.r.Target()); ok {
+		v.valueBuf = append(v.valueBuf[:0], s...)
+		for i, c := range v.valueBuf {
+			if c >= 'A' && c <= 'Z' {
+				v.valueBuf[i] = c | 0x20
+			}
+		}
+		return v.valueBuf
+	}
+	if v.asked != "" {
+		v.valueBuf = append(v.valueBuf[:0], v.asked...)
+		return v.valueBuf
+	}
+	if s, ok := v.r.Get("X-Forwarded-Proto"); ok && (len(s) == len("http") && equalFold(s, "http") || len(s) == len("https") && equalFold(s, "https")) {
+		return s
+	}
+	v.valueBuf = append(v.valueBuf[:0], "http"...)
+	return v.valueBuf
+}
 
 // header is the value of a header field, given by its lower-case name. The
 // values of several fields are joined with commas, as Envoy does before it
@@ -64,6 +104,24 @@ func (v *view) header(name string) (value []byte, ok bool) {
 		}
 	}
 	return value, ok
+}
+
+// cookie is the value of a cookie (RFC 6265 section 4.2.1).
+func (v *view) cookie(name string) (value []byte, ok bool) {
+	for i := range v.r.NumFields() {
+		n, b := v.r.Field(i)
+		if len(n) != len("cookie") || !equalFold(n, "cookie") {
+			continue
+		}
+		for len(b) > 0 {
+			var pair []byte
+			pair, b, _ = bytes.Cut(b, []byte(";"))
+			if key, value, found := bytes.Cut(bytes.TrimLeft(pair, " "), []byte("=")); found && string(key) == name {
+				return value, true
+			}
+		}
+	}
+	return nil, false
 }
 
 // param is the value of a query parameter.

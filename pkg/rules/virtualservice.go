@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
 	networking "istio.io/api/networking/v1alpha3"
 )
 
@@ -17,18 +19,50 @@ type virtualService struct {
 	hosts    []string // full names
 	gateways []string // full names, sorted, without repetitions
 	routes   []*Route // up to the first that takes everything
+	places   []place  // where each is written
+}
+
+// place is somewhere in an object.
+type place struct {
+	meta *Meta
+	at   *field
 }
 
 // mesh reports whether the routes apply to clients in the mesh.
 func (vs *virtualService) mesh() bool { return slices.Contains(vs.gateways, meshGateway) }
 
+// clients describes those that the routes apply to.
+func (vs *virtualService) clients() string {
+	s := strings.Join(vs.gateways, " or ")
+	if to := vs.src.Spec.ExportTo; len(to) > 0 {
+		s += ", exported to " + strings.Join(to, " and ")
+	}
+	return s
+}
+
+// inMesh reports whether the routes apply to clients in the mesh.
+func (vs *VirtualService) inMesh() bool {
+	return len(vs.Spec.Gateways) == 0 || slices.Contains(vs.Spec.Gateways, meshGateway)
+}
+
+// virtualService compiles a VirtualService, nil if it is one that others
+// delegate to.
 func (c *compiler) virtualService(src *VirtualService) *virtualService {
 	vs := &virtualService{src: src}
 	spec, at := src.Spec, (*field)(nil).dot("spec")
 	c.checkSupported(&src.Meta, spec.ProtoReflect(), at)
 	c.exportTo(&src.Meta, spec.ExportTo, at)
-	if len(spec.Hosts) == 0 {
-		c.errorf(&src.Meta, at.dot("hosts"), "", "expected at least one host: a VirtualService to delegate to is not supported yet")
+	if c.delegates[src.Namespace+"/"+src.Name] != nil {
+		if len(spec.Gateways) > 0 {
+			c.errorf(&src.Meta, at.dot("gateways"), "", "cannot be given without hosts: a delegate has those of what delegates to it")
+		}
+		if len(spec.Http) == 0 {
+			c.errorf(&src.Meta, at.dot("http"), "", "expected at least one route")
+		}
+		return nil
+	}
+	if len(spec.ExportTo) > 0 && !slices.Contains(spec.ExportTo, "*") {
+		c.asksClient = true
 	}
 	for i, host := range spec.Hosts {
 		f := at.dot("hosts").at(i)
@@ -44,10 +78,10 @@ func (c *compiler) virtualService(src *VirtualService) *virtualService {
 		vs.hosts = append(vs.hosts, name)
 	}
 	for _, g := range spec.Gateways {
-		if g != meshGateway && !strings.Contains(g, "/") {
-			g = src.Namespace + "/" + g
-		}
-		vs.gateways = append(vs.gateways, g)
+		vs.gateways = append(vs.gateways, gatewayName(g, src.Namespace))
+	}
+	if len(vs.gateways) > 0 {
+		c.asksClient = c.asksClient || !slices.Equal(vs.gateways, []string{meshGateway})
 	}
 	if len(vs.gateways) == 0 {
 		vs.gateways = []string{meshGateway}
@@ -55,9 +89,14 @@ func (c *compiler) virtualService(src *VirtualService) *virtualService {
 	slices.Sort(vs.gateways)
 	vs.gateways = slices.Compact(vs.gateways)
 	if len(spec.Http) == 0 {
-		c.errorf(&src.Meta, at.dot("http"), "", "expected at least one route")
+		if len(spec.Tcp)+len(spec.Tls) == 0 {
+			c.errorf(&src.Meta, at.dot("http"), "", "expected at least one route")
+		}
+		return vs
 	}
+	c.annotated = c.extras(&src.Meta)
 	c.httpRoutes(vs, at.dot("http"))
+	c.strayExtras(&src.Meta, c.annotated)
 	return vs
 }
 
@@ -71,37 +110,55 @@ func (c *compiler) httpRoutes(vs *virtualService, at *field) {
 		if last != nil {
 			c.warnf(&vs.src.Meta, f, in.Name, "is never reached: spec.http[%d] takes every request", last.Index)
 		}
-		act := c.action(vs.src, in, f)
-		matches := in.Match
-		if len(matches) == 0 {
-			matches = []*networking.HTTPMatchRequest{nil}
+		rule := Rule{Kind: vs.src.Kind, Namespace: vs.src.Namespace, Name: vs.src.Name, Index: i}
+		if in.Delegate == nil {
+			last = c.httpRoute(vs, vs.src, in, f, rule, last)
+			continue
 		}
-		for j, m := range matches {
-			rt := c.route(vs.src, in, i, m, f.dot("match").at(j), act)
-			if last == nil {
-				vs.routes = append(vs.routes, rt)
-			} else if last.Index == i {
-				c.warnf(&vs.src.Meta, f.dot("match").at(j), "", "is never reached: an entry before it takes every request")
-			}
-			if last == nil && rt.match.always() {
-				last = &rt.rule
-			}
+		for _, d := range c.delegatedRoutes(vs.src, in, f) {
+			last = c.httpRoute(vs, d.src, d.route, d.at, rule, last)
 		}
 	}
+	c.shadowed(vs)
+}
+
+// httpRoute compiles a route that is written in src, which may be a delegate.
+// last is the route before that takes everything, and so is the result.
+func (c *compiler) httpRoute(vs *virtualService, src *VirtualService, in *networking.HTTPRoute, f *field, rule Rule, last *Rule) *Rule {
+	act := c.action(src, in, f)
+	matches := in.Match
+	if len(matches) == 0 {
+		matches = []*networking.HTTPMatchRequest{nil}
+	}
+	own := false // the route that takes everything is this one
+	for j, m := range matches {
+		at := f.dot("match").at(j)
+		rt := c.route(vs, src, in, rule, m, at, act)
+		if last == nil {
+			vs.routes = append(vs.routes, rt)
+			vs.places = append(vs.places, place{&src.Meta, at})
+		} else if own {
+			c.warnf(&src.Meta, at, "", "is never reached: an entry before it takes every request")
+		}
+		if last == nil && rt.match.always() {
+			last, own = &rt.rule, true
+		}
+	}
+	return last
 }
 
 // route compiles one match entry, nil if the route has none.
-func (c *compiler) route(src *VirtualService, in *networking.HTTPRoute, i int, m *networking.HTTPMatchRequest, at *field, act *action) *Route {
-	rt := &Route{
-		rule:   Rule{Kind: src.Kind, Namespace: src.Namespace, Name: src.Name, Route: in.Name, Index: i},
-		action: act,
-		form:   c.form,
-	}
+func (c *compiler) route(vs *virtualService, src *VirtualService, in *networking.HTTPRoute, rule Rule, m *networking.HTTPMatchRequest, at *field, act *action) *Route {
+	rule.Route = in.Name
+	rt := &Route{rule: rule, action: act, form: c.form}
 	if m != nil {
-		rt.match = c.match(&src.Meta, m, at)
+		rt.match = c.match(vs, &src.Meta, m, at)
 		if m.Name != "" {
 			rt.rule.Route += "." + m.Name
 		}
+	}
+	if act.regex != nil {
+		rt.rewrite = replaceRegex
 	}
 	if act.path == "" {
 		return rt
@@ -127,12 +184,17 @@ func (c *compiler) action(src *VirtualService, in *networking.HTTPRoute, at *fie
 		}
 	}
 	if answers != 1 {
-		c.errorf(&src.Meta, at, in.Name, "expected exactly one of route, redirect and directResponse")
+		c.errorf(&src.Meta, at, in.Name, "expected exactly one of route, redirect, directResponse and delegate")
 	}
 	if in.Rewrite != nil {
 		c.rewrite(src, in, at.dot("rewrite"), a)
 	}
+	a.edit = c.edits(src, in, at)
+	a.timeout = c.timeout(&src.Meta, in.Timeout, at.dot("timeout"))
 	mirrored := c.mirrors(src, in, at, a)
+	if c.aborts(&src.Meta, in.Fault, at.dot("fault")) {
+		mirrored, a.mirrors = false, nil
+	}
 	if in.Redirect != nil || in.DirectResponse != nil {
 		if mirrored {
 			c.warnf(&src.Meta, at, in.Name, "mirrors nothing: it is answered before a request is sent anywhere")
@@ -155,16 +217,49 @@ func (c *compiler) action(src *VirtualService, in *networking.HTTPRoute, at *fie
 }
 
 func (c *compiler) rewrite(src *VirtualService, in *networking.HTTPRoute, at *field, a *action) {
-	uri := in.Rewrite.Uri
+	uri, regex := in.Rewrite.Uri, in.Rewrite.UriRegexRewrite
 	switch {
 	case in.Redirect != nil:
 		c.errorf(&src.Meta, at, "", "cannot be given together with redirect")
-	case uri == "" && in.Rewrite.Authority == "" && in.Rewrite.UriRegexRewrite == nil:
-		c.errorf(&src.Meta, at, "", "expected a uri")
-	case strings.ContainsFunc(uri, func(r rune) bool { return r <= ' ' || r == 0x7f }):
+	case uri == "" && in.Rewrite.Authority == "" && regex == nil:
+		c.errorf(&src.Meta, at, "", "expected a uri, uriRegexRewrite or authority")
+	case uri != "" && regex != nil:
+		c.errorf(&src.Meta, at.dot("uri"), uri, "cannot be given together with uriRegexRewrite")
+	case badPath(uri):
 		c.errorf(&src.Meta, at.dot("uri"), uri, "expected a path without spaces and control characters")
 	case uri != "" && uri[0] != '/':
 		c.warnf(&src.Meta, at.dot("uri"), uri, `does not begin with "/": the copies may not be valid requests`)
 	}
+	if regex != nil {
+		a.regex = c.regexRewrite(&src.Meta, regex, at.dot("uriRegexRewrite"))
+	}
 	a.path = uri
+}
+
+// timeout is the bound of a copy: Envoy gives it the timeout of the route.
+func (c *compiler) timeout(meta *Meta, d *durationpb.Duration, at *field) time.Duration {
+	switch t := d.AsDuration(); {
+	case d == nil:
+	case t < 0, t > 0 && t < time.Millisecond, t%time.Millisecond != 0:
+		c.errorf(meta, at, t.String(), "expected 0 or a whole number of milliseconds")
+	default:
+		return t
+	}
+	return 0
+}
+
+// aborts reports whether a fault answers every request before it is sent
+// anywhere, so that there is nothing to mirror. Requests of which a proxy
+// aborts a share never arrive at an endpoint.
+func (c *compiler) aborts(meta *Meta, in *networking.HTTPFaultInjection, at *field) bool {
+	if in == nil {
+		return false
+	}
+	// Without a percentage nothing is aborted (translateFault).
+	if p := in.GetAbort().GetPercentage().GetValue(); p >= 100 {
+		c.warnf(meta, at.dot("abort"), "", "mirrors nothing: every request is answered before it is sent anywhere")
+		return true
+	}
+	c.warnf(meta, at, "", noEffect)
+	return false
 }

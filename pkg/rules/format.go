@@ -1,0 +1,201 @@
+package rules
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/shadowtap/shadowtap/pkg/httpstream"
+)
+
+// A format is a header value as Envoy writes it: text with commands between
+// percent signs (Envoy: substitution format strings). Of the commands those
+// are known whose value can be seen from beside the path.
+type format []formatPart
+
+// formatPart is text, or a command if kind says so.
+type formatPart struct {
+	kind  formatKind
+	text  string // or the name of a header field, lower-case
+	other string // the field to take if that is missing, lower-case
+	max   int    // bytes of the value, 0: all
+	form  Normalization
+}
+
+type formatKind uint8
+
+const (
+	formatText    formatKind = iota
+	formatRequest            // %REQ(X?Y):Z%
+	formatProtocol
+	formatClient     // with port
+	formatClientHost // without
+	formatForwarded  // x-forwarded-for with the client's address
+	formatPath       // path and query before a rewrite
+)
+
+// maxFormat bounds a header value of a rule, in bytes.
+const maxFormat = 16 << 10
+
+var formatCommand = regexp.MustCompile(`^%([A-Z0-9_]+)(?:\(([^()]*)\))?(?::([0-9]{1,4}))?%`)
+
+// parseFormat reads a header value.
+func parseFormat(s string) (format, error) {
+	if len(s) > maxFormat {
+		return nil, fmt.Errorf("longer than %d bytes", maxFormat)
+	}
+	if strings.ContainsFunc(s, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
+		return nil, errors.New("expected text without control characters")
+	}
+	var f format
+	text := func(s string) {
+		if n := len(f); n > 0 && f[n-1].kind == formatText {
+			f[n-1].text += s
+		} else if s != "" {
+			f = append(f, formatPart{text: s})
+		}
+	}
+	for {
+		before, _, found := strings.Cut(s, "%")
+		text(before)
+		if !found {
+			return f, nil
+		}
+		if s = s[len(before):]; strings.HasPrefix(s, "%%") {
+			text("%")
+			s = s[2:]
+			continue
+		}
+		m := formatCommand.FindStringSubmatch(s)
+		if m == nil {
+			return nil, errors.New(`"%" begins a command here, as %REQ(name)%; for the character itself write %%`)
+		}
+		s = s[len(m[0]):]
+		part, err := newFormatPart(m[0], m[1], m[2], m[3])
+		if err != nil {
+			return nil, err
+		}
+		f = append(f, part)
+	}
+}
+
+func newFormatPart(all, name, arg, length string) (formatPart, error) {
+	p := formatPart{}
+	p.max, _ = strconv.Atoi(length) // of at most four digits
+	switch name {
+	case "REQ":
+		p.kind = formatRequest
+		p.text, p.other, _ = strings.Cut(strings.ToLower(arg), "?")
+		if p.text == "" {
+			return p, fmt.Errorf("%s: expected the name of a header", all)
+		}
+		return p, nil
+	case "PROTOCOL":
+		p.kind = formatProtocol
+	case "DOWNSTREAM_REMOTE_ADDRESS":
+		p.kind = formatClient
+	case "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT":
+		p.kind = formatClientHost
+	default:
+		return p, fmt.Errorf("%s is not supported yet: expected %%REQ(name)%%, %%PROTOCOL%%, "+
+			"%%DOWNSTREAM_REMOTE_ADDRESS%% or %%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%%", all)
+	}
+	if arg != "" || length != "" {
+		return p, fmt.Errorf("%s: expected no argument and no length", all)
+	}
+	return p, nil
+}
+
+// constant is the value if it is the same for all requests.
+func (f format) constant() (string, bool) {
+	switch {
+	case len(f) == 0:
+		return "", true
+	case len(f) == 1 && f[0].kind == formatText:
+		return f[0].text, true
+	}
+	return "", false
+}
+
+// empty reports whether the value for r is empty. Envoy adds no field then.
+func (f format) empty(r *httpstream.Request, e *edit) bool {
+	for i := range f {
+		switch p := &f[i]; p.kind {
+		case formatRequest:
+			if len(p.field(r, e)) > 0 {
+				return false
+			}
+		case formatClient, formatClientHost:
+			if r.Source.IsValid() {
+				return false
+			}
+		case formatForwarded:
+			if _, ok := r.Get("x-forwarded-for"); ok || r.Source.IsValid() {
+				return false
+			}
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// append appends the value for r, whose fields e edits.
+func (f format) append(dst []byte, r *httpstream.Request, e *edit) []byte {
+	for i := range f {
+		switch p := &f[i]; p.kind {
+		case formatText:
+			dst = append(dst, p.text...)
+		case formatRequest:
+			dst = append(dst, p.field(r, e)...)
+		case formatProtocol:
+			dst = append(dst, r.Version()...)
+		case formatClient:
+			if r.Source.IsValid() {
+				dst = r.Source.AppendTo(dst)
+			}
+		case formatClientHost:
+			if r.Source.IsValid() {
+				dst = r.Source.Addr().Unmap().AppendTo(dst)
+			}
+		case formatForwarded:
+			dst = appendForwarded(dst, r)
+		case formatPath:
+			dst = appendSentPath(dst, r, p.form)
+		}
+	}
+	return dst
+}
+
+// field is the value of a %REQ%.
+func (p *formatPart) field(r *httpstream.Request, e *edit) []byte {
+	b, ok := requestField(r, e, p.text)
+	if !ok && p.other != "" {
+		b, _ = requestField(r, e, p.other)
+	}
+	if p.max > 0 {
+		b = b[:min(p.max, len(b))]
+	}
+	return b
+}
+
+// requestField is the value of a header field as Envoy sees it, its
+// pseudo-fields included. What e removes is gone already.
+func requestField(r *httpstream.Request, e *edit, name string) ([]byte, bool) {
+	switch name {
+	case ":authority", "host":
+		b := r.Host()
+		return b, len(b) > 0
+	case ":method":
+		return r.Method(), true
+	case ":path":
+		_, _, rest, _ := httpstream.SplitAbsolute(r.Target())
+		return rest, len(rest) > 0
+	}
+	if e.removes(name) {
+		return nil, false
+	}
+	return r.Get(name)
+}

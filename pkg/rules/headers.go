@@ -1,0 +1,285 @@
+package rules
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	networking "istio.io/api/networking/v1alpha3"
+
+	"github.com/shadowtap/shadowtap/pkg/httpstream"
+)
+
+// edit is what rules change in the header of a copy. As in Envoy
+// (HeaderParser::evaluateHeaders) every remove comes before every set, and
+// every set before every add, however they are written; what a proxy would do
+// to the copy alone comes after that. A nil edit changes nothing.
+type edit struct {
+	remove []string // lower-case
+	lines  []line   // in the order they are added
+	host   string   // what the copy is addressed to, empty: as it was
+}
+
+// line is a header field line that is added.
+type line struct {
+	name      string // as the rule spells it
+	lower     string
+	value     format
+	overwrite bool // lines of this name before it go
+}
+
+// removes reports whether fields called name, in lower case, are removed.
+func (e *edit) removes(name string) bool {
+	if e == nil {
+		return false
+	}
+	return slices.Contains(e.remove, name)
+}
+
+// drops reports whether a field line of r called name is not in the copy.
+func (e *edit) drops(name []byte, r *httpstream.Request) bool {
+	for _, s := range e.remove {
+		if len(s) == len(name) && equalFold(name, s) {
+			return true
+		}
+	}
+	for i := range e.lines {
+		l := &e.lines[i]
+		if l.overwrite && len(l.lower) == len(name) && equalFold(name, l.lower) && !l.value.empty(r, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// appendLines appends the lines that are added to the header of r.
+func (e *edit) appendLines(dst []byte, r *httpstream.Request) []byte {
+next:
+	for i := range e.lines {
+		l := &e.lines[i]
+		if l.value.empty(r, e) {
+			continue // Envoy adds no empty field
+		}
+		for j := i + 1; j < len(e.lines); j++ {
+			if o := &e.lines[j]; o.overwrite && o.lower == l.lower && !o.value.empty(r, e) {
+				continue next
+			}
+		}
+		dst = append(append(dst, l.name...), ": "...)
+		dst = append(l.value.append(dst, r, e), "\r\n"...)
+	}
+	return dst
+}
+
+// then is e followed by o.
+func (e *edit) then(o *edit) *edit {
+	switch {
+	case e == nil:
+		return o
+	case o == nil:
+		return e
+	}
+	out := &edit{remove: slices.Concat(e.remove, o.remove), host: e.host}
+	if o.host != "" {
+		out.host = o.host
+	}
+	for _, l := range e.lines {
+		if !o.removes(l.lower) {
+			out.lines = append(out.lines, l)
+		}
+	}
+	out.lines = append(out.lines, o.lines...)
+	return out
+}
+
+// some is e, or nil if it changes nothing.
+func (e *edit) some() *edit {
+	if len(e.remove) == 0 && len(e.lines) == 0 && e.host == "" {
+		return nil
+	}
+	return e
+}
+
+// edits compiles what a route does to the header: its own headers, and those
+// of its destination if there is only one, whose lists Istio joins. With
+// several destinations one is chosen for each request, which a copy cannot
+// follow; what they change is not seen by the shadow.
+func (c *compiler) edits(src *VirtualService, in *networking.HTTPRoute, at *field) *edit {
+	var set, add []line
+	out := &edit{}
+	collect := func(h *networking.Headers, f *field) (host string) {
+		req := h.GetRequest()
+		f = f.dot("headers").dot("request")
+		addHost, lines := c.lines(&src.Meta, req.GetAdd(), f.dot("add"), false)
+		add = append(add, lines...)
+		setHost, lines := c.lines(&src.Meta, req.GetSet(), f.dot("set"), true)
+		set = append(set, lines...)
+		for i, name := range req.GetRemove() {
+			if c.headerName(&src.Meta, name, f.dot("remove").at(i)) {
+				out.remove = append(out.remove, strings.ToLower(name))
+			}
+		}
+		if setHost != "" && addHost != "" {
+			c.errorf(&src.Meta, f, "", "rewrites the host in set and in add")
+		}
+		if setHost != "" {
+			return setHost
+		}
+		return addHost
+	}
+	out.host = collect(in.Headers, at)
+	if authority := in.Rewrite.GetAuthority(); authority != "" {
+		if out.host != "" {
+			c.errorf(&src.Meta, at.dot("rewrite").dot("authority"), authority, "cannot be given together with a Host in headers.request")
+		}
+		c.hostValue(&src.Meta, at.dot("rewrite").dot("authority"), authority)
+		out.host = authority
+	}
+	for i, rd := range in.Route {
+		f := at.dot("route").at(i)
+		if len(in.Route) == 1 {
+			if host := collect(rd.Headers, f); out.host == "" {
+				out.host = host
+			}
+		} else if rd.Headers.GetRequest() != nil {
+			c.warnf(&src.Meta, f.dot("headers").dot("request"), "", "has no effect on the copies: it is for one of several destinations")
+		}
+	}
+	out.lines = slices.Concat(set, add)
+	return out.some()
+}
+
+// lines compiles a set or an add, in the order Istio gives it: that of the
+// names. A Host among them rewrites the host instead.
+func (c *compiler) lines(meta *Meta, in map[string]string, at *field, overwrite bool) (host string, out []line) {
+	for _, name := range slices.Sorted(maps.Keys(in)) {
+		f := at.entry(name)
+		if strings.EqualFold(name, "host") || strings.EqualFold(name, ":authority") {
+			if host != "" {
+				c.errorf(meta, f, name, "rewrites the host a second time")
+			}
+			host = in[name]
+			c.hostValue(meta, f, host)
+			continue
+		}
+		value, err := parseFormat(in[name])
+		if err != nil {
+			c.errorf(meta, f, in[name], "%v", err)
+		}
+		if !c.headerName(meta, name, f) {
+			continue
+		}
+		if text, ok := value.constant(); ok && text == "" {
+			c.warnf(meta, f, "", "has no effect: an empty value is neither set nor added")
+			continue
+		}
+		out = append(out, line{name: name, lower: strings.ToLower(name), value: value, overwrite: overwrite})
+	}
+	return host, out
+}
+
+// ofConnection are the header fields that are about a connection or frame the
+// body: Envoy writes them anew, and a copy keeps those it has.
+var ofConnection = []string{"connection", "content-length", "expect", "keep-alive", "proxy-connection", "te",
+	"transfer-encoding", "upgrade", "http2-settings"}
+
+// headerName checks the name of a header field to change, and reports whether
+// that can be done.
+func (c *compiler) headerName(meta *Meta, name string, at *field) bool {
+	lower := strings.ToLower(name)
+	switch {
+	case strings.HasPrefix(name, ":") || lower == "host":
+		c.errorf(meta, at, name, "cannot be changed")
+	case !isToken(name):
+		c.errorf(meta, at, name, "expected the name of a header")
+	case slices.Contains(ofConnection, lower):
+		c.warnf(meta, at, name, "has no effect: the field is about the connection or frames the body")
+	default:
+		return true
+	}
+	return false
+}
+
+// isToken reports whether s is a token (RFC 9110 section 5.6.2).
+func isToken(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c <= ' ' || c >= 0x7f || strings.IndexByte(`"(),/:;<=>?@[\]{}`, c) >= 0 {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// hostValue checks what a host is rewritten to.
+func (c *compiler) hostValue(meta *Meta, at *field, host string) {
+	if strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune(`/?#@\`, r) }) {
+		c.errorf(meta, at, host, "expected a host, with a port if need be")
+	}
+	if strings.Contains(host, "%") {
+		c.warnf(meta, at, host, `is taken as it is: "%%" begins no command in a host`)
+	}
+}
+
+// headerEdit is the header lines of a copy, without the empty line that ends
+// the head.
+type headerEdit struct {
+	*edit
+	host   string // instead of what the request is addressed to; empty: as it is
+	suffix bool   // append hostSuffix to it
+	path   *pathEdit
+}
+
+// rehosts reports whether the copy is addressed to something else.
+func (h *headerEdit) rehosts() bool { return h.host != "" || h.suffix }
+
+// hostSuffix is what Envoy appends to the host of a copy, before the port,
+// and Istio had it do before version 1.28.
+const hostSuffix = "-shadow"
+
+// append appends the header of the copy of r.
+func (h *headerEdit) append(dst []byte, r *httpstream.Request) []byte {
+	rehost := h.rehosts()
+	if h.edit == nil && !rehost {
+		return append(dst, r.HeaderBlock()...)
+	}
+	if rehost {
+		if _, has := r.Get("Host"); !has {
+			dst = append(dst, "Host: "...)
+			dst = append(h.appendHost(dst, r.Host()), "\r\n"...)
+		}
+	}
+	for i := range r.NumFields() {
+		name, value := r.Field(i)
+		switch {
+		case rehost && len(name) == len("host") && equalFold(name, "host"):
+			dst = append(append(dst, name...), ": "...)
+			dst = append(h.appendHost(dst, value), "\r\n"...)
+		case h.edit != nil && h.drops(name, r):
+		default:
+			dst = append(dst, r.FieldLine(i)...)
+		}
+	}
+	if h.edit != nil {
+		dst = h.appendLines(dst, r)
+	}
+	return dst
+}
+
+// appendHost appends what the copy is addressed to.
+func (h *headerEdit) appendHost(dst, was []byte) []byte {
+	start := len(dst)
+	if h.host != "" {
+		dst = append(dst, h.host...)
+	} else {
+		dst = append(dst, was...)
+	}
+	if !h.suffix || len(dst) == start {
+		return dst
+	}
+	end := start + len(withoutPort(dst[start:]))
+	port := len(dst) - end
+	dst = append(dst, hostSuffix...)
+	copy(dst[len(dst)-port:], dst[end:end+port])
+	copy(dst[end:], hostSuffix)
+	return dst
+}

@@ -1,0 +1,197 @@
+package rules
+
+import (
+	"slices"
+	"strings"
+)
+
+// workloads checks the objects that only say what is where.
+func (c *compiler) workloads(s *Snapshot) {
+	c.snapshot = s
+	at := (*field)(nil).dot("spec")
+	for i := range s.WorkloadEntries {
+		w := &s.WorkloadEntries[i]
+		c.checkSupported(&w.Meta, w.Spec.ProtoReflect(), at)
+		c.address(&w.Meta, w.Spec.Address, at.dot("address"), false)
+	}
+	for i := range s.IstioGateways {
+		g := &s.IstioGateways[i]
+		c.checkSupported(&g.Meta, g.Spec.ProtoReflect(), at)
+	}
+	c.slices = map[string][]*EndpointSlice{}
+	for i := range s.EndpointSlices {
+		e := &s.EndpointSlices[i]
+		if e.Service == "" {
+			c.warnf(&e.Meta, (*field)(nil).dot("metadata").dot("labels"), "", "%s: it has no label kubernetes.io/service-name", noEffect)
+			continue
+		}
+		key := e.Namespace + "/" + e.Service
+		c.slices[key] = append(c.slices[key], e)
+	}
+	c.pods = map[string][]*Pod{}
+	for i := range s.Pods {
+		p := &s.Pods[i]
+		c.pods[p.Namespace] = append(c.pods[p.Namespace], p)
+	}
+}
+
+// selected are the endpoints of a ServiceEntry with a workloadSelector: the
+// WorkloadEntries and Pods of its namespace that carry the labels.
+func (c *compiler) selected(se *ServiceEntry) (out []endpoint) {
+	labels := se.Spec.WorkloadSelector.Labels
+	for i := range c.snapshot.WorkloadEntries {
+		w := &c.snapshot.WorkloadEntries[i]
+		if own := w.workloadLabels(); w.Namespace == se.Namespace && hasLabels(own, labels) {
+			e := newEndpoint(w.Spec.Address)
+			e.ports, e.labels = w.Spec.Ports, own
+			out = append(out, e)
+		}
+	}
+	for _, p := range c.pods[se.Namespace] {
+		if !p.NotReady && hasLabels(p.Labels, labels) {
+			for _, ip := range p.IPs[:min(1, len(p.IPs))] {
+				e := newEndpoint(ip)
+				e.labels = p.Labels
+				out = append(out, e)
+			}
+		}
+	}
+	return out
+}
+
+// kubernetesServices adds the Services of Kubernetes. Their endpoints are
+// those of their EndpointSlices or, where there are none, the Pods that they
+// select.
+func (c *compiler) kubernetesServices(snapshot *Snapshot) {
+	for i := range snapshot.Services {
+		in := &snapshot.Services[i]
+		s := &service{
+			host: in.Name + "." + in.Namespace + clusterDomain, namespace: in.Namespace,
+			dynamic: true, source: &in.Meta,
+		}
+		for _, ip := range in.ClusterIPs {
+			s.addresses = append(s.addresses, hostPattern(newEndpoint(ip).host))
+		}
+		for _, p := range in.Ports {
+			if p.Protocol != "" && p.Protocol != "TCP" {
+				continue
+			}
+			port := servicePort{number: p.Port, target: p.Port, name: p.Name, protocol: protocolOf(p)}
+			if p.TargetPort != 0 {
+				port.target = p.TargetPort
+			}
+			s.ports = append(s.ports, port)
+		}
+		switch list := c.slices[in.Namespace+"/"+in.Name]; {
+		case in.ExternalName != "":
+			s.endpoints = []endpoint{newEndpoint(strings.TrimSuffix(in.ExternalName, "."))}
+		case len(list) > 0:
+			s.endpoints = c.sliceEndpoints(in, list)
+		case len(in.Selector) > 0:
+			s.endpoints = c.podEndpoints(in)
+		}
+		if first := c.services[s.host]; first != nil {
+			c.errorf(&in.Meta, nil, s.host, "is also a host of %s: several services for one host are not supported yet", first.source.object())
+			continue
+		}
+		c.services[s.host] = s
+	}
+}
+
+// sliceEndpoints are the endpoints in slices of a Service, with the labels of
+// their Pods. An address may be in several slices, with other ports in each.
+func (c *compiler) sliceEndpoints(in *Service, list []*EndpointSlice) (out []endpoint) {
+	known := map[string]int{}
+	for _, slice := range list {
+		for _, e := range slice.Endpoints {
+			if e.NotReady || len(e.Addresses) == 0 {
+				continue
+			}
+			address := e.Addresses[0] // the others are the same endpoint's (EndpointSlice API)
+			at, ok := known[address]
+			if !ok {
+				at, known[address] = len(out), len(out)
+				ep := newEndpoint(address)
+				ep.ports = map[string]uint32{}
+				if i := slices.IndexFunc(c.pods[in.Namespace], func(p *Pod) bool { return p.Name == e.Pod }); i >= 0 {
+					ep.labels = c.pods[in.Namespace][i].Labels
+				} else {
+					ep.labels = c.labelsAt(in.Namespace, address)
+				}
+				out = append(out, ep)
+			}
+			for _, p := range slice.Ports {
+				out[at].ports[p.Name] = p.Port
+			}
+		}
+	}
+	return out
+}
+
+// labelsAt are the labels of the Pod with an address.
+func (c *compiler) labelsAt(namespace, address string) map[string]string {
+	for _, p := range c.pods[namespace] {
+		if !p.HostNetwork && slices.Contains(p.IPs, address) {
+			return p.Labels
+		}
+	}
+	return nil
+}
+
+// podEndpoints are the Pods that a Service selects.
+func (c *compiler) podEndpoints(in *Service) (out []endpoint) {
+	for _, pod := range c.pods[in.Namespace] {
+		if pod.NotReady || len(pod.IPs) == 0 || !hasLabels(pod.Labels, in.Selector) {
+			continue
+		}
+		e := newEndpoint(pod.IPs[0])
+		e.labels, e.ports = pod.Labels, map[string]uint32{}
+		for _, p := range in.Ports {
+			if n := pod.Ports[p.TargetName]; p.TargetName != "" && n != 0 {
+				e.ports[p.Name] = n
+			}
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+// protocolOf is the protocol of a port of a Service, empty if it does not say
+// (Istio: kube.ConvertProtocol).
+func protocolOf(p ServicePort) string {
+	name := p.AppProtocol
+	switch strings.ToLower(name) {
+	case "kubernetes.io/h2c", "kubernetes.io/h2", "http2":
+		return "HTTP2"
+	case "kubernetes.io/ws", "kubernetes.io/wss":
+		return "HTTP"
+	case "":
+		if name, _, _ = strings.Cut(p.Name, "-"); strings.HasPrefix(p.Name, "grpc-web") {
+			name = "grpc-web"
+		}
+	}
+	if upper := strings.ToUpper(name); slices.Contains(protocols[:], upper) {
+		return upper
+	}
+	return ""
+}
+
+// protocols are those that a port can have.
+var protocols = [...]string{"HTTP", "HTTPS", "HTTP2", "GRPC", "GRPC-WEB", "TCP", "TLS", "UDP", "MONGO", "REDIS", "MYSQL"}
+
+// address checks the address of a workload.
+func (c *compiler) address(meta *Meta, address string, at *field, static bool) {
+	e := newEndpoint(address)
+	switch {
+	case address == "":
+		c.errorf(meta, at, "", "is required")
+	case strings.HasPrefix(address, "unix://"):
+		c.errorf(meta, at, address, "Unix sockets are not supported")
+	case e.addr.Zone() != "" || e.addr.IsUnspecified() || e.addr.IsMulticast():
+		c.errorf(meta, at, address, "expected the address of one machine")
+	case !e.addr.IsValid() && static:
+		c.errorf(meta, at, address, "expected an IP address, as resolution is STATIC")
+	case !e.addr.IsValid() && !isDNSName(address):
+		c.errorf(meta, at, address, "expected an IP address or a DNS name")
+	}
+}
