@@ -32,13 +32,15 @@ func Compile(s *Snapshot, o Options) (*Program, Problems) {
 	for i := range s.ServiceEntries {
 		c.serviceEntry(&s.ServiceEntries[i])
 	}
+	c.kubernetesServices(s)
 	for _, dr := range byAge(s.DestinationRules, func(dr *DestinationRule) *Meta { return &dr.Meta }) {
 		c.destinationRule(dr)
 	}
 	for _, vs := range byAge(s.VirtualServices, func(vs *VirtualService) *Meta { return &vs.Meta }) {
 		c.virtualServices = append(c.virtualServices, c.virtualService(vs))
 	}
-	p := &Program{form: o.Normalize, hosts: c.hosts()}
+	c.gatewayRoutes(s)
+	p := &Program{form: o.Normalize, hosts: c.hosts(), gateways: c.gatewayTable()}
 	c.link(p)
 	if !o.AllowLoops {
 		c.loops(p)
@@ -74,6 +76,7 @@ type compiler struct {
 	virtualServices []*virtualService                // the oldest first
 	known           map[string]*Mirror               // by key
 	uses            []mirrorUse
+	gateways        gatewayState
 }
 
 // mirrorUse is a place in a rule where a mirror is named.
@@ -118,6 +121,7 @@ func (s *Snapshot) metas(f func(*Meta)) {
 	for i := range s.ServiceEntries {
 		f(&s.ServiceEntries[i].Meta)
 	}
+	s.gatewayMetas(f)
 }
 
 // duplicates reports objects that are given twice.
@@ -148,7 +152,7 @@ func (c *compiler) incomplete(s *Snapshot) {
 // link gathers the targets and mirrors of all routes that requests can reach.
 func (c *compiler) link(p *Program) {
 	live := map[*Route]bool{}
-	p.hosts.all(func(h *virtualHost) {
+	p.virtualHosts(func(h *virtualHost) {
 		for _, rt := range h.routes {
 			live[rt] = true
 		}
@@ -156,13 +160,12 @@ func (c *compiler) link(p *Program) {
 	})
 	seen := map[*action]bool{}
 	targets := map[netip.AddrPort]struct{}{}
-	for _, vs := range c.virtualServices {
-		meta := &vs.src.Meta
+	add := func(meta *Meta, hosts []string, routes []*Route) {
 		p.objects = append(p.objects, object{
 			rule:  Rule{Kind: meta.Kind, Namespace: meta.Namespace, Name: meta.Name, Index: -1},
-			hosts: vs.hosts,
+			hosts: hosts,
 		})
-		for _, rt := range vs.routes {
+		for _, rt := range routes {
 			if a := rt.action; live[rt] && !seen[a] {
 				seen[a] = true
 				p.addMirrors(a)
@@ -171,6 +174,12 @@ func (c *compiler) link(p *Program) {
 				}
 			}
 		}
+	}
+	for _, vs := range c.virtualServices {
+		add(&vs.src.Meta, vs.hosts, vs.routes)
+	}
+	for _, gr := range c.gateways.routes {
+		add(gr.meta, gr.hosts, gr.routes)
 	}
 	p.targets = slices.SortedFunc(maps.Keys(targets), netip.AddrPort.Compare)
 	c.uses = slices.DeleteFunc(c.uses, func(u mirrorUse) bool { return !seen[u.action] })

@@ -70,8 +70,10 @@ type Program struct {
 	hosts   hostTable
 	objects []object // that routes come from, in the order they were compiled
 	form    Normalization
-	mirrors []*Mirror
-	targets []netip.AddrPort
+
+	gateways *gatewayTable // nil without routes of the Gateway API
+	mirrors  []*Mirror
+	targets  []netip.AddrPort
 }
 
 // Targets are the addresses whose requests have to be captured: the endpoints
@@ -130,11 +132,10 @@ func (p *Program) find(r *httpstream.Request, v *view) (*Route, FilterReason) {
 	if !v.load(r, p.form) {
 		return nil, NoPath
 	}
-	host := p.hosts.lookup(v.authority, r.Destination)
+	host, rt := p.pick(v, r.Destination)
 	if host == nil {
 		return nil, NoHost
 	}
-	rt := host.first(v)
 	if rt == nil {
 		return nil, NoRoute
 	}

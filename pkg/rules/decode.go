@@ -20,7 +20,9 @@ import (
 // What a rules file may hold.
 const (
 	apiGroup        = "networking.istio.io"
-	understoodKinds = "VirtualService, DestinationRule and ServiceEntry of networking.istio.io/v1, v1beta1 or v1alpha3"
+	understoodKinds = "VirtualService, DestinationRule and ServiceEntry of networking.istio.io/v1, v1beta1 or v1alpha3, " +
+		"HTTPRoute, GRPCRoute, Gateway and ReferenceGrant of gateway.networking.k8s.io/v1 or v1beta1, " +
+		"Service of v1, EndpointSlice of discovery.k8s.io/v1"
 )
 
 // Bounds of one document: aliases make it easy to write a small file that
@@ -111,6 +113,9 @@ func (d *decoder) object(n *yaml.Node) {
 	}
 	d.meta = &Meta{Kind: kind, Namespace: DefaultNamespace, Position: Position{File: d.file, Line: n.Line}, node: n}
 	d.metadata(child(n, "metadata"))
+	if d.gatewayObject(n, apiVersion, kind) {
+		return
+	}
 	spec := newSpec(apiVersion, kind)
 	if spec == nil {
 		d.report(n, nil, "", "kind %q of apiVersion %q is not supported in a rules file: expected %s",

@@ -44,7 +44,7 @@ func (p *Program) Explain(r *httpstream.Request) *Explanation {
 	if !v.load(r, p.form) {
 		return e
 	}
-	host := p.hosts.lookup(v.authority, r.Destination)
+	host, _ := p.pick(&v, r.Destination)
 	if host == nil {
 		e.why = NoHost
 		for _, o := range p.objects {

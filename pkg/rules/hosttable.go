@@ -15,6 +15,10 @@ type virtualHost struct {
 	// also is another virtual host with the same name: a short name means
 	// another service in every namespace. Where the request arrived decides.
 	also *virtualHost
+
+	// choices are what the host may be depending on the listener of a
+	// Gateway or the service that a request was addressed to.
+	choices []*virtualHost
 }
 
 // serves reports whether requests of one of the routes arrive at dst.

@@ -43,6 +43,7 @@ type action struct {
 	mirrors  []RouteMirror
 	captured map[netip.AddrPort]struct{} // where its requests arrive
 	path     string                      // to rewrite to
+	ops      *headerOps                  // nil if the header stays as it is
 }
 
 // Rule identifies the route.
@@ -72,8 +73,15 @@ func anyAddress(port uint16) netip.AddrPort {
 // must be a request that the route matched.
 func (rt *Route) AppendHead(dst []byte, r *httpstream.Request) []byte {
 	dst = append(append(dst, r.Method()...), ' ')
+	start, ops := len(dst), rt.action.ops
 	dst = rt.appendTarget(dst, r.Target())
+	if ops != nil {
+		dst = ops.rehost(dst, start, r.Target())
+	}
 	dst = append(append(append(dst, ' '), r.Version()...), "\r\n"...)
+	if ops != nil {
+		return ops.appendFields(dst, r)
+	}
 	return append(dst, r.HeaderBlock()...)
 }
 
@@ -95,6 +103,7 @@ func (rt *Route) appendTarget(dst, target []byte) []byte {
 		path = root[:]
 	}
 	dst = append(dst, target[:len(target)-len(rest)]...)
+	from := len(dst)
 	if rt.rewrite != keepPath {
 		dst = append(dst, rt.action.path...)
 	}
@@ -110,6 +119,9 @@ func (rt *Route) appendTarget(dst, target []byte) []byte {
 			return append(dst[:start], target...)
 		}
 		dst = append(dst[:at], dst[at+min(rt.strip, len(dst)-at):]...)
+	}
+	if len(dst) == from { // a prefix was replaced by nothing
+		dst = append(dst, '/')
 	}
 	return append(dst, query...)
 }

@@ -19,6 +19,15 @@ type Snapshot struct {
 	VirtualServices  []VirtualService
 	DestinationRules []DestinationRule
 	ServiceEntries   []ServiceEntry
+
+	// Of the Gateway API, in any of their versions.
+	HTTPRoutes      []HTTPRoute
+	GRPCRoutes      []GRPCRoute
+	Gateways        []Gateway
+	ReferenceGrants []ReferenceGrant
+	// What their backends are.
+	Services       []Service
+	EndpointSlices []EndpointSlice
 }
 
 // Add appends the objects of o.
@@ -26,6 +35,7 @@ func (s *Snapshot) Add(o *Snapshot) {
 	s.VirtualServices = append(s.VirtualServices, o.VirtualServices...)
 	s.DestinationRules = append(s.DestinationRules, o.DestinationRules...)
 	s.ServiceEntries = append(s.ServiceEntries, o.ServiceEntries...)
+	s.addGateway(o)
 }
 
 // VirtualService is one VirtualService object.

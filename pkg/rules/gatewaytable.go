@@ -1,0 +1,229 @@
+package rules
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// gatewayTable finds the routes of the Gateway API that may take a request.
+//
+// By which listener of which Gateway a request came cannot be seen where it
+// arrives. But every listener would have sent it somewhere, and only those
+// whose route leads to the endpoint it arrived at can be the one. So each name
+// of a host has the virtual hosts of all listeners that are for it, and the
+// first whose route leads there is taken.
+type gatewayTable struct {
+	hosts hostTable
+	all   []*virtualHost // that are choices
+	// arrivals are the choices for requests that arrive at an endpoint of a
+	// Service with routes of its own, whatever host they name (GAMMA).
+	arrivals map[netip.AddrPort]*virtualHost
+}
+
+// virtualHosts calls f for every virtual host that has routes.
+func (p *Program) virtualHosts(f func(*virtualHost)) {
+	p.hosts.all(f)
+	if p.gateways != nil {
+		for _, h := range p.gateways.all {
+			f(h)
+		}
+	}
+}
+
+// pick finds the virtual host of a request that arrived at dst and the route
+// that takes it there. Both may be nil. If dst is not valid the first route
+// that leads anywhere is taken.
+func (p *Program) pick(v *view, dst netip.AddrPort) (*virtualHost, *Route) {
+	host := p.hosts.lookup(v.authority, dst)
+	if p.gateways == nil {
+		if host == nil {
+			return nil, nil
+		}
+		return host, host.first(v)
+	}
+	var rt *Route
+	if host != nil {
+		if rt = host.first(v); rt.leads(dst) {
+			return host, rt
+		}
+	}
+	for step := range 2 {
+		var head *virtualHost
+		if step == 0 {
+			head = p.gateways.hosts.lookup(v.authority, netip.AddrPort{})
+		} else {
+			head = p.gateways.arrivals[netip.AddrPortFrom(dst.Addr().Unmap(), dst.Port())]
+		}
+		if head == nil {
+			continue
+		}
+		if host == nil {
+			host = head // a listener may be for a host and have no route
+		}
+		for _, h := range head.choices {
+			found := h.first(v)
+			if found.leads(dst) {
+				return h, found
+			}
+			if rt == nil {
+				host = h
+				rt = found
+			}
+		}
+	}
+	return host, rt
+}
+
+// leads reports whether requests of the route arrive at dst, or anywhere if
+// dst is not valid. The route may be nil.
+func (rt *Route) leads(dst netip.AddrPort) bool {
+	if rt == nil || !dst.IsValid() {
+		return rt != nil && len(rt.action.captured) > 0
+	}
+	return rt.action.captures(dst)
+}
+
+// gatewayTable builds the table of the routes that are attached to anything,
+// nil if there are none.
+func (c *compiler) gatewayTable() *gatewayTable {
+	g := &c.gateways
+	if len(g.listeners)+len(g.mesh) == 0 {
+		return nil
+	}
+	t := &gatewayTable{
+		hosts:    hostTable{exact: map[string]*virtualHost{}, wildcards: map[string]*virtualHost{}},
+		arrivals: map[netip.AddrPort]*virtualHost{},
+	}
+	// Services go first: that a host names one says more than that a listener
+	// is for it.
+	c.meshHosts(t)
+	leaves := map[*listener]map[string]*virtualHost{}
+	var names []string
+	for _, l := range g.listeners {
+		names = append(names, l.hostname)
+		leaves[l] = map[string]*virtualHost{}
+		for host, routes := range l.routes {
+			names = append(names, host)
+			leaves[l][host] = t.leaf(routes)
+		}
+	}
+	for name := range t.hosts.exact {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		head := t.head(name)
+		for _, l := range g.listeners {
+			if !c.takes(l, name) {
+				continue
+			}
+			if h := mostSpecific(leaves[l], name); h != nil && !slices.Contains(head.choices, h) {
+				head.choices = append(head.choices, h)
+			}
+		}
+	}
+	return t
+}
+
+// head is the virtual host for a name, whose choices are the real ones.
+func (t *gatewayTable) head(name string) *virtualHost {
+	h := t.hosts.get(name)
+	if h == nil {
+		h = &virtualHost{}
+		t.hosts.set(name, h)
+	}
+	return h
+}
+
+// leaf is a virtual host with routes in the order of their ranks.
+func (t *gatewayTable) leaf(routes []rankedRoute) *virtualHost {
+	slices.SortStableFunc(routes, func(a, b rankedRoute) int { return a.rank.compare(b.rank) })
+	h := &virtualHost{}
+	for _, rt := range routes {
+		if !slices.Contains(h.routes, rt.Route) { // attached by two references
+			h.routes = append(h.routes, rt.Route)
+		}
+	}
+	t.all = append(t.all, h)
+	return h
+}
+
+// takes reports whether requests for a host come by l: of the listeners on one
+// port of a Gateway only the one with the most specific hostname takes them
+// (Gateway.spec.listeners: listener isolation).
+func (c *compiler) takes(l *listener, host string) bool {
+	if l.hostname != host && !covers(l.hostname, host) {
+		return false
+	}
+	return !slices.ContainsFunc(c.gateways.groups[l.gateway], func(o *listener) bool {
+		return o.port == l.port && o.spec != nil && l.spec != nil &&
+			o.hostname != l.hostname && covers(l.hostname, o.hostname) && // more specific
+			(o.hostname == host || covers(o.hostname, host))
+	})
+}
+
+// mostSpecific is the entry of the longest hostname that is host or covers it,
+// nil if there is none. A wildcard stands for whole labels.
+func mostSpecific[T any](of map[string]*T, host string) *T {
+	if v := of[host]; v != nil {
+		return v
+	}
+	for rest := host; ; {
+		dot := strings.IndexByte(rest[min(1, len(rest)):], '.')
+		if dot < 0 {
+			return of["*"]
+		}
+		rest = rest[dot+1:]
+		if v := of["*"+rest]; v != nil {
+			return v
+		}
+	}
+}
+
+// meshHosts adds the names of the Services that routes are attached to, as
+// generateVirtualHostDomains has them, and where their requests arrive.
+func (c *compiler) meshHosts(t *gatewayTable) {
+	mesh := slices.Clone(c.gateways.mesh)
+	// The routes for one port go first: those for all of them may be meant
+	// for the others.
+	slices.SortStableFunc(mesh, func(a, b *meshService) int {
+		return cmp.Or(strings.Compare(a.service.host, b.service.host), cmp.Compare(b.port, a.port))
+	})
+	for _, m := range mesh {
+		routes := slices.Clone(m.routes)
+		if m.port != 0 {
+			for _, o := range mesh {
+				if o.service == m.service && o.port == 0 {
+					routes = append(routes, o.routes...)
+				}
+			}
+		}
+		h := t.leaf(routes)
+		s := m.service
+		short := strings.TrimSuffix(s.host, clusterDomain)
+		names := append([]string{s.host, s.host + ".", short + ".svc", short,
+			strings.TrimSuffix(short, "."+s.namespace)}, s.addresses...)
+		for _, name := range names {
+			head := t.head(name)
+			head.choices = append(head.choices, h)
+		}
+		for i := range s.ports {
+			if m.port != 0 && s.ports[i].number != uint32(m.port) {
+				continue
+			}
+			for j := range s.endpoints {
+				e := &s.endpoints[j]
+				if !e.addr.IsValid() {
+					continue
+				}
+				at := netip.AddrPortFrom(e.addr, uint16(e.port(&s.ports[i])))
+				if t.arrivals[at] == nil {
+					t.arrivals[at] = &virtualHost{}
+				}
+				t.arrivals[at].choices = append(t.arrivals[at].choices, h)
+			}
+		}
+	}
+}
