@@ -64,6 +64,14 @@ func parentName(gr *gatewayRoute, ref *gateway.ParentReference) string {
 	return namespace + "/" + string(ref.Name)
 }
 
+// reporter reports what is not supported: an error, unless gr mirrors nothing.
+func (c *compiler) reporter(gr *gatewayRoute) func(meta *Meta, f *field, value, format string, args ...any) {
+	if slices.ContainsFunc(gr.routes, func(rt *Route) bool { return len(rt.action.mirrors) > 0 }) {
+		return c.errorf
+	}
+	return c.warnf
+}
+
 func isGateway(ref *gateway.ParentReference) bool {
 	group, kind := parentKind(ref)
 	return group == gatewayGroup && kind == "Gateway"
@@ -143,7 +151,7 @@ func (c *compiler) attach(gr *gatewayRoute) {
 		case group == "" && kind == "Service":
 			c.attachService(gr, ref, at)
 		default:
-			c.errorf(gr.meta, at.dot("kind"), kind, "a parent of group %q is not supported, expected a Gateway or a Service", group)
+			c.reporter(gr)(gr.meta, at.dot("kind"), kind, "a parent of group %q is not supported, expected a Gateway or a Service", group)
 		}
 	}
 	slices.Sort(gr.hosts)
@@ -257,7 +265,7 @@ func (c *compiler) attachService(gr *gatewayRoute, ref *gateway.ParentReference,
 	name := parentName(gr, ref)
 	namespace, short, _ := strings.Cut(name, "/")
 	if namespace != gr.meta.Namespace {
-		c.errorf(gr.meta, at.dot("namespace"), namespace, "a route for the clients of its own namespace alone is not supported yet: "+
+		c.reporter(gr)(gr.meta, at.dot("namespace"), namespace, "a route for the clients of its own namespace alone is not supported yet: "+
 			"expected the namespace of the route, %s", gr.meta.Namespace)
 		return
 	}

@@ -42,7 +42,7 @@ type schema struct {
 	Items      *schema            `json:"items"`
 	Required   []string           `json:"required"`
 	Default    any                `json:"default"`
-	Enum       []string           `json:"enum"`
+	Enum       []any              `json:"enum"` // texts or numbers
 	Pattern    string             `json:"pattern"`
 	Minimum    *float64           `json:"minimum"`
 	Maximum    *float64           `json:"maximum"`
@@ -259,8 +259,10 @@ func (d *decoder) structuralInteger(n *yaml.Node, tag string, s *schema, f *fiel
 		hi = *s.Maximum
 	}
 	var x int64
-	if tag != "!!int" || n.Decode(&x) != nil || float64(x) < lo || float64(x) > hi {
+	if tag != "!!int" || n.Decode(&x) != nil || float64(x) < lo || float64(x) > hi || !s.among(float64(x)) {
 		switch {
+		case len(s.Enum) > 0:
+			d.report(n, f, scalar(n), "expected one of %s", strings.Join(s.enum(), ", "))
 		case hi >= math.MaxInt32 && lo > math.MinInt32:
 			d.report(n, f, scalar(n), "expected a whole number from %.0f", lo)
 		case hi >= math.MaxInt32:
@@ -276,8 +278,8 @@ func (d *decoder) structuralInteger(n *yaml.Node, tag string, s *schema, f *fiel
 func (d *decoder) structuralString(n *yaml.Node, s *schema, f *field) (any, bool) {
 	length := utf8.RuneCountInString(n.Value)
 	switch {
-	case len(s.Enum) > 0 && !slices.Contains(s.Enum, n.Value):
-		d.report(n, f, n.Value, "expected one of %s%s", strings.Join(s.Enum, ", "), suggest(n.Value, s.Enum))
+	case !s.among(n.Value):
+		d.report(n, f, n.Value, "expected one of %s%s", strings.Join(s.enum(), ", "), suggest(n.Value, s.enum()))
 	case length < s.MinLength || s.MaxLength != nil && length > *s.MaxLength:
 		d.report(n, f, n.Value, "has %d characters, expected %s", length, bounds(s.MinLength, s.MaxLength))
 	case s.re != nil && !s.re().MatchString(n.Value):
@@ -286,6 +288,18 @@ func (d *decoder) structuralString(n *yaml.Node, s *schema, f *field) (any, bool
 		return n.Value, true
 	}
 	return nil, false
+}
+
+// among reports whether v is one of the values that are listed, if any are.
+func (s *schema) among(v any) bool { return len(s.Enum) == 0 || slices.Contains(s.Enum, v) }
+
+// enum are the values that are listed for messages.
+func (s *schema) enum() []string {
+	out := make([]string, len(s.Enum))
+	for i, v := range s.Enum {
+		out[i] = fmt.Sprint(v)
+	}
+	return out
 }
 
 // bounds are the bounds of a size for messages.
