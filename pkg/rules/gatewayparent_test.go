@@ -139,6 +139,25 @@ func TestListeners(t *testing.T) {
 	}
 }
 
+// TestListenerClash: where nothing tells two listeners apart, that is said.
+func TestListenerClash(t *testing.T) {
+	for _, tt := range []struct {
+		name, text string
+		want       int
+	}{
+		{"same backend", routeTo("a", "parentRefs: [{name: gw}]", "app", "shadow") + routeTo("b", "parentRefs: [{name: gw-2}]", "app", "shadow-2"), 1},
+		{"other host", routeTo("a", "parentRefs: [{name: gw}]\nhostnames: [a.example]", "app", "shadow") +
+			routeTo("b", "parentRefs: [{name: gw-2}]\nhostnames: [b.example]", "app", "shadow-2"), 0},
+		{"other backend", routeTo("a", "parentRefs: [{name: gw}]", "app", "shadow") + routeTo("b", "parentRefs: [{name: gw-2}]", "other", "shadow"), 0},
+		{"same route", routeTo("a", "parentRefs: [{name: gw}, {name: gw-2}]", "app", "shadow"), 0},
+	} {
+		_, ps := compile(t, backends+tt.text, Options{})
+		if len(ps) != tt.want || tt.want > 0 && !strings.Contains(ps[0].Message, "cannot be told apart") {
+			t.Errorf("%s: %v", tt.name, ps)
+		}
+	}
+}
+
 // TestMesh: a route whose parent is a Service takes the requests to any of its
 // names, and those that arrive at it whatever their host.
 func TestMesh(t *testing.T) {

@@ -65,12 +65,15 @@ type precedence struct {
 
 // compare orders p and o: it is negative if p goes first.
 func (p *precedence) compare(o *precedence) int {
-	return cmp.Or(
+	if c := cmp.Or(
 		o.path-p.path, o.length-p.length, o.second-p.second,
 		o.method-p.method, o.headers-p.headers, o.query-p.query,
+	); c != 0 || p.meta == o.meta {
+		return cmp.Or(c, p.rule-o.rule, p.entry-o.entry)
+	}
+	return cmp.Or(
 		p.meta.CreationTimestamp.Compare(o.meta.CreationTimestamp),
 		strings.Compare(p.meta.Namespace+"/"+p.meta.Name, o.meta.Namespace+"/"+o.meta.Name),
-		p.rule-o.rule, p.entry-o.entry,
 	)
 }
 

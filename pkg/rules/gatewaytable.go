@@ -2,6 +2,7 @@ package rules
 
 import (
 	"cmp"
+	"iter"
 	"net/netip"
 	"slices"
 	"strings"
@@ -99,14 +100,19 @@ func (c *compiler) gatewayTable() *gatewayTable {
 	// Services go first: that a host names one says more than that a listener
 	// is for it.
 	c.meshHosts(t)
+	clash := clashes{c, map[*virtualHost]map[netip.AddrPort]*rankedRoute{}, map[[2]*virtualHost]bool{}}
 	leaves := map[*listener]map[string]*virtualHost{}
+	listeners := map[string][]*listener{} // by hostname
 	var names []string
 	for _, l := range g.listeners {
+		listeners[l.hostname] = append(listeners[l.hostname], l)
 		names = append(names, l.hostname)
 		leaves[l] = map[string]*virtualHost{}
 		for host, routes := range l.routes {
 			names = append(names, host)
-			leaves[l][host] = t.leaf(routes)
+			h := t.leaf(routes)
+			leaves[l][host] = h
+			clash.leaf(h, routes)
 		}
 	}
 	for name := range t.hosts.exact {
@@ -115,14 +121,16 @@ func (c *compiler) gatewayTable() *gatewayTable {
 	slices.Sort(names)
 	for _, name := range slices.Compact(names) {
 		head := t.head(name)
-		for _, l := range g.listeners {
-			if !c.takes(l, name) {
-				continue
-			}
-			if h := mostSpecific(leaves[l], name); h != nil && !slices.Contains(head.choices, h) {
-				head.choices = append(head.choices, h)
+		services := len(head.choices)
+		for _, l := range takers(listeners, name) {
+			for pattern := range patterns(name) {
+				if h := leaves[l][pattern]; h != nil {
+					head.choices = append(head.choices, h)
+					break
+				}
 			}
 		}
+		clash.check(name, head.choices[services:])
 	}
 	return t
 }
@@ -141,8 +149,10 @@ func (t *gatewayTable) head(name string) *virtualHost {
 func (t *gatewayTable) leaf(routes []rankedRoute) *virtualHost {
 	slices.SortStableFunc(routes, func(a, b rankedRoute) int { return a.rank.compare(b.rank) })
 	h := &virtualHost{}
+	seen := make(map[*Route]bool, len(routes))
 	for _, rt := range routes {
-		if !slices.Contains(h.routes, rt.Route) { // attached by two references
+		if !seen[rt.Route] { // it may be attached by two references
+			seen[rt.Route] = true
 			h.routes = append(h.routes, rt.Route)
 		}
 	}
@@ -150,34 +160,47 @@ func (t *gatewayTable) leaf(routes []rankedRoute) *virtualHost {
 	return h
 }
 
-// takes reports whether requests for a host come by l: of the listeners on one
-// port of a Gateway only the one with the most specific hostname takes them
-// (Gateway.spec.listeners: listener isolation).
-func (c *compiler) takes(l *listener, host string) bool {
-	if l.hostname != host && !covers(l.hostname, host) {
-		return false
+// takers are the listeners, which are given by hostname, that take requests
+// for a host. Of those on one port of a Gateway it is only the one with the
+// most specific hostname (Gateway.spec.listeners: listener isolation).
+func takers(listeners map[string][]*listener, host string) (out []*listener) {
+	type place struct {
+		gateway string
+		port    int32
 	}
-	return !slices.ContainsFunc(c.gateways.groups[l.gateway], func(o *listener) bool {
-		return o.port == l.port && o.spec != nil && l.spec != nil &&
-			o.hostname != l.hostname && covers(l.hostname, o.hostname) && // more specific
-			(o.hostname == host || covers(o.hostname, host))
-	})
+	taken := map[place]string{} // by which hostname
+	for pattern := range patterns(host) {
+		for _, l := range listeners[pattern] {
+			at := place{l.gateway, int32(l.port)}
+			if by := taken[at]; l.spec != nil && by != "" && by != pattern {
+				continue
+			}
+			taken[at] = pattern
+			out = append(out, l)
+		}
+	}
+	return out
 }
 
-// mostSpecific is the entry of the longest hostname that is host or covers it,
-// nil if there is none. A wildcard stands for whole labels.
-func mostSpecific[T any](of map[string]*T, host string) *T {
-	if v := of[host]; v != nil {
-		return v
-	}
-	for rest := host; ; {
-		dot := strings.IndexByte(rest[min(1, len(rest)):], '.')
-		if dot < 0 {
-			return of["*"]
+// patterns are the hostnames that match host, which may be a wildcard itself:
+// host, the wildcards for it, the longest first, and "*".
+func patterns(host string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		if !yield(host) {
+			return
 		}
-		rest = rest[dot+1:]
-		if v := of["*"+rest]; v != nil {
-			return v
+		rest := strings.TrimPrefix(host, "*.")
+		for {
+			_, after, more := strings.Cut(rest, ".")
+			if !more {
+				break
+			}
+			if rest = after; !yield("*." + rest) {
+				return
+			}
+		}
+		if host != "*" {
+			yield("*")
 		}
 	}
 }
