@@ -60,17 +60,13 @@ func (p *Program) pick(v *view, dst netip.AddrPort) (*virtualHost, *Route) {
 		if head == nil {
 			continue
 		}
-		if host == nil {
-			host = head // a listener may be for a host and have no route
-		}
 		for _, h := range head.choices {
 			found := h.first(v)
 			if found.leads(dst) {
 				return h, found
 			}
-			if rt == nil {
-				host = h
-				rt = found
+			if host == nil || rt == nil && found != nil {
+				host, rt = h, found
 			}
 		}
 	}
