@@ -54,7 +54,8 @@ func Compile(s *Snapshot, o Options) (*Program, Problems) {
 		}
 	}
 	c.strayDelegates()
-	p := &Program{form: o.Normalize, hosts: c.hosts()}
+	c.gatewayRoutes(s)
+	p := &Program{form: o.Normalize, hosts: c.hosts(), gateways: c.gatewayTable()}
 	c.link(p)
 	p.clients, p.asksClient = c.clients(s), c.asksClient
 	p.ports = c.ports
@@ -101,6 +102,7 @@ type compiler struct {
 	virtualServices []*virtualService                  // the oldest first
 	known           map[string]*Mirror                 // by key
 	uses            []mirrorUse
+	gateways        gatewayState
 }
 
 // mirrorUse is a place in a rule where a mirror is named.
@@ -136,6 +138,12 @@ func (c *compiler) report(meta *Meta, f *field, value string, warning bool, form
 
 // metas calls f for every object.
 func (s *Snapshot) metas(f func(*Meta)) {
+	s.ownMetas(f)
+	s.gatewayMetas(f)
+}
+
+// ownMetas calls f for every object that is not of the Gateway API.
+func (s *Snapshot) ownMetas(f func(*Meta)) {
 	for i := range s.VirtualServices {
 		f(&s.VirtualServices[i].Meta)
 	}
@@ -162,19 +170,22 @@ func (s *Snapshot) metas(f func(*Meta)) {
 	}
 }
 
-// duplicates reports objects that are given twice.
+// duplicates reports objects that are given twice. A Gateway of Istio and one
+// of the Gateway API may have the same name.
 func (c *compiler) duplicates(s *Snapshot) {
-	first := map[string]*Meta{}
-	s.metas(func(m *Meta) {
-		if m.Name == "" {
-			return // reported when it was decoded
-		}
-		if prev := first[m.object()]; prev != nil {
-			c.errorf(m, nil, "", "is given twice, first in %s", prev.Position)
-			return
-		}
-		first[m.object()] = m
-	})
+	for _, each := range []func(func(*Meta)){s.ownMetas, s.gatewayMetas} {
+		first := map[string]*Meta{}
+		each(func(m *Meta) {
+			if m.Name == "" {
+				return // reported when it was decoded
+			}
+			if prev := first[m.object()]; prev != nil {
+				c.errorf(m, nil, "", "is given twice, first in %s", prev.Position)
+				return
+			}
+			first[m.object()] = m
+		})
+	}
 }
 
 // incomplete reports objects that were not decoded completely: a condition
@@ -190,7 +201,7 @@ func (c *compiler) incomplete(s *Snapshot) {
 // link gathers the targets and mirrors of all routes that requests can reach.
 func (c *compiler) link(p *Program) {
 	live := map[*Route]bool{}
-	p.hosts.all(func(h *virtualHost) {
+	p.virtualHosts(func(h *virtualHost) {
 		for _, rt := range h.routes {
 			if !live[rt] {
 				live[rt] = true
@@ -201,13 +212,12 @@ func (c *compiler) link(p *Program) {
 	})
 	seen := map[*action]bool{}
 	targets := map[netip.AddrPort]struct{}{}
-	for _, vs := range c.virtualServices {
-		meta := &vs.src.Meta
+	add := func(meta *Meta, hosts []string, clients string, routes []*Route) {
 		p.objects = append(p.objects, object{
 			rule:  Rule{Kind: meta.Kind, Namespace: meta.Namespace, Name: meta.Name, Index: -1},
-			hosts: vs.hosts, clients: vs.clients(),
+			hosts: hosts, clients: clients,
 		})
-		for _, rt := range vs.routes {
+		for _, rt := range routes {
 			if a := rt.action; live[rt] && !seen[a] {
 				seen[a] = true
 				p.addMirrors(a)
@@ -216,6 +226,12 @@ func (c *compiler) link(p *Program) {
 				}
 			}
 		}
+	}
+	for _, vs := range c.virtualServices {
+		add(&vs.src.Meta, vs.hosts, vs.clients(), vs.routes)
+	}
+	for _, gr := range c.gateways.routes {
+		add(gr.meta, gr.hosts, "", gr.routes)
 	}
 	p.targets = slices.SortedFunc(maps.Keys(targets), netip.AddrPort.Compare)
 	c.uses = slices.DeleteFunc(c.uses, func(u mirrorUse) bool { return !seen[u.action] })

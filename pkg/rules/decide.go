@@ -71,8 +71,10 @@ type Program struct {
 	hosts   hostTable
 	objects []object // that routes come from, in the order they were compiled
 	form    Normalization
-	mirrors []*Mirror
-	targets []netip.AddrPort
+
+	gateways *gatewayTable // nil without routes of the Gateway API
+	mirrors  []*Mirror
+	targets  []netip.AddrPort
 
 	clients    map[netip.Addr]*Client
 	asksClient bool                        // a rule is not for all clients
@@ -128,7 +130,7 @@ func (p *Program) client(source netip.AddrPort) *Client {
 // as the endpoint it arrived at tells, 0 if it does not. Where several ports
 // of a service lead to one of the endpoint, the port in Host decides.
 func (p *Program) listener(authority []byte, dst netip.AddrPort) uint32 {
-	ports := p.ports[netip.AddrPortFrom(dst.Addr().Unmap(), dst.Port())]
+	ports := p.ports[unmapped(dst)]
 	if len(ports) == 0 {
 		return 0
 	}
@@ -164,31 +166,12 @@ func (p *Program) find(r *httpstream.Request, v *view) (*Route, FilterReason) {
 	if !v.load(r, p.form) {
 		return nil, NoPath
 	}
-	host := p.virtualHost(r, v)
+	host, rt := p.pick(r, v)
 	if host == nil {
 		return nil, NoHost
 	}
-	rt := host.first(v)
 	if rt == nil {
 		return nil, NoRoute
 	}
 	return rt, NotFiltered
-}
-
-// virtualHost is the one that the request is for, nil if there is none.
-func (p *Program) virtualHost(r *httpstream.Request, v *view) *virtualHost {
-	host := p.hosts.lookup(v.authority, v.client, r.Destination)
-	if host == nil && p.form != verbatim {
-		// A proxy that is not Envoy says no more than this.
-		if sent := sentHost(r); len(sent) > 0 {
-			if host = p.hosts.lookup(sent, v.client, r.Destination); host != nil {
-				v.authority = sent
-			}
-		}
-	}
-	// The port of a gateway leaves no trace at the endpoint.
-	if host != nil && host.gateway == meshGateway && v.port == 0 && len(p.ports) > 0 {
-		v.port = p.listener(v.authority, r.Destination)
-	}
-	return host
 }

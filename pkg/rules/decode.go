@@ -21,6 +21,7 @@ import (
 const (
 	apiGroup        = "networking.istio.io"
 	understoodKinds = "VirtualService, DestinationRule, ServiceEntry, WorkloadEntry and Gateway of networking.istio.io/v1, v1beta1 or v1alpha3, " +
+		"HTTPRoute, GRPCRoute, Gateway and ReferenceGrant of gateway.networking.k8s.io/v1 or v1beta1, " +
 		"Service and Pod of v1, EndpointSlice of discovery.k8s.io/v1"
 )
 
@@ -117,7 +118,7 @@ func (d *decoder) object(n *yaml.Node) {
 	}
 	d.meta = &Meta{Kind: kind, Namespace: DefaultNamespace, Position: Position{File: d.file, Line: n.Line}, node: n}
 	d.metadata(child(n, "metadata"))
-	if d.kubernetes(apiVersion, kind, n) {
+	if d.kubernetes(apiVersion, kind, n) || d.gatewayObject(n, apiVersion, kind) {
 		return
 	}
 	spec := newSpec(apiVersion, kind)

@@ -81,8 +81,11 @@ func (c *compiler) destination(vs *VirtualService, d *networking.Destination, at
 		}
 		t.ports = []servicePort{*p}
 	}
-	if len(t.ports) == 0 {
-		return nil // reported where the service is defined
+	if len(t.ports) == 0 { // of a ServiceEntry that is reported where it is defined
+		if s.source.Kind == "Service" {
+			report(&vs.Meta, at.dot("host"), d.Host, "%s has no TCP port", s.host)
+		}
+		return nil
 	}
 	return t
 }

@@ -66,7 +66,7 @@ func (p *Program) explain(r *httpstream.Request, v *view) *Explanation {
 	if !v.load(r, p.form) {
 		return e
 	}
-	host := p.virtualHost(r, v)
+	host, _ := p.pick(r, v)
 	if host == nil {
 		e.why = NoHost
 		for _, o := range p.objects {
@@ -100,7 +100,11 @@ func (p *Program) explain(r *httpstream.Request, v *view) *Explanation {
 // reason says why no host of o is that of a request.
 func (o *object) reason(v *view) string {
 	host := strings.ToLower(string(withoutPort(v.authority)))
-	if slices.ContainsFunc(o.hosts, func(h string) bool { return covers(h, host) }) {
+	switch {
+	case !slices.ContainsFunc(o.hosts, func(h string) bool { return covers(h, host) }):
+	case o.clients == "":
+		return fmt.Sprintf("host %q: a listener for a more specific host takes the request", host)
+	default:
 		return fmt.Sprintf("client %s: expected %s", v.client.describe(), o.clients)
 	}
 	return fmt.Sprintf("host %q: expected %s", withoutPort(v.authority), strings.Join(o.hosts, " or "))

@@ -13,10 +13,10 @@ import (
 	"github.com/shadowtap/shadowtap/pkg/httpstream"
 )
 
-// Annotation is the annotation of a VirtualService that says what is done to
-// and with copies besides what Istio can say. To Istio the object stays what
-// it is. The value is a list in YAML or JSON; of its entries the first that
-// names a mirror counts for it.
+// Annotation is the annotation of a VirtualService, HTTPRoute or GRPCRoute that
+// says what is done to and with copies besides what those can say. To others
+// the object stays what it is. The value is a list in YAML or JSON; of its
+// entries the first that names a mirror counts for it.
 //
 //	shadowtap.dev/mirrors: |
 //	  - route: checkout            # these three: which mirrors; each may be left out

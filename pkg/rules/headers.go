@@ -242,6 +242,7 @@ func (h *headerEdit) append(dst []byte, r *httpstream.Request) []byte {
 	if h.edit == nil && !rehost {
 		return append(dst, r.HeaderBlock()...)
 	}
+	placed := false
 	if rehost {
 		if _, has := r.Get("Host"); !has {
 			dst = append(dst, "Host: "...)
@@ -252,6 +253,10 @@ func (h *headerEdit) append(dst []byte, r *httpstream.Request) []byte {
 		name, value := r.Field(i)
 		switch {
 		case rehost && len(name) == len("host") && equalFold(name, "host"):
+			if placed {
+				continue // a second one would contradict the first
+			}
+			placed = true
 			dst = append(append(dst, name...), ": "...)
 			dst = append(h.appendHost(dst, value), "\r\n"...)
 		case h.edit != nil && h.drops(name, r):

@@ -19,6 +19,9 @@ func fullName(host, namespace string) string {
 	return host + "." + namespace + clusterDomain
 }
 
+// serviceHost is the full name of a service of a cluster.
+func serviceHost(namespace, name string) string { return name + "." + namespace + clusterDomain }
+
 // serviceNamespace is the namespace in the full name of a service, empty if
 // host is no such name.
 func serviceNamespace(host string) string {

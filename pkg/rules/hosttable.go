@@ -18,6 +18,10 @@ type virtualHost struct {
 	// also is another virtual host with the same name: for other clients, or
 	// because a short name means another service in every namespace.
 	also *virtualHost
+
+	// choices are what the host may be depending on the listener of a
+	// Gateway or the service that a request was addressed to.
+	choices []*virtualHost
 }
 
 // find is the first of the virtual hosts of one name that ok accepts.

@@ -9,7 +9,7 @@ import (
 func (p *Program) Rules() []Rule {
 	seen := map[Rule]bool{}
 	rules := []Rule{}
-	p.hosts.all(func(h *virtualHost) {
+	p.virtualHosts(func(h *virtualHost) {
 		for _, rt := range h.routes {
 			if !seen[rt.rule] {
 				seen[rt.rule] = true

@@ -15,6 +15,7 @@ const (
 	exact
 	prefix
 	regex
+	segments // whole segments at the start of a path (PathPrefix of the Gateway API)
 )
 
 // text is a compiled StringMatch.
@@ -46,6 +47,9 @@ func (t *text) match(b []byte) bool {
 		return len(b) >= len(t.value) && t.begins(b[:len(t.value)])
 	case regex:
 		return t.re.Match(b)
+	case segments:
+		n := len(t.value)
+		return len(b) >= n && string(b[:n]) == t.value && (len(b) == n || b[n] == '/')
 	}
 	return true
 }
@@ -67,6 +71,8 @@ func (t *text) describe() string {
 		return "prefix " + quote(t.value)
 	case regex:
 		return "regex " + quote(t.value)
+	case segments:
+		return "path prefix " + quote(t.value)
 	}
 	return "presence"
 }

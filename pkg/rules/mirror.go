@@ -109,10 +109,20 @@ func (m *RouteMirror) setPercentage(p float64) {
 	m.Numerator, m.Denominator = uint32(p*10000), million
 }
 
+// all is the share of all requests, of no mirror yet.
+func (c *compiler) all() RouteMirror {
+	return RouteMirror{Numerator: 100, Denominator: 100, suffix: c.options.HostSuffix, envoy: c.options.EnvoyHeaders}
+}
+
+// to makes m what the share goes to.
+func (m *RouteMirror) to(mirror *Mirror) {
+	m.Mirror, m.salt = mirror, mix(hash([]byte(mirror.Key())))
+}
+
 // mirrors compiles the mirrors of a route into a. Those that never take a
 // request are checked and left out; wanted is whether there are others.
 func (c *compiler) mirrors(vs *VirtualService, in *networking.HTTPRoute, at *field, a *action) (wanted bool) {
-	share := RouteMirror{Numerator: 100, Denominator: 100, suffix: c.options.HostSuffix, envoy: c.options.EnvoyHeaders}
+	share := c.all()
 	plain := share
 	add := func(d *networking.Destination, f *field, share RouteMirror) {
 		ports := c.mirrorPorts(vs, d, f)
@@ -121,7 +131,7 @@ func (c *compiler) mirrors(vs *VirtualService, in *networking.HTTPRoute, at *fie
 			return
 		}
 		for i, m := range ports {
-			share.Mirror, share.salt = m, mix(hash([]byte(m.Key())))
+			share.to(m)
 			share.extra = give(c.annotated, in.Name, m, vs.Namespace)
 			if len(ports) > 1 {
 				share.listener, share.first = m.Port, i == 0
@@ -192,7 +202,7 @@ func (c *compiler) mirrorPorts(vs *VirtualService, d *networking.Destination, at
 	}
 	for i := range t.ports {
 		if p := &t.ports[i]; p.http() {
-			out = append(out, c.mirror(vs, t, d.Subset, p, at))
+			out = append(out, c.mirror(&vs.Meta, t, p, at))
 		}
 	}
 	if len(out) == 0 {
@@ -203,10 +213,10 @@ func (c *compiler) mirrorPorts(vs *VirtualService, d *networking.Destination, at
 	return out
 }
 
-// mirror is the Mirror for a port of t.
-func (c *compiler) mirror(vs *VirtualService, t *target, subset string, port *servicePort, at *field) *Mirror {
-	m := &Mirror{Host: t.service.host, Subset: subset, Port: port.number, id: -1}
-	m.Policy = c.policy(vs, t, port, at)
+// mirror is the Mirror for a port of t that meta names.
+func (c *compiler) mirror(meta *Meta, t *target, port *servicePort, at *field) *Mirror {
+	m := &Mirror{Host: t.service.host, Subset: t.subset, Port: port.number, id: -1}
+	m.Policy = c.policy(meta, t, port, at)
 	if known := c.known[m.Key()]; known != nil {
 		return known
 	}

@@ -81,9 +81,9 @@ func (p *Policy) key() string {
 	return b.String()
 }
 
-// policy is what the rules say of calls to a port of t that a rule in vs names.
-func (c *compiler) policy(vs *VirtualService, t *target, port *servicePort, at *field) Policy {
-	r := c.destinationRules(t.service, vs.Namespace)
+// policy is what the rules say of calls to a port of t that meta names.
+func (c *compiler) policy(meta *Meta, t *target, port *servicePort, at *field) Policy {
+	r := c.destinationRules(t.service, meta.Namespace)
 	if r == nil {
 		return Policy{}
 	}
@@ -110,7 +110,7 @@ func (c *compiler) policy(vs *VirtualService, t *target, port *servicePort, at *
 			p.IdleTimeout = d
 		}
 	}
-	p.TLS = c.tls(vs, t, merged.Tls, at)
+	p.TLS = c.tls(meta, t, merged.Tls, at)
 	return p
 }
 
@@ -162,7 +162,7 @@ func outlier(in *networking.OutlierDetection) *Outlier {
 }
 
 // tls is how to speak TLS to t.
-func (c *compiler) tls(vs *VirtualService, t *target, in *networking.ClientTLSSettings, at *field) *TLS {
+func (c *compiler) tls(meta *Meta, t *target, in *networking.ClientTLSSettings, at *field) *TLS {
 	out := &TLS{
 		CACertificates: in.GetCaCertificates(), ServerName: in.GetSni(), SkipVerify: in.GetInsecureSkipVerify().GetValue(),
 		AltNames: strings.Join(in.GetSubjectAltNames(), ","),
@@ -177,16 +177,16 @@ func (c *compiler) tls(vs *VirtualService, t *target, in *networking.ClientTLSSe
 	case networking.ClientTLSSettings_MUTUAL:
 		out.ClientCertificate, out.PrivateKey = in.ClientCertificate, in.PrivateKey
 	default:
-		c.errorf(&vs.Meta, at, "", "a DestinationRule asks for ISTIO_MUTUAL towards %s: the certificates of the mesh are not at hand, "+
+		c.errorf(meta, at, "", "a DestinationRule asks for ISTIO_MUTUAL towards %s: the certificates of the mesh are not at hand, "+
 			"expected DISABLE, SIMPLE or MUTUAL for the mirror's subset", t.service.host)
 		return nil
 	}
 	if in.CredentialName != "" {
-		c.errorf(&vs.Meta, at, in.CredentialName, "a DestinationRule asks for credentialName towards %s, which is not supported yet: "+
+		c.errorf(meta, at, in.CredentialName, "a DestinationRule asks for credentialName towards %s, which is not supported yet: "+
 			"expected files", t.service.host)
 	}
 	if in.CaCrl != "" {
-		c.errorf(&vs.Meta, at, in.CaCrl, "a DestinationRule asks for caCrl towards %s, which is not supported yet", t.service.host)
+		c.errorf(meta, at, in.CaCrl, "a DestinationRule asks for caCrl towards %s, which is not supported yet", t.service.host)
 	}
 	return out
 }

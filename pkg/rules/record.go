@@ -144,13 +144,21 @@ func (r Rule) String() string {
 	if r.Name != "" {
 		s += " " + strings.TrimPrefix(r.Namespace+"/"+r.Name, "/")
 	}
-	if r.Kind != "VirtualService" || r.Index < 0 {
+	list := "http"
+	switch r.Kind {
+	case "VirtualService":
+	case "HTTPRoute", "GRPCRoute":
+		list = "rules"
+	default:
+		return s
+	}
+	if r.Index < 0 {
 		return s
 	}
 	if r.Route != "" {
 		s += " route " + r.Route
 	}
-	return s + fmt.Sprintf(" (http[%d])", r.Index)
+	return s + fmt.Sprintf(" (%s[%d])", list, r.Index)
 }
 
 // describe is the reason for people.

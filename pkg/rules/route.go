@@ -63,7 +63,7 @@ func (rt *Route) Mirrors() []RouteMirror { return rt.mirrors }
 
 // captures reports whether requests of the route arrive at dst.
 func (a *action) captures(dst netip.AddrPort) bool {
-	dst = netip.AddrPortFrom(dst.Addr().Unmap(), dst.Port())
+	dst = unmapped(dst)
 	if _, ok := a.captured[dst]; ok {
 		return true
 	}
@@ -136,15 +136,19 @@ func (rt *Route) bind() {
 // had: a rewrite replaces the path of an absolute-form target. If the path is
 // as a proxy left it, nothing is rewritten again.
 func (rt *Route) appendTarget(dst, target []byte, h *headerEdit, behind bool) []byte {
-	_, authority, rest, absolute := httpstream.SplitAbsolute(target)
+	scheme, authority, rest, absolute := httpstream.SplitAbsolute(target)
 	if rt.form == verbatim || !absolute && (len(rest) == 0 || rest[0] != '/') {
 		return append(dst, target...)
 	}
 	lead := target[:len(target)-len(rest)]
-	if absolute && h.rehosts() {
+	switch {
+	case absolute && h.host != "": // a user before the host goes with it
+		dst = append(append(dst, scheme...), "://"...)
+		dst = h.appendHost(dst, authority)
+	case absolute && h.suffix:
 		dst = append(dst, lead[:len(lead)-len(authority)]...)
 		dst = h.appendHost(dst, authority)
-	} else {
+	default:
 		dst = append(dst, lead...)
 	}
 	at := len(dst)
@@ -156,6 +160,8 @@ func (rt *Route) appendTarget(dst, target []byte, h *headerEdit, behind bool) []
 		var whole bool
 		if dst, whole = rt.appendPath(dst, path, len(path)+len(query) == len(rest)); whole {
 			query = rest[len(path):]
+		} else if len(dst) == at { // a prefix was replaced by nothing
+			dst = append(dst, '/')
 		}
 	}
 	if h.path != nil {

@@ -21,9 +21,17 @@ type Snapshot struct {
 	ServiceEntries   []ServiceEntry
 	WorkloadEntries  []WorkloadEntry
 	IstioGateways    []IstioGateway
-	Services         []Service
-	EndpointSlices   []EndpointSlice
-	Pods             []Pod
+
+	// Of the Gateway API, whose versions share their Go types too.
+	HTTPRoutes      []HTTPRoute
+	GRPCRoutes      []GRPCRoute
+	Gateways        []Gateway
+	ReferenceGrants []ReferenceGrant
+
+	// What the hosts and backends of all of these are, and who their clients.
+	Services       []Service
+	EndpointSlices []EndpointSlice
+	Pods           []Pod
 }
 
 // Add appends the objects of o.
@@ -36,6 +44,7 @@ func (s *Snapshot) Add(o *Snapshot) {
 	s.Services = append(s.Services, o.Services...)
 	s.EndpointSlices = append(s.EndpointSlices, o.EndpointSlices...)
 	s.Pods = append(s.Pods, o.Pods...)
+	s.addGateway(o)
 }
 
 // VirtualService is one VirtualService object.

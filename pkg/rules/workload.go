@@ -66,7 +66,7 @@ func (c *compiler) kubernetesServices(snapshot *Snapshot) {
 	for i := range snapshot.Services {
 		in := &snapshot.Services[i]
 		s := &service{
-			host: in.Name + "." + in.Namespace + clusterDomain, namespace: in.Namespace,
+			host: serviceHost(in.Namespace, in.Name), namespace: in.Namespace,
 			dynamic: true, source: &in.Meta,
 		}
 		for _, ip := range in.ClusterIPs {
