@@ -11,7 +11,10 @@ import (
 	"github.com/spf13/pflag"
 )
 
-const rulesFile = "../../pkg/demo/standalone.yaml"
+const (
+	rulesFile   = "../../pkg/demo/standalone.yaml"
+	clusterFile = "../../pkg/rules/testdata/bookinfo.yaml"
+)
 
 // command runs the program and returns its exit code and what it printed.
 func command(t *testing.T, args ...string) (code int, stdout, stderr string) {
@@ -58,6 +61,18 @@ func TestExitCodesAndMessages(t *testing.T) {
 		{"explain with a body", []string{"explain", "-f", rulesFile, "POST", matching, "-d", "hi", "-o", "json"}, 0, `"body":"aGk="`, ""},
 		{"explain with a body from stdin", []string{"explain", "-f", rulesFile, "POST", matching, "-d", "@-", "-o", "json"}, 0, `["Content-Length","10"]`, ""},
 		{"explain a path", []string{"explain", "-f", rulesFile, "GET", "/httpbin?a=b", "-H", "Host: bookinfo.com:8000"}, 0, "GET /?a=b HTTP/1.1", ""},
+		{"explain by a gateway", []string{"explain", "-f", clusterFile, "GET", matching, "--gateway", "bookinfo/bookinfo-gateway"}, 0, "10.244.0.2:80", ""},
+		{"explain in the mesh", []string{"explain", "-f", clusterFile, "GET", matching}, 1, "expected bookinfo/bookinfo-gateway", ""},
+		{"explain from a workload", []string{"explain", "-f", clusterFile, "GET", matching, "--source", "shop,app=cart"}, 1, "namespace shop, app=cart", ""},
+		{"explain from an address", []string{"explain", "-f", clusterFile, "GET", matching, "--source", "10.244.0.1"}, 1, "version=v1", ""},
+		{"explain from nowhere", []string{"explain", "-f", clusterFile, "GET", matching, "--source", "10.9.9.9"}, 2, "", "--source: no Pod or WorkloadEntry has the address 10.9.9.9"},
+		{"explain by a bad gateway", []string{"explain", "-f", clusterFile, "GET", matching, "--gateway", "gw"}, 2, "", "expected NAMESPACE/NAME or mesh"},
+		{"explain with a host suffix", []string{"explain", "-f", rulesFile, "GET", matching, "--host-suffix"}, 0, "Host: www.bookinfo.com-shadow", ""},
+		{"explain with Envoy's headers", []string{"explain", "-f", rulesFile, "GET", matching, "--envoy-headers"}, 0, "x-envoy-original-path: /httpbin/headers", ""},
+		{"explain with another form of paths", []string{"explain", "-f", rulesFile, "GET", "http://bookinfo.com//httpbin", "--path-normalization", "MERGE_SLASHES"}, 0, "GET / HTTP/1.1", ""},
+		{"explain with a bad form of paths", []string{"explain", "-f", rulesFile, "GET", matching, "--path-normalization", "all"}, 2, "", `--path-normalization "all"`},
+		{"run with a bad form of paths", []string{"run", "-f", rulesFile, "--path-normalization", "all", "--pcap", "x"}, 2, "", `--path-normalization "all"`},
+		{"validate a cluster's objects", []string{"validate", "-f", clusterFile}, 0, "Namespace default/bookinfo: has no effect on mirroring\nok", ""},
 		{"explain nonsense", []string{"explain", "-f", rulesFile, "GET", "bookinfo.com/x"}, 2, "", `URL "bookinfo.com/x": expected http://HOST/PATH`},
 		{"explain an invalid request", []string{"explain", "-f", rulesFile, "G T", matching}, 2, "", "not a valid HTTP/1.1 request"},
 		{"explain a bad header", []string{"explain", "-f", rulesFile, "GET", matching, "-H", "x"}, 2, "", `--header "x": expected 'Name: value'`},

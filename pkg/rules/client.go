@@ -44,11 +44,11 @@ func (c *Client) through(gateway string) bool {
 // describe is the client for people.
 func (c *Client) describe() string {
 	if c == nil {
-		return "an unknown client"
+		return "not known"
 	}
-	s := "the mesh"
+	s := "in the mesh"
 	if len(c.Gateways) > 0 {
-		s = "gateway " + strings.Join(c.Gateways, ", ")
+		s = "of gateway " + strings.Join(c.Gateways, ", ")
 	}
 	if c.Namespace != "" {
 		s += ", namespace " + c.Namespace

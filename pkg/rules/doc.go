@@ -1,8 +1,9 @@
 // Package rules decides which requests are mirrored where, and how the copy
 // differs from the original. It decodes, validates and compiles the routing
 // rules a team already has (VirtualService, DestinationRule and ServiceEntry
-// of networking.istio.io), and evaluates and explains them. It is pure: no
-// network, no clock, no logger.
+// of networking.istio.io, with the objects of Kubernetes that say where
+// services are), and evaluates and explains them. It is pure: no network, no
+// clock, no logger.
 //
 // The rules mean what Istio's generator and Envoy make of them. Where that is
 // surprising, this is what holds:
@@ -20,6 +21,12 @@
 //   - Two mirrors of one route with the same percentage take the same
 //     requests: one random number decides for all of them.
 //
+//   - A request that Envoy has rewritten is matched as the client sent it; the
+//     copy is what arrived.
+//   - Rules may ask for the client and the gateway it came by. Client says what
+//     is assumed where that is not known.
+//
 // A field of a rule that this package does not implement is an error that
-// names the field. Nothing is ignored silently.
+// names the field, one that cannot matter to a mirror a warning. Nothing is
+// ignored silently.
 package rules

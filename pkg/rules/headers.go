@@ -165,6 +165,7 @@ func (c *compiler) lines(meta *Meta, in map[string]string, at *field, overwrite 
 		value, err := parseFormat(in[name])
 		if err != nil {
 			c.errorf(meta, f, in[name], "%v", err)
+			continue
 		}
 		if !c.headerName(meta, name, f) {
 			continue
