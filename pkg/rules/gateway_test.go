@@ -427,6 +427,20 @@ func TestGRPCPrecedence(t *testing.T) {
 		"{method: {service: a.B}}",
 		"{method: {method: Get}}",
 	}
+	checkGRPCOrder(t, matches)
+	// Of expressions the length is all there is to go by.
+	checkGRPCOrder(t, []string{
+		"{method: {type: RegularExpression, service: 'a[.]B', method: '.*'}}",
+		"{method: {type: RegularExpression, service: 'a.B', method: 'Get'}}",
+		"{method: {type: RegularExpression, service: 'a.B', method: '.*'}, headers: [{name: h, value: v}]}",
+		"{method: {type: RegularExpression, service: 'a.B', method: '.*'}}",
+	})
+}
+
+// checkGRPCOrder checks that each of the matches, which are all of one
+// request, goes before those behind it.
+func checkGRPCOrder(t *testing.T, matches []string) {
+	t.Helper()
 	for i := range matches {
 		for j := i + 1; j < len(matches); j++ {
 			p, _ := compile(t, backends+gatewayDoc("GRPCRoute", "test", "parentRefs: [{name: gw}]\n"+
