@@ -336,9 +336,9 @@ func TestRequestHeaderModifier(t *testing.T) {
 	}
 }
 
-// TestHostRewrite: a rewrite of the host goes before a header operation on it,
+// TestURLRewriteHostname: a rewrite of the host goes before a header operation on it,
 // and requests that name their host in other ways, or not at all.
-func TestHostRewrite(t *testing.T) {
+func TestURLRewriteHostname(t *testing.T) {
 	p, _ := compile(t, httpRoutes("filters: ["+mirrored+", {type: URLRewrite, urlRewrite: {hostname: new.example}}, "+
 		"{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: Host, value: other}]}}]\n"+toApp), Options{})
 	for head, want := range map[string]string{

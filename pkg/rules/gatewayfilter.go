@@ -113,7 +113,7 @@ func (h *headerChange) equal(o *headerChange) bool {
 // are literal text, as the API has it: a "%" means itself.
 func (c *compiler) headerModifier(meta *Meta, in *gateway.HTTPHeaderFilter, at *field, change *headerChange) {
 	for i, name := range in.Remove {
-		if c.headerName(meta, name, at.dot("remove").at(i)) && !strings.EqualFold(name, "host") {
+		if c.modifiedHeader(meta, name, at.dot("remove").at(i)) && !strings.EqualFold(name, "host") {
 			change.remove = append(change.remove, name)
 		}
 	}
@@ -122,7 +122,7 @@ func (c *compiler) headerModifier(meta *Meta, in *gateway.HTTPHeaderFilter, at *
 		for i, h := range list {
 			f, name := at.at(i), string(h.Name)
 			switch lower := strings.ToLower(name); {
-			case !c.headerName(meta, name, f.dot("name")):
+			case !c.modifiedHeader(meta, name, f.dot("name")):
 			case strings.ContainsFunc(h.Value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }):
 				c.errorf(meta, f.dot("value"), h.Value, "expected a value without control characters")
 			case seen[lower]:
@@ -139,10 +139,10 @@ func (c *compiler) headerModifier(meta *Meta, in *gateway.HTTPHeaderFilter, at *
 	fields(in.Add, at.dot("add"), &change.hostAdd, &change.add)
 }
 
-// headerName checks the name of a header that is changed. Those that say where
+// modifiedHeader checks the name of a header that is changed. Those that say where
 // a message ends or how a connection goes on belong to the connection, not to
 // the request: with another value the copy would be another message.
-func (c *compiler) headerName(meta *Meta, name string, at *field) bool {
+func (c *compiler) modifiedHeader(meta *Meta, name string, at *field) bool {
 	switch lower := strings.ToLower(name); lower {
 	case "content-length", "transfer-encoding", "connection", "upgrade", "expect", "trailer", "te":
 		c.errorf(meta, at, name, "is not supported: it is about the connection or the framing of the body")

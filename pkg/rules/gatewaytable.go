@@ -112,7 +112,7 @@ func (c *compiler) gatewayTable() *gatewayTable {
 			h := t.leaf(routes)
 			leaves[l][host] = h
 			clash.leaf(h, routes)
-			c.shadowed(host, routes, shadowed)
+			c.hidden(host, routes, shadowed)
 		}
 	}
 	for name := range t.hosts.exact {
@@ -225,7 +225,7 @@ func (c *compiler) meshHosts(t *gatewayTable) {
 			}
 		}
 		h := t.leaf(routes)
-		c.shadowed(m.service.host, routes, warned)
+		c.hidden(m.service.host, routes, warned)
 		s := m.service
 		short := strings.TrimSuffix(s.host, clusterDomain)
 		names := append([]string{s.host, s.host + ".", short + ".svc", short,

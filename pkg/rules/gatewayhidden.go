@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// shadowed warns of routes of a host that are never reached, because one that
+// hidden warns of routes of a host that are never reached, because one that
 // goes first has the same conditions. routes are in the order they are tried.
 // Other routes that take more go behind those that take less.
-func (c *compiler) shadowed(host string, routes []rankedRoute, warned map[*Route]bool) {
+func (c *compiler) hidden(host string, routes []rankedRoute, warned map[*Route]bool) {
 	first := make(map[string]*Route, len(routes))
 	for _, rt := range routes {
 		key := rt.match.key()
