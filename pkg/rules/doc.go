@@ -1,9 +1,9 @@
 // Package rules decides which requests are mirrored where, and how the copy
 // differs from the original. It decodes, validates and compiles the routing
 // rules a team already has (VirtualService, DestinationRule and ServiceEntry
-// of networking.istio.io, with the objects of Kubernetes that say where
-// services are), and evaluates and explains them. It is pure: no network, no
-// clock, no logger.
+// of networking.istio.io, HTTPRoute and GRPCRoute of gateway.networking.k8s.io,
+// with the objects of Kubernetes that say where services are), and evaluates
+// and explains them. It is pure: no network, no clock, no logger.
 //
 // The rules mean what Istio's generator and Envoy make of them. Where that is
 // surprising, this is what holds:
@@ -20,11 +20,28 @@
 //     (such as one with %00) or 404 ("OPTIONS *") is matched by nothing.
 //   - Two mirrors of one route with the same percentage take the same
 //     requests: one random number decides for all of them.
-//
 //   - A request that Envoy has rewritten is matched as the client sent it; the
 //     copy is what arrived.
 //   - Rules may ask for the client and the gateway it came by. Client says what
 //     is assumed where that is not known.
+//
+// Routes of the Gateway API mean what its definition says, and what Istio makes
+// of them where it leaves that open:
+//
+//   - A document is held to the definitions of the resources: what an API
+//     server would refuse is an error, what it fills in is filled in.
+//   - Regular expressions are RE2, match the whole value and go behind every
+//     path prefix, even "/".
+//   - A host whose routes do not match is not tried with a wildcard.
+//   - Of the listeners that are for a host the one whose route leads to where
+//     the request arrived is the one it came by.
+//   - A replaced prefix "/" keeps the slash behind it: "/a" becomes "/x/a",
+//     where Istio writes "/xa".
+//   - Values in a RequestHeaderModifier are literal, "%" included.
+//
+// Where a VirtualService and a route of the Gateway API are for the same host,
+// the one whose route leads to where the request arrived takes it, the
+// VirtualService first. What DestinationRules say of a service holds for both.
 //
 // A field of a rule that this package does not implement is an error that
 // names the field, one that cannot matter to a mirror a warning. Nothing is

@@ -226,7 +226,7 @@ func TestURLRewrite(t *testing.T) {
 		{"/foo", "path: {type: ReplaceFullPath, replaceFullPath: ''}", "GET /foo?q", "/?q"},
 		{"/foo", "hostname: new.example", "GET /foo?q", "/foo?q"},
 		{"/foo", "hostname: longer.new.example", "GET http://h/foo?q", "http://longer.new.example/foo?q"},
-		{"/foo", "hostname: n", "GET http://user@long.example:8080/foo?q", "http://n/foo?q"},
+		{"/foo", "hostname: n", "GET http://user@long.example:8080/foo?q", "http://user@n/foo?q"},
 	} {
 		rule := fmt.Sprintf("matches: [{path: {value: %s}}]\nfilters: [%s, {type: URLRewrite, urlRewrite: {%s}}]\n%s", tt.prefix, mirrored, tt.rewrite, toApp)
 		p, _ := compile(t, httpRoutes(rule), Options{})
@@ -336,9 +336,9 @@ func TestRequestHeaderModifier(t *testing.T) {
 	}
 }
 
-// TestHostRewrite: a rewrite of the host goes before a header operation on it,
+// TestURLRewriteHostname: a rewrite of the host goes before a header operation on it,
 // and requests that name their host in other ways, or not at all.
-func TestHostRewrite(t *testing.T) {
+func TestURLRewriteHostname(t *testing.T) {
 	p, _ := compile(t, httpRoutes("filters: ["+mirrored+", {type: URLRewrite, urlRewrite: {hostname: new.example}}, "+
 		"{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: Host, value: other}]}}]\n"+toApp), Options{})
 	for head, want := range map[string]string{
@@ -427,6 +427,20 @@ func TestGRPCPrecedence(t *testing.T) {
 		"{method: {service: a.B}}",
 		"{method: {method: Get}}",
 	}
+	checkGRPCOrder(t, matches)
+	// Of expressions the length is all there is to go by.
+	checkGRPCOrder(t, []string{
+		"{method: {type: RegularExpression, service: 'a[.]B', method: '.*'}}",
+		"{method: {type: RegularExpression, service: 'a.B', method: 'Get'}}",
+		"{method: {type: RegularExpression, service: 'a.B', method: '.*'}, headers: [{name: h, value: v}]}",
+		"{method: {type: RegularExpression, service: 'a.B', method: '.*'}}",
+	})
+}
+
+// checkGRPCOrder checks that each of the matches, which are all of one
+// request, goes before those behind it.
+func checkGRPCOrder(t *testing.T, matches []string) {
+	t.Helper()
 	for i := range matches {
 		for j := i + 1; j < len(matches); j++ {
 			p, _ := compile(t, backends+gatewayDoc("GRPCRoute", "test", "parentRefs: [{name: gw}]\n"+

@@ -158,6 +158,25 @@ func TestListenerClash(t *testing.T) {
 	}
 }
 
+// TestShadowed: a route that another one hides is pointed out.
+func TestShadowed(t *testing.T) {
+	same := "matches: [{path: {value: /a/}, headers: [{name: x, value: v}, {name: y, value: w}]}, {path: {value: /b}}]\n" + toShadow
+	swapped := "matches: [{path: {value: /a}, headers: [{name: Y, value: w}, {name: X, value: v}]}, {path: {type: Exact, value: /b}}]\n" + toShadow
+	_, ps := compile(t, httpRoutes(same, swapped), Options{})
+	if len(ps) != 1 || ps[0].Field != "spec.rules[1].matches[0]" ||
+		ps[0].Message != "is never reached for host *: HTTPRoute default/test (rules[0]) matches the same and goes first" {
+		t.Error(ps)
+	}
+	mesh := "parentRefs: [{group: '', kind: Service, name: app}]"
+	if _, ps = compile(t, backends+routeTo("a", mesh, "app", "shadow")+routeTo("b", mesh, "app", "shadow-2"), Options{}); len(ps) != 1 {
+		t.Error(ps)
+	}
+	if _, ps = compile(t, backends+routeTo("a", "parentRefs: [{name: gw}]\nhostnames: [a.example]", "app", "shadow")+
+		routeTo("b", "parentRefs: [{name: gw}]\nhostnames: [b.example]", "app", "shadow"), Options{}); len(ps) != 0 {
+		t.Error(ps)
+	}
+}
+
 // TestMesh: a route whose parent is a Service takes the requests to any of its
 // names, and those that arrive at it whatever their host.
 func TestMesh(t *testing.T) {

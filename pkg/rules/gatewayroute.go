@@ -91,10 +91,10 @@ func (c *compiler) gatewayRoutes(s *Snapshot) {
 		}
 	}
 	for i := range s.HTTPRoutes {
-		g.routes = append(g.routes, c.gatewayHTTPRoute(&s.HTTPRoutes[i]))
+		g.routes = append(g.routes, c.compileHTTPRoute(&s.HTTPRoutes[i]))
 	}
 	for i := range s.GRPCRoutes {
-		g.routes = append(g.routes, c.gatewayGRPCRoute(&s.GRPCRoutes[i]))
+		g.routes = append(g.routes, c.compileGRPCRoute(&s.GRPCRoutes[i]))
 	}
 	slices.SortStableFunc(g.routes, func(a, b *gatewayRoute) int { return compareAge(a.meta, b.meta) })
 	c.openGateways()

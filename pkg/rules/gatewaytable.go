@@ -3,6 +3,7 @@ package rules
 import (
 	"cmp"
 	"iter"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -48,6 +49,7 @@ func (c *compiler) gatewayTable() *gatewayTable {
 	// is for it.
 	c.meshHosts(t)
 	clash := clashes{c, map[*virtualHost]map[netip.AddrPort]*rankedRoute{}, map[[2]*virtualHost]bool{}}
+	shadowed := map[*Route]bool{}
 	leaves := map[*listener]map[string]*virtualHost{}
 	listeners := map[string][]*listener{} // by hostname
 	var names []string
@@ -55,11 +57,13 @@ func (c *compiler) gatewayTable() *gatewayTable {
 		listeners[l.hostname] = append(listeners[l.hostname], l)
 		names = append(names, l.hostname)
 		leaves[l] = map[string]*virtualHost{}
-		for host, routes := range l.routes {
+		for _, host := range slices.Sorted(maps.Keys(l.routes)) {
+			routes := l.routes[host]
 			names = append(names, host)
 			h := t.leaf(routes)
 			leaves[l][host] = h
 			clash.leaf(h, routes)
+			c.hidden(host, routes, shadowed)
 		}
 	}
 	for name := range t.hosts.exact {
@@ -161,6 +165,7 @@ func (c *compiler) meshHosts(t *gatewayTable) {
 	slices.SortStableFunc(mesh, func(a, b *meshService) int {
 		return cmp.Or(strings.Compare(a.service.host, b.service.host), cmp.Compare(b.port, a.port))
 	})
+	warned := map[*Route]bool{}
 	for _, m := range mesh {
 		routes := slices.Clone(m.routes)
 		if m.port != 0 {
@@ -171,6 +176,7 @@ func (c *compiler) meshHosts(t *gatewayTable) {
 			}
 		}
 		h := t.leaf(routes)
+		c.hidden(m.service.host, routes, warned)
 		s := m.service
 		short := strings.TrimSuffix(s.host, clusterDomain)
 		names := append([]string{s.host, s.host + ".", short + ".svc", short,

@@ -6,9 +6,9 @@ import (
 	gateway "sigs.k8s.io/gateway-api/apis/v1"
 )
 
-// gatewayGRPCRoute compiles a GRPCRoute. A call of gRPC is a request for the path
+// compileGRPCRoute compiles a GRPCRoute. A call of gRPC is a request for the path
 // /service/method.
-func (c *compiler) gatewayGRPCRoute(src *GRPCRoute) *gatewayRoute {
+func (c *compiler) compileGRPCRoute(src *GRPCRoute) *gatewayRoute {
 	gr := c.newGatewayRoute(&src.Meta, src.Spec.CommonRouteSpec, src.Spec.Hostnames)
 	for i := range src.Spec.Rules {
 		in := &src.Spec.Rules[i]

@@ -8,8 +8,8 @@ import (
 	gateway "sigs.k8s.io/gateway-api/apis/v1"
 )
 
-// gatewayHTTPRoute compiles an HTTPRoute.
-func (c *compiler) gatewayHTTPRoute(src *HTTPRoute) *gatewayRoute {
+// compileHTTPRoute compiles an HTTPRoute.
+func (c *compiler) compileHTTPRoute(src *HTTPRoute) *gatewayRoute {
 	gr := c.newGatewayRoute(&src.Meta, src.Spec.CommonRouteSpec, src.Spec.Hostnames)
 	for i := range src.Spec.Rules {
 		in := &src.Spec.Rules[i]

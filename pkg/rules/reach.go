@@ -37,7 +37,7 @@ func (t *text) wider(o *text) bool {
 		return o.kind != anyText
 	case t.kind == regex:
 		return t.value == ".*" && o.kind != anyText || o.kind == regex && t.value == o.value
-	case o.kind != exact && o.kind != prefix, o.fold && !t.fold:
+	case t.kind == segments, o.kind != exact && o.kind != prefix, o.fold && !t.fold:
 		return false
 	case t.kind == exact:
 		return o.kind == exact && len(t.value) == len(o.value) && t.begins([]byte(o.value))

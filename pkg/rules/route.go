@@ -136,19 +136,15 @@ func (rt *Route) bind() {
 // had: a rewrite replaces the path of an absolute-form target. If the path is
 // as a proxy left it, nothing is rewritten again.
 func (rt *Route) appendTarget(dst, target []byte, h *headerEdit, behind bool) []byte {
-	scheme, authority, rest, absolute := httpstream.SplitAbsolute(target)
+	_, authority, rest, absolute := httpstream.SplitAbsolute(target)
 	if rt.form == verbatim || !absolute && (len(rest) == 0 || rest[0] != '/') {
 		return append(dst, target...)
 	}
 	lead := target[:len(target)-len(rest)]
-	switch {
-	case absolute && h.host != "": // a user before the host goes with it
-		dst = append(append(dst, scheme...), "://"...)
-		dst = h.appendHost(dst, authority)
-	case absolute && h.suffix:
+	if absolute && h.rehosts() {
 		dst = append(dst, lead[:len(lead)-len(authority)]...)
 		dst = h.appendHost(dst, authority)
-	default:
+	} else {
 		dst = append(dst, lead...)
 	}
 	at := len(dst)
