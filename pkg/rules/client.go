@@ -30,6 +30,8 @@ type Client struct {
 	// perhaps are the gateways it may serve besides: those that no Gateway
 	// defines among the rules.
 	perhaps []string
+	// observed is whether it is known by its address alone.
+	observed bool
 }
 
 // through reports whether c routes what is bound to gateway, as NAMESPACE/NAME
@@ -39,6 +41,13 @@ func (c *Client) through(gateway string) bool {
 		return true
 	}
 	return slices.Contains(c.Gateways, gateway) || slices.Contains(c.perhaps, gateway)
+}
+
+// mayServe reports whether c may be a gateway of the Gateway API, as
+// NAMESPACE/NAME, or in its mesh, as "mesh". Which of them a workload serves is
+// not known; who explains may say it.
+func (c *Client) mayServe(gateway string) bool {
+	return c == nil || c.observed || len(c.Gateways) == 0 || slices.Contains(c.Gateways, gateway)
 }
 
 // describe is the client for people.
@@ -177,7 +186,7 @@ func (c *compiler) clients(s *Snapshot) map[netip.Addr]*Client {
 		if err != nil || out[addr.Unmap()] != nil {
 			return
 		}
-		client := &Client{Namespace: namespace, Labels: labels, perhaps: perhaps}
+		client := &Client{Namespace: namespace, Labels: labels, perhaps: perhaps, observed: true}
 		for i := range s.IstioGateways {
 			g := &s.IstioGateways[i]
 			// Istio takes pods of all namespaces (PILOT_SCOPE_GATEWAY_TO_NAMESPACE

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
@@ -212,11 +213,9 @@ func (c *compiler) link(p *Program) {
 	})
 	seen := map[*action]bool{}
 	targets := map[netip.AddrPort]struct{}{}
-	add := func(meta *Meta, hosts []string, clients string, routes []*Route) {
-		p.objects = append(p.objects, object{
-			rule:  Rule{Kind: meta.Kind, Namespace: meta.Namespace, Name: meta.Name, Index: -1},
-			hosts: hosts, clients: clients,
-		})
+	add := func(meta *Meta, o object, routes []*Route) {
+		o.rule = Rule{Kind: meta.Kind, Namespace: meta.Namespace, Name: meta.Name, Index: -1}
+		p.objects = append(p.objects, o)
 		for _, rt := range routes {
 			if a := rt.action; live[rt] && !seen[a] {
 				seen[a] = true
@@ -228,10 +227,10 @@ func (c *compiler) link(p *Program) {
 		}
 	}
 	for _, vs := range c.virtualServices {
-		add(&vs.src.Meta, vs.hosts, vs.clients(), vs.routes)
+		add(&vs.src.Meta, object{hosts: vs.hosts, clients: vs.clients()}, vs.routes)
 	}
 	for _, gr := range c.gateways.routes {
-		add(gr.meta, gr.hosts, "", gr.routes)
+		add(gr.meta, object{hosts: gr.hosts, clients: strings.Join(gr.gateways, " or "), parents: gr.gateways}, gr.routes)
 	}
 	p.targets = slices.SortedFunc(maps.Keys(targets), netip.AddrPort.Compare)
 	c.uses = slices.DeleteFunc(c.uses, func(u mirrorUse) bool { return !seen[u.action] })

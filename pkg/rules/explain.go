@@ -37,6 +37,9 @@ type object struct {
 	hosts []string
 	// clients are those it applies to, for people.
 	clients string
+	// parents are what a route of the Gateway API is attached to: gateways as
+	// NAMESPACE/NAME, or "mesh". It is nil for a VirtualService.
+	parents []string
 }
 
 // Explain says what Decide decides about r, sampling apart, and what each rule
@@ -102,7 +105,7 @@ func (o *object) reason(v *view) string {
 	host := strings.ToLower(string(withoutPort(v.authority)))
 	switch {
 	case !slices.ContainsFunc(o.hosts, func(h string) bool { return covers(h, host) }):
-	case o.clients == "":
+	case slices.ContainsFunc(o.parents, v.client.mayServe):
 		return fmt.Sprintf("host %q: a listener for a more specific host takes the request", host)
 	default:
 		return fmt.Sprintf("client %s: expected %s", v.client.describe(), o.clients)

@@ -154,8 +154,10 @@ func (c *compiler) attach(gr *gatewayRoute) {
 			c.reporter(gr)(gr.meta, at.dot("kind"), kind, "a parent of group %q is not supported, expected a Gateway or a Service", group)
 		}
 	}
-	slices.Sort(gr.hosts)
-	gr.hosts = slices.Compact(gr.hosts)
+	for _, list := range []*[]string{&gr.hosts, &gr.gateways} {
+		slices.Sort(*list)
+		*list = slices.Compact(*list)
+	}
 }
 
 func (c *compiler) attachGateway(gr *gatewayRoute, ref *gateway.ParentReference, at *field) {
@@ -179,7 +181,7 @@ func (c *compiler) attachGateway(gr *gatewayRoute, ref *gateway.ParentReference,
 		for _, host := range hosts {
 			l.routes[host] = append(l.routes[host], gr.ranked()...)
 		}
-		gr.hosts = append(gr.hosts, hosts...)
+		gr.hosts, gr.gateways = append(gr.hosts, hosts...), append(gr.gateways, name)
 	}
 	if !attached {
 		c.warnf(gr.meta, at, string(ref.Name), "no request takes the route by Gateway %s: %s", name, refusal)
@@ -288,5 +290,5 @@ func (c *compiler) attachService(gr *gatewayRoute, ref *gateway.ParentReference,
 		c.gateways.mesh = append(c.gateways.mesh, &meshService{service: s, port: port})
 	}
 	c.gateways.mesh[i].routes = append(c.gateways.mesh[i].routes, gr.ranked()...)
-	gr.hosts = append(gr.hosts, s.host)
+	gr.hosts, gr.gateways = append(gr.hosts, s.host), append(gr.gateways, meshGateway)
 }

@@ -29,6 +29,7 @@ type gatewayRoute struct {
 	routes    []*Route     // one for every match of every rule, in their order
 	ranks     []precedence // of routes
 	hosts     []string     // that requests must have, for explanations
+	gateways  []string     // that take it, or "mesh", for explanations
 }
 
 // gatewayRule is a rule of an HTTPRoute or GRPCRoute in the form both have in

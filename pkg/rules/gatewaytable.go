@@ -60,7 +60,7 @@ func (c *compiler) gatewayTable() *gatewayTable {
 		for _, host := range slices.Sorted(maps.Keys(l.routes)) {
 			routes := l.routes[host]
 			names = append(names, host)
-			h := t.leaf(routes)
+			h := t.leaf(l.gateway, routes)
 			leaves[l][host] = h
 			clash.leaf(h, routes)
 			c.hidden(host, routes, shadowed)
@@ -96,10 +96,10 @@ func (t *gatewayTable) head(name string) *virtualHost {
 	return h
 }
 
-// leaf is a virtual host with routes in the order of their ranks.
-func (t *gatewayTable) leaf(routes []rankedRoute) *virtualHost {
+// leaf is a virtual host of a gateway with routes in the order of their ranks.
+func (t *gatewayTable) leaf(gateway string, routes []rankedRoute) *virtualHost {
 	slices.SortStableFunc(routes, func(a, b rankedRoute) int { return a.rank.compare(b.rank) })
-	h := &virtualHost{}
+	h := &virtualHost{gateway: gateway}
 	seen := make(map[*Route]bool, len(routes))
 	for _, rt := range routes {
 		if !seen[rt.Route] { // it may be attached by two references
@@ -175,7 +175,7 @@ func (c *compiler) meshHosts(t *gatewayTable) {
 				}
 			}
 		}
-		h := t.leaf(routes)
+		h := t.leaf(meshGateway, routes)
 		c.hidden(m.service.host, routes, warned)
 		s := m.service
 		short := strings.TrimSuffix(s.host, clusterDomain)

@@ -62,6 +62,9 @@ func (c *choice) consider(head *virtualHost, v *view, dst netip.AddrPort) {
 		return
 	}
 	for _, h := range head.choices {
+		if !v.client.mayServe(h.gateway) {
+			continue
+		}
 		rt := h.first(v)
 		if rt.leads(dst) {
 			*c = choice{h, rt, true}
