@@ -76,6 +76,7 @@ type Program struct {
 
 	clients    map[netip.Addr]*Client
 	asksClient bool                        // a rule is not for all clients
+	asksPort   bool                        // a rule is not for all ports
 	ports      map[netip.AddrPort][]uint32 // service ports by captured address
 }
 
@@ -187,7 +188,7 @@ func (p *Program) virtualHost(r *httpstream.Request, v *view) *virtualHost {
 		}
 	}
 	// The port of a gateway leaves no trace at the endpoint.
-	if host != nil && host.gateway == meshGateway && v.port == 0 && len(p.ports) > 0 {
+	if host != nil && host.gateway == meshGateway && v.port == 0 && p.asksPort {
 		v.port = p.listener(v.authority, r.Destination)
 	}
 	return host
