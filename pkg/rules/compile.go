@@ -54,6 +54,7 @@ func Compile(s *Snapshot, o Options) (*Program, Problems) {
 		}
 	}
 	c.strayDelegates()
+	c.misplacedExtras(s)
 	p := &Program{form: o.Normalize, hosts: c.hosts()}
 	c.link(p)
 	p.clients, p.asksClient = c.clients(s), c.asksClient
