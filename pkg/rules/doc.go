@@ -13,20 +13,15 @@
 //     The port in Host is ignored, letter case too. A name of a service is
 //     also known by its shorter forms and with a trailing dot; any other name
 //     with a trailing dot is another host.
-//
 //   - Routes are tried in order, the first match wins. What follows a route
 //     that takes everything is never reached.
-//
 //   - Matching looks at the path as Envoy's path normalisation leaves it, and
 //     the copy carries that path. A path that Envoy would answer with 400
 //     (such as one with %00) or 404 ("OPTIONS *") is matched by nothing.
-//
 //   - Two mirrors of one route with the same percentage take the same
 //     requests: one random number decides for all of them.
-//
 //   - A request that Envoy has rewritten is matched as the client sent it; the
 //     copy is what arrived.
-//
 //   - Rules may ask for the client and the gateway it came by. Client says what
 //     is assumed where that is not known.
 //
