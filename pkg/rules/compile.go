@@ -56,10 +56,11 @@ func Compile(s *Snapshot, o Options) (*Program, Problems) {
 	}
 	c.strayDelegates()
 	c.gatewayRoutes(s)
+	c.misplacedExtras(s)
 	p := &Program{form: o.Normalize, hosts: c.hosts(), gateways: c.gatewayTable()}
 	c.link(p)
 	p.clients, p.asksClient = c.clients(s), c.asksClient
-	p.ports = c.ports
+	p.ports, p.asksPort = c.ports, c.asksPort
 	if !o.AllowLoops {
 		c.loops(p)
 	}
@@ -99,6 +100,7 @@ type compiler struct {
 	ports           map[netip.AddrPort][]uint32        // service ports by captured address
 	annotated       []*mirrorExtra                     // of the object being compiled
 	asksClient      bool                               // a rule is not for all clients
+	asksPort        bool                               // a rule is not for all ports
 	subsets         map[string]map[string][]*hostRules // by namespace and host
 	virtualServices []*virtualService                  // the oldest first
 	known           map[string]*Mirror                 // by key

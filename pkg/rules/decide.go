@@ -78,6 +78,7 @@ type Program struct {
 
 	clients    map[netip.Addr]*Client
 	asksClient bool                        // a rule is not for all clients
+	asksPort   bool                        // a rule is not for all ports
 	ports      map[netip.AddrPort][]uint32 // service ports by captured address
 }
 

@@ -263,6 +263,18 @@ func give(extras []*mirrorExtra, route string, m *Mirror, namespace string) *mir
 	return nil
 }
 
+// misplacedExtras reports annotations on objects that have no mirrors.
+func (c *compiler) misplacedExtras(s *Snapshot) {
+	at := (*field)(nil).dot("metadata").dot("annotations").entry(Annotation)
+	s.metas(func(m *Meta) {
+		mirrors := m.Kind == "HTTPRoute" || m.Kind == "GRPCRoute" ||
+			m.Kind == "VirtualService" && c.delegates[m.Namespace+"/"+m.Name] == nil
+		if m.Extras != "" && !mirrors {
+			c.warnf(m, at, "", "has no effect: expected on a VirtualService with hosts, an HTTPRoute or a GRPCRoute")
+		}
+	})
+}
+
 // strayExtras reports entries for which there is no mirror.
 func (c *compiler) strayExtras(meta *Meta, extras []*mirrorExtra) {
 	for _, x := range extras {

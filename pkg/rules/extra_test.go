@@ -199,4 +199,9 @@ func TestExtraProblems(t *testing.T) {
 			t.Errorf("%s: %v, want an error at %s", tt.annotation, ps, tt.field)
 		}
 	}
+	misplaced := strings.Replace(vs(toV1), "kind: DestinationRule\nmetadata: {name: httpbin}",
+		"kind: DestinationRule\nmetadata: {name: httpbin, annotations: {"+Annotation+": '- {}'}}", 1)
+	if _, warnings := compile(t, misplaced, Options{}); len(warnings) != 1 || warnings[0].Field != at {
+		t.Errorf("on a DestinationRule: %v", warnings)
+	}
 }

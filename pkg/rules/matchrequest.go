@@ -18,6 +18,7 @@ func (c *compiler) match(vs *virtualService, meta *Meta, in *networking.HTTPMatc
 	if in.Port > 65535 {
 		c.portNumber(meta, at.dot("port"), in.Port)
 	}
+	c.asksPort = c.asksPort || m.port != 0
 	m.client = c.clientMatch(vs, meta, in, at)
 	c.asksClient = c.asksClient || m.client != nil
 	if in.Scheme != nil {

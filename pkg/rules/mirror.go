@@ -135,6 +135,7 @@ func (c *compiler) mirrors(vs *VirtualService, in *networking.HTTPRoute, at *fie
 			share.extra = give(c.annotated, in.Name, m, vs.Namespace)
 			if len(ports) > 1 {
 				share.listener, share.first = m.Port, i == 0
+				c.asksPort = true
 			}
 			a.mirrors = append(a.mirrors, share)
 			c.uses = append(c.uses, mirrorUse{&vs.Meta, f, a, m})

@@ -34,7 +34,7 @@ func (p *Program) pick(r *httpstream.Request, v *view) (*virtualHost, *Route) {
 func (p *Program) named(v *view, dst netip.AddrPort) (c choice) {
 	if c.host = p.hosts.lookup(v.authority, v.client, dst); c.host != nil {
 		// The port of a gateway leaves no trace at the endpoint.
-		if c.host.gateway == meshGateway && v.port == 0 && len(p.ports) > 0 {
+		if c.host.gateway == meshGateway && v.port == 0 && p.asksPort {
 			v.port = p.listener(v.authority, dst)
 		}
 		c.route = c.host.first(v)

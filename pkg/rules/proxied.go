@@ -18,11 +18,13 @@ const (
 
 // behindProxy reports whether Envoy has rewritten r.
 func behindProxy(r *httpstream.Request) bool {
-	if _, ok := r.Get(originalPath); ok {
-		return true
+	for i := range r.NumFields() {
+		// The names have the same length, which few others have.
+		if name, _ := r.Field(i); len(name) == len(originalPath) && (equalFold(name, originalPath) || equalFold(name, originalHost)) {
+			return true
+		}
 	}
-	_, ok := r.Get(originalHost)
-	return ok
+	return false
 }
 
 // sentPath is the request-target that the client sent, if Envoy says so.
