@@ -38,6 +38,8 @@ type Flows struct {
 	// SkippedBytes passed while looking for the start of a request: on
 	// connections that were open before the agent, or after a gap.
 	SkippedBytes uint64 `json:"skipped_bytes"`
+	// Panics counts those given up because of a defect of the agent's.
+	Panics uint64 `json:"panics"`
 }
 
 // Requests counts requests from the recognition of their first byte:
@@ -100,6 +102,8 @@ type dropReason uint8
 const (
 	dropQueueFull = dropReason(httpstream.NumReasons) + iota
 	dropNoEndpoints
+	// dropPanic: the request was under way when a panic was contained.
+	dropPanic
 	numDropReasons
 )
 
@@ -109,6 +113,8 @@ func (d dropReason) String() string {
 		return "queue_full"
 	case dropNoEndpoints:
 		return "no_endpoints"
+	case dropPanic:
+		return "panic"
 	}
 	return httpstream.Reason(d).String()
 }
@@ -121,6 +127,7 @@ type tally struct {
 	filteredBy                                   [rules.NumFilterReasons]uint64
 	ignored                                      [httpstream.NumProtocols]uint64
 	skippedBytes                                 uint64
+	panics                                       uint64
 }
 
 func (t *tally) add(o *tally) {
@@ -131,6 +138,7 @@ func (t *tally) add(o *tally) {
 	t.looped += o.looped
 	t.pending += o.pending
 	t.skippedBytes += o.skippedBytes
+	t.panics += o.panics
 	for i, n := range o.dropped {
 		t.dropped[i] += n
 	}

@@ -42,9 +42,10 @@ type Agent struct {
 	final   atomic.Pointer[Account]
 
 	// drainCtx ends when what is queued or in flight must be given up.
-	drainCtx   context.Context
-	stopDrain  context.CancelFunc
-	invalidLog *rate.Sometimes
+	drainCtx  context.Context
+	stopDrain context.CancelFunc
+	// Whoever sends what is logged must not be able to fill the log.
+	invalidLog, panicLog *rate.Sometimes
 }
 
 // New loads the rules and prepares capture; nothing is attached yet. Rules
@@ -63,6 +64,7 @@ func New(cfg Config) (*Agent, error) {
 		memory:     &budget{limit: cfg.MemoryLimit / 2},
 		reload:     make(chan struct{}, 1),
 		invalidLog: &rate.Sometimes{First: 10, Interval: 10 * time.Second},
+		panicLog:   &rate.Sometimes{First: 10, Interval: 10 * time.Second},
 	}
 	a.drainCtx, a.stopDrain = context.WithCancel(context.Background())
 	a.http = httpstream.NewConfig(httpstream.Config{
@@ -186,7 +188,7 @@ func (a *Agent) close() {
 }
 
 // logInvalid says what was wrong with a request, for the first ones and then
-// now and again: whoever sends them must not be able to fill the log.
+// now and again.
 func (a *Agent) logInvalid(f capture.Flow, detail error) {
 	a.invalidLog.Do(func() {
 		a.log.Warn("invalid request", "source", f.Source(), "destination", f.Destination(), "error", detail)
@@ -210,7 +212,7 @@ func (a *Agent) Account() (Account, error) {
 		acc.Flows.Gaps += st.Gaps
 	}
 	acc.Flows.Ignored = named(total.ignored[:], func(i int) string { return httpstream.Protocol(i).String() })
-	acc.Flows.SkippedBytes = total.skippedBytes
+	acc.Flows.SkippedBytes, acc.Flows.Panics = total.skippedBytes, total.panics
 	acc.Requests = total.requests()
 	acc.Shadow = shadow(a.mirrors.stats())
 	var err error

@@ -14,11 +14,11 @@ import (
 type metrics struct {
 	agent *Agent
 
-	requests, requestsDropped, requestsSeen, requestsPending  *prometheus.Desc
-	packets, packetsSkipped, packetsLost                      *prometheus.Desc
-	flows, flowsOpen, flowsIgnored, gaps, skippedBytes        *prometheus.Desc
-	copies, copiesRefused, copiesPending, latency, shadowOpen *prometheus.Desc
-	memory, memoryLimit, hooks, reloads, reloadFailed         *prometheus.Desc
+	requests, requestsDropped, requestsSeen, requestsPending   *prometheus.Desc
+	packets, packetsSkipped, packetsLost                       *prometheus.Desc
+	flows, flowsOpen, flowsIgnored, panics, gaps, skippedBytes *prometheus.Desc
+	copies, copiesRefused, copiesPending, latency, shadowOpen  *prometheus.Desc
+	memory, memoryLimit, hooks, reloads, reloadFailed          *prometheus.Desc
 }
 
 // registry returns a registry of the agent's own.
@@ -42,6 +42,7 @@ func (a *Agent) registry() *prometheus.Registry {
 			flows:           desc("flows_total", "Connections seen."),
 			flowsOpen:       desc("flows_open", "Connections being followed."),
 			flowsIgnored:    desc("flows_ignored_total", "Connections given up because they carry something else than HTTP/1, by what.", "protocol"),
+			panics:          desc("flows_panicked_total", "Connections given up because of a defect of the agent's."),
 			gaps:            desc("stream_gaps_total", "Holes in byte streams that nothing filled."),
 			skippedBytes:    desc("stream_skipped_bytes_total", "Bytes passed over while looking for the start of a request."),
 			copies:          desc("shadow_requests_total", "Copies by mirror and result.", "mirror", "result"),
@@ -100,6 +101,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	counter(m.flows, acc.Flows.Total)
 	gauge(m.flowsOpen, acc.Flows.Open)
 	byName(m.flowsIgnored, acc.Flows.Ignored)
+	counter(m.panics, acc.Flows.Panics)
 	counter(m.gaps, acc.Flows.Gaps)
 	counter(m.skippedBytes, acc.Flows.SkippedBytes)
 

@@ -163,6 +163,16 @@ func (p *RequestParser) Gap(n int64, now int64) {
 	p.state = stSeek
 }
 
+// Abandon ends the connection and gives back what p holds, without a word to
+// the handler: for a handler that has failed.
+func (p *RequestParser) Abandon() {
+	if p.req != nil {
+		p.req.Release()
+		p.req = nil
+	}
+	p.seen, p.state = false, stDead
+}
+
 // Close ends the connection; an open message is dropped for the reason given.
 func (p *RequestParser) Close(reason Reason) {
 	p.drop(reason, nil)

@@ -1,0 +1,139 @@
+package agent
+
+import (
+	"runtime/debug"
+
+	"github.com/shadowtap/shadowtap/pkg/capture"
+	"github.com/shadowtap/shadowtap/pkg/httpstream"
+	"github.com/shadowtap/shadowtap/pkg/reassembly"
+	"github.com/shadowtap/shadowtap/pkg/rules"
+)
+
+// conn is one direction of one connection: the parser between the assembler
+// and the rules. It is the assembler's Stream and the parser's Handler.
+type conn struct {
+	shard  *shard
+	flow   reassembly.Flow
+	parser httpstream.RequestParser
+	open   bool                // a request was seen and is not accounted for yet
+	held   *httpstream.Request // being decided on
+}
+
+var (
+	_ reassembly.Stream  = (*conn)(nil)
+	_ httpstream.Handler = (*conn)(nil)
+)
+
+func (c *conn) Data(p []byte, start bool, now int64) {
+	defer c.contain()
+	c.parser.Feed(p, start, now)
+}
+
+func (c *conn) Gap(n int64, now int64) {
+	defer c.contain()
+	c.parser.Gap(n, now)
+}
+
+func (c *conn) Closed(why reassembly.CloseReason, _ int64) {
+	defer c.contain()
+	reason := httpstream.Incomplete
+	switch why {
+	case reassembly.CloseIdle, reassembly.CloseEvicted:
+		reason = httpstream.Expired
+	case reassembly.CloseShutdown:
+		reason = httpstream.Interrupted
+	}
+	c.parser.Close(reason)
+	c.shard.recycle(c)
+}
+
+// contain keeps a panic, which is a defect of ours that some client's bytes
+// have found, to the connection it happened on: that is given up, the request
+// under way is counted, and everything else goes on.
+func (c *conn) contain() {
+	fault := recover()
+	if fault == nil {
+		return
+	}
+	s := c.shard
+	if c.held != nil {
+		c.held.Release()
+		c.held = nil
+	}
+	c.parser.Abandon()
+	if c.open {
+		c.account(&s.tally.dropped[dropPanic])
+	}
+	s.tally.panics++
+	s.asm.Ignore(c.flow)
+	s.agent.source.Ignore(capture.Flow(c.flow))
+	// c is not used again: nobody knows what state it is in.
+	s.agent.panicLog.Do(func() {
+		s.agent.log.Error("panic contained, its connection is given up; please report this", "panic", fault,
+			"source", capture.Flow(c.flow).Source(), "stack", string(debug.Stack()))
+	})
+}
+
+func (c *conn) Seen() {
+	c.open = true
+	c.shard.tally.seen++
+	c.shard.tally.pending++
+}
+
+// account ends the request that is open with one of the outcomes.
+func (c *conn) account(outcome *uint64) {
+	c.open = false
+	c.shard.tally.pending--
+	*outcome++
+}
+
+func (c *conn) Dropped(reason httpstream.Reason, detail error) {
+	c.account(&c.shard.tally.dropped[reason])
+	if detail != nil {
+		c.shard.agent.logInvalid(capture.Flow(c.flow), detail)
+	}
+}
+
+func (c *conn) Skipped(n int64) { c.shard.tally.skippedBytes += uint64(n) }
+
+// Ignore tells everyone before the parser that this flow needs no more work.
+func (c *conn) Ignore(p httpstream.Protocol) {
+	s := c.shard
+	s.tally.ignored[p]++
+	s.asm.Ignore(c.flow)
+	s.agent.source.Ignore(capture.Flow(c.flow))
+	s.recycle(c)
+}
+
+// Request decides what becomes of a complete request.
+func (c *conn) Request(r *httpstream.Request) {
+	c.held = r
+	flow := capture.Flow(c.flow)
+	r.Source, r.Destination = flow.Source(), flow.Destination()
+	c.account(c.decide(r))
+	c.held = nil
+	r.Release()
+}
+
+// decide queues the copies of r, if any, and returns where r is counted.
+func (c *conn) decide(r *httpstream.Request) (outcome *uint64) {
+	s := c.shard
+	t := &s.tally
+	if _, looped := r.Get(GuardHeader); looped {
+		return &t.looped
+	}
+	g := s.agent.current.Load()
+	g.program.Decide(r, s.random.Uint64(), &s.decision)
+	switch s.decision.Verdict {
+	case rules.SampledOut:
+		return &t.sampledOut
+	case rules.Mirrored:
+		refused, ok := g.mirror(r, &s.decision)
+		if !ok {
+			return &t.dropped[refused]
+		}
+		return &t.mirrored
+	}
+	t.filteredBy[s.decision.Why]++
+	return &t.filtered
+}

@@ -1,0 +1,49 @@
+package agent
+
+import (
+	"testing"
+
+	"github.com/shadowtap/shadowtap/pkg/capture"
+)
+
+// TestPanicStaysOnItsConnection lets the rules panic in the middle of a burst
+// on one connection. The requests decided before stay counted, the one under
+// way is accounted for, the memory comes back, and another connection, and
+// the same addresses used again, are mirrored as ever.
+func TestPanicStaysOnItsConnection(t *testing.T) {
+	a := idleAgent(t, shadowRules("127.0.0.1:9"))
+	s := a.shards[0]
+	good := a.current.Load()
+	send := func(port uint16, seq uint32, flags capture.Flags, payload string) {
+		s.Begin(1)
+		s.Segment(&capture.Segment{
+			Flow: capture.Flow{SrcIP: [16]byte{10: 0xff, 11: 0xff, 12: 10, 15: 1}, DstIP: [16]byte{10: 0xff, 11: 0xff, 12: 10, 13: 99, 15: 2}, SrcPort: port, DstPort: 80},
+			Seq:  seq, Ack: 1, Flags: flags, Payload: []byte(payload),
+		})
+		s.End()
+	}
+	const get = "GET /httpbin HTTP/1.1\r\n" + host + "\r\n"
+	send(1, 0, capture.FlagSYN, "")
+	send(1, 1, capture.FlagACK, get)
+	a.current.Store(&generation{agent: a}) // without a program to ask
+	send(1, 1+uint32(len(get)), capture.FlagACK, get+get)
+	a.current.Store(good)
+	send(1, 1+3*uint32(len(get)), capture.FlagACK, get) // given up
+	send(2, 0, capture.FlagSYN, "")
+	send(2, 1, capture.FlagACK, get)
+	send(1, 5000, capture.FlagSYN, "")
+	send(1, 5001, capture.FlagACK, get)
+
+	account, err := a.Account()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := account.Requests
+	if !r.Balanced() || r.Pending != 0 || r.Seen != 4 || r.Mirrored != 3 || r.Dropped["panic"] != 1 || account.Flows.Panics != 1 {
+		t.Errorf("%+v, %+v", r, account.Flows)
+	}
+	a.mirrors.drain(t.Context())
+	if n := a.memory.used.Load(); n != 0 {
+		t.Errorf("%d bytes of traffic are still held", n)
+	}
+}
