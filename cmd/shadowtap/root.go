@@ -20,7 +20,7 @@ func newRoot() *cobra.Command {
 		Long: `shadowtap copies the live HTTP requests of a running service to its next
 version without touching either. A TC eBPF program copies packets on their way
 to the running version; the agent rebuilds the requests, applies the mirror
-rules of Istio's VirtualServices, and replays the requests to the shadow.
+rules of VirtualServices and HTTPRoutes, and replays the requests to the shadow.
 
 It is not in the request path: if it stops, stalls or is killed, production
 does not notice.
