@@ -286,6 +286,8 @@ func inert(apiVersion, kind string) bool {
 	case group == apiGroup:
 		return slices.Contains(istioVersions[:], version) &&
 			slices.Contains([]string{"Sidecar", "EnvoyFilter", "ProxyConfig", "WorkloadGroup"}, kind)
+	case group == gatewayGroup:
+		return slices.Contains([]string{"GatewayClass", "TCPRoute", "TLSRoute", "UDPRoute"}, kind)
 	}
 	return slices.Contains([]string{"apps", "batch", "autoscaling", "policy", "rbac.authorization.k8s.io", "networking.k8s.io",
 		"storage.k8s.io", "scheduling.k8s.io", "apiextensions.k8s.io", "admissionregistration.k8s.io", "coordination.k8s.io",

@@ -137,6 +137,8 @@ func TestInertObjects(t *testing.T) {
 	for object, want := range map[string]bool{
 		"v1 Namespace": true, "apps/v1 Deployment": true, "networking.istio.io/v1 Sidecar": true,
 		"security.istio.io/v1 PeerAuthentication": true, "v1 List": false,
+		"gateway.networking.k8s.io/v1 GatewayClass": true, "gateway.networking.k8s.io/v1alpha2 TCPRoute": true,
+		"gateway.networking.k8s.io/v1 BackendTLSPolicy": false, "gateway.networking.k8s.io/v1alpha2 GRPCRoute": false,
 		"networking.istio.io/v1 VirtualServce": false, "example.com/v1 Thing": false, "v1 ": false,
 	} {
 		apiVersion, kind, _ := strings.Cut(object, " ")
