@@ -38,9 +38,11 @@ func (p *Program) named(v *view, dst netip.AddrPort) (c choice) {
 			v.port = p.listener(v.authority, dst)
 		}
 		c.route = c.host.first(v)
-		c.leads = c.route.leads(dst)
 	}
-	if p.gateways != nil && !c.leads {
+	if p.gateways == nil {
+		return c
+	}
+	if c.leads = c.route.leads(dst); !c.leads {
 		c.consider(p.gateways.hosts.lookup(v.authority, v.client, netip.AddrPort{}), v, dst)
 	}
 	return c
