@@ -38,7 +38,7 @@ func (g *generator) path() string {
 }
 
 func (g *generator) prefix() string {
-	return pick(g, "", "/", "/f", "/foo", "/foo", "/foo/", "/FOO", "/foo/bar", "//", "/b", "/foo%2F")
+	return pick(g, "", "/", "/f", "/foo", "/foo", "/foo", "/foo/", "/foo/", "/FOO", "/foo/bar", "//", "/b", "/foo%2F")
 }
 
 func (g *generator) value() string { return pick(g, "", "v", "V", "w", "v,w", "vw", "v w", "1") }
@@ -64,7 +64,7 @@ func expressions() map[string][]string {
 		"[vw,]+":            {"v,w", "v, w", "w"},
 		"(?i)v":             {"V", "v"},
 		"GET|POST":          {"GET", "POST", "GETPOST"},
-		"[a-z.0-9]+":        {"v", "", "rule-0.example.com"},
+		"[-a-z.0-9]+":       {"v", "", "rule-0.example.com"},
 		".*example.com.*":   {"example.com"},
 		"(v)(w)?":           {"v", "vw"},
 		`\w+`:               {"v", "GET", ""},
@@ -130,7 +130,7 @@ func (g *generator) paramName() string { return pick(g, "a", "A", "b", "a%20", "
 
 func (g *generator) match(host, name string) *networking.HTTPMatchRequest {
 	m := &networking.HTTPMatchRequest{Name: name}
-	if g.chance(.75) {
+	if g.chance(.85) {
 		m.Uri = g.uri()
 	}
 	m.IgnoreUriCase = g.chance(.25)
@@ -138,7 +138,7 @@ func (g *generator) match(host, name string) *networking.HTTPMatchRequest {
 		m.Method = pick(g, exactly("GET"), exactly("POST"), exactly("get"), beginning("P"), matching("GET|POST"), &networking.StringMatch{})
 	}
 	if g.chance(.1) {
-		m.Authority = pick(g, exactly(host), exactly(host+":80"), beginning(host), beginning("R"), matching("[a-z.0-9]+"),
+		m.Authority = pick(g, exactly(host), exactly(host+":80"), beginning(host), beginning("R"), matching("[-a-z.0-9]+"),
 			matching(".*example.com.*"), &networking.StringMatch{})
 	}
 	if g.chance(.3) {
@@ -293,7 +293,7 @@ func (g *generator) rule(gateway, namespace, name string, n int, hosts ...string
 	}
 	for i := range 1 + g.IntN(n) {
 		h := &networking.HTTPRoute{Name: fmt.Sprintf("r%d", i)}
-		if !g.chance(.12) {
+		if !g.chance(.08) {
 			for j := range 1 + g.IntN(3) {
 				h.Match = append(h.Match, g.match(hosts[0], fmt.Sprintf("m%d", j)))
 			}

@@ -23,10 +23,10 @@ func (g *generator) request(vs *networking.VirtualService, host string) *envoy.R
 		path = "/" + path
 	}
 	if m.Method != nil && g.chance(.8) {
-		method = g.meet(m.Method, method)
+		method = strings.TrimRight(g.meet(m.Method, method), "/bar")
 	}
 	if m.Authority != nil && g.chance(.7) {
-		host = g.meet(m.Authority, host)
+		host = strings.TrimRight(g.meet(m.Authority, host), "/")
 	}
 	switch n := g.IntN(40); {
 	case n == 0 && m.IgnoreUriCase:

@@ -44,11 +44,11 @@ func shrink(w *world, r *envoy.Request, trials int, holds func(*world, *envoy.Re
 // are no more.
 func smallerRequest(r *envoy.Request, i int) *envoy.Request {
 	out := &envoy.Request{Method: r.Method, Target: r.Target, Fields: slices.Clone(r.Fields)}
-	if i < len(r.Fields) {
-		out.Fields = slices.Delete(out.Fields, i, i+1)
+	if i < len(r.Fields)-1 {
+		out.Fields = slices.Delete(out.Fields, i+1, i+2) // Host, which is first, stays
 		return out
 	}
-	i -= len(r.Fields)
+	i -= len(r.Fields) - 1
 	path, query, _ := strings.Cut(r.Target, "?")
 	for _, step := range []struct {
 		applies bool
@@ -103,6 +103,9 @@ func removeFrom(m protoreflect.Message, i *int) bool {
 	})
 	slices.SortFunc(set, func(a, b protoreflect.FieldDescriptor) int { return int(a.Number() - b.Number()) })
 	for _, fd := range set {
+		if fd.Name() == "gateways" {
+			continue // another gateway is another question
+		}
 		if take() {
 			m.Clear(fd)
 			return true

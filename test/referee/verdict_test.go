@@ -93,24 +93,33 @@ func ours(p *rules.Program, r *httpstream.Request) (*verdict, error) {
 	if len(v.mirrors) == 0 {
 		return v, nil
 	}
-	c, err := httpstream.ParseRequest(append(d.Route.AppendHead(nil, r), "\r\n"...))
-	if err != nil {
-		return nil, fmt.Errorf("the copy: %w", err)
+	lines := strings.Split(string(d.Route.AppendHead(nil, r)), "\r\n")
+	method, rest, _ := strings.Cut(lines[0], " ")
+	target, version, _ := strings.Cut(rest, " ")
+	if version != "HTTP/1.1" || lines[len(lines)-1] != "" {
+		return nil, fmt.Errorf("the head of the copy: %q", lines)
 	}
-	defer c.Release()
-	// The copy keeps the form of its target (RFC 9112 section 3.2); Envoy
-	// sends the origin-form. Both name the same resource.
-	_, _, path, _ := httpstream.SplitAbsolute(c.Target())
-	if len(path) == 0 || path[0] == '?' {
-		path = append([]byte{'/'}, path...)
-	}
+	var host string
 	var fields [][2]string
-	for i := range c.NumFields() {
-		if name, value := c.Field(i); !strings.EqualFold(string(name), "host") {
-			fields = append(fields, [2]string{string(name), string(value)})
+	for _, line := range lines[1 : len(lines)-1] {
+		name, value, _ := strings.Cut(line, ":")
+		if strings.EqualFold(name, "host") {
+			host = strings.TrimSpace(value)
+			continue
+		}
+		fields = append(fields, [2]string{name, strings.TrimSpace(value)})
+	}
+	// The copy keeps the form of its target; Envoy sends the origin-form with
+	// the host of the target. Both name the same resource (RFC 9112 section
+	// 3.2).
+	if before, after, absolute := strings.Cut(target, "://"); absolute && !strings.ContainsAny(before, "/?") {
+		end := strings.IndexAny(after+"/", "/?")
+		host, target = after[:end], after[end:]
+		if !strings.HasPrefix(target, "/") {
+			target = "/" + target
 		}
 	}
-	v.setCopy(string(c.Method()), string(c.Host()), string(path), fields)
+	v.setCopy(method, host, target, fields)
 	return v, nil
 }
 

@@ -117,6 +117,18 @@ func (w *world) file(t testing.TB) []byte {
 	return out
 }
 
+// text is the rules of the world, for people.
+func (w *world) text(t testing.TB) string {
+	t.Helper()
+	var out strings.Builder
+	for _, o := range w.objects() {
+		if o.kind == "VirtualService" {
+			fmt.Fprintf(&out, "%s\n", o.text(t))
+		}
+	}
+	return out.String()
+}
+
 // clone is a copy that shares nothing.
 func (w *world) clone() *world {
 	out := &world{gateway: w.gateway}
