@@ -35,10 +35,11 @@ func deviations() []deviation {
 			"in a packet; where the request arrived decides instead, and nothing arrives anywhere here.",
 		func(w *world, r *envoy.Request, theirs, ours *verdict) bool {
 			host := requestHost(r)
-			return w.gateway == "" && !strings.Contains(host, ".") && slices.ContainsFunc(w.hostsOf(ours), func(h string) bool {
-				name, rest, _ := strings.Cut(h, ".")
-				return name == host && strings.HasSuffix(rest, clusterDomain) && rest != "default"+clusterDomain
-			})
+			return w.gateway == "" && !slices.Contains(w.hostsOf(ours), host+".default"+clusterDomain) &&
+				slices.ContainsFunc(w.hosts(), func(h string) bool {
+					name, rest, _ := strings.Cut(h, ".")
+					return name == host && strings.HasSuffix(rest, clusterDomain) && rest != "default"+clusterDomain
+				})
 		},
 	}, {
 		unknownService,
@@ -75,7 +76,7 @@ func deviations() []deviation {
 			"prefers hosts (dedupeDomains).",
 		func(w *world, r *envoy.Request, theirs, ours *verdict) bool {
 			host := requestHost(r)
-			return w.gateway == "" && slices.Contains(w.hostsOf(ours), host) && !isService(host) &&
+			return w.gateway == "" && slices.Contains(w.hosts(), host) && !isService(host) &&
 				(theirs.route == "" || slices.ContainsFunc(w.hostsOf(theirs), func(h string) bool { return slices.Contains(alternates(h), host) })) &&
 				slices.ContainsFunc(services(), func(s service) bool { return slices.Contains(alternates(s.host), host) })
 		},
@@ -116,22 +117,36 @@ func requestHost(r *envoy.Request) string {
 	return strings.ToLower(host)
 }
 
-// hostsOf is the hosts of the rule that a verdict names, in full.
-func (w *world) hostsOf(v *verdict) []string {
+// hosts is the hosts of the rule, in full.
+func (r *rule) hosts() []string {
 	var hosts []string
-	for _, r := range w.rules {
-		if v.route == "" || !strings.HasPrefix(v.route, r.namespace+"/"+r.name+" ") {
-			continue
+	for _, h := range r.spec.Hosts {
+		h = strings.ToLower(h)
+		if !strings.Contains(h, ".") && h != "*" {
+			h += "." + r.namespace + clusterDomain
 		}
-		for _, h := range r.spec.Hosts {
-			h = strings.ToLower(h)
-			if !strings.Contains(h, ".") && h != "*" {
-				h += "." + r.namespace + clusterDomain
-			}
-			hosts = append(hosts, h)
-		}
+		hosts = append(hosts, h)
 	}
 	return hosts
+}
+
+// hosts is the hosts of all rules.
+func (w *world) hosts() []string {
+	var hosts []string
+	for _, r := range w.rules {
+		hosts = append(hosts, r.hosts()...)
+	}
+	return hosts
+}
+
+// hostsOf is the hosts of the rule that a verdict names.
+func (w *world) hostsOf(v *verdict) []string {
+	for _, r := range w.rules {
+		if strings.HasPrefix(v.route, r.namespace+"/"+r.name+" ") {
+			return r.hosts()
+		}
+	}
+	return nil
 }
 
 // alternates are the names of a service besides its full one.
