@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 	networking "istio.io/api/networking/v1alpha3"
@@ -284,6 +285,17 @@ func (g *generator) change(h *networking.HTTPRoute) {
 	}
 }
 
+// takesAll reports whether a match entry may take every request, so that
+// nothing behind it counts.
+func takesAll(m *networking.HTTPMatchRequest) bool {
+	all := &networking.HTTPMatchRequest{Name: m.Name, IgnoreUriCase: m.IgnoreUriCase, StatPrefix: m.StatPrefix, Uri: m.Uri}
+	return proto.Equal(m, all) && (len(m.Uri.GetExact()) == 0 && len(m.Uri.GetPrefix()) < 2 && len(m.Uri.GetRegex()) < 4)
+}
+
+// manyRoutes is a number of routes at which the product looks routes up by
+// path instead of trying one after the other.
+const manyRoutes = 30
+
 // rule is a VirtualService for hosts with up to n routes. Their names say
 // where they stand, so that each can be told from the others.
 func (g *generator) rule(gateway, namespace, name string, n int, hosts ...string) rule {
@@ -293,9 +305,13 @@ func (g *generator) rule(gateway, namespace, name string, n int, hosts ...string
 	}
 	for i := range 1 + g.IntN(n) {
 		h := &networking.HTTPRoute{Name: fmt.Sprintf("r%d", i)}
-		if !g.chance(.08) {
+		if n == manyRoutes || !g.chance(.08) {
 			for j := range 1 + g.IntN(3) {
-				h.Match = append(h.Match, g.match(hosts[0], fmt.Sprintf("m%d", j)))
+				m := g.match(hosts[0], fmt.Sprintf("m%d", j))
+				for n == manyRoutes && takesAll(m) {
+					m = g.match(hosts[0], m.Name)
+				}
+				h.Match = append(h.Match, m)
 			}
 		}
 		g.action(h)

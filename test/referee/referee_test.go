@@ -221,7 +221,7 @@ func TestRoutes(t *testing.T) {
 		w := &world{gateway: "gw"}
 		for j := range 10 {
 			name := fmt.Sprintf("rule-%d", j)
-			w.rules = append(w.rules, g.rule(w.gateway, "default", name, 5, name+".example.com"))
+			w.rules = append(w.rules, g.rule(w.gateway, "default", name, pick(g, 3, 5, 5, manyRoutes), name+".example.com"))
 		}
 		c.run(t, g, w, func(r rule) string {
 			host := r.spec.Hosts[0]
