@@ -189,7 +189,7 @@ func TestAdmission(t *testing.T) {
 				}},
 			}
 			tt.edit(vs)
-			w := &world{gateway: "gw", rules: []rule{{"default", "test", vs}}}
+			w := &world{gateway: "gw", rules: []rule{{namespace: "default", name: "test", spec: vs}}}
 			admitted := w.admit()
 			_, compiled := w.compile(t)
 			if agree := (admitted == nil) == (compiled == nil); agree == (tt.differs != "") {

@@ -1,6 +1,7 @@
 package referee
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -18,6 +19,11 @@ type feature struct {
 	use func(http *networking.HTTPRoute, m *networking.HTTPMatchRequest)
 }
 
+// supports reports whether the product supports a feature.
+func supports(name string) bool {
+	return slices.ContainsFunc(features(), func(f feature) bool { return f.name == name && f.supported })
+}
+
 // The features that are not supported by every version of the product.
 const (
 	schemeMatch     = "scheme"
@@ -30,6 +36,7 @@ const (
 	targetHeaders   = "route[].headers"
 	timeout         = "timeout"
 	faults          = "fault"
+	delegates       = "delegate"
 )
 
 func features() []feature {
@@ -45,6 +52,8 @@ func features() []feature {
 	}
 	return []feature{
 		{schemeMatch, false, func(_ route, m match) { m.Scheme = exact("http") }},
+		// Rules are asked about without the endpoint a request arrived at,
+		// which is what tells the port; so the generator leaves this out.
 		{portMatch, false, func(_ route, m match) { m.Port = 80 }},
 		{sourceMatch, false, func(_ route, m match) { m.SourceNamespace = "default" }},
 		{gatewayMatch, false, func(_ route, m match) { m.Gateways = []string{"gw"} }},
@@ -60,6 +69,9 @@ func features() []feature {
 				HttpDelayType: &networking.HTTPFaultInjection_Delay_FixedDelay{FixedDelay: durationpb.New(1e9)},
 			}}
 		}},
+		{delegates, false, func(h route, _ match) {
+			h.Route, h.Delegate = nil, &networking.Delegate{Name: "child", Namespace: "default"}
+		}},
 	}
 }
 
@@ -70,15 +82,20 @@ func TestFeatures(t *testing.T) {
 	for _, f := range features() {
 		t.Run(f.name, func(t *testing.T) {
 			m := &networking.HTTPMatchRequest{}
+			route := []*networking.HTTPRouteDestination{{Destination: &networking.Destination{Host: "httpbin", Subset: "v1"}}}
 			http := &networking.HTTPRoute{
 				Match:  []*networking.HTTPMatchRequest{m},
-				Route:  []*networking.HTTPRouteDestination{{Destination: &networking.Destination{Host: "httpbin", Subset: "v1"}}},
+				Route:  route,
 				Mirror: &networking.Destination{Host: "httpbin", Subset: "v2"},
 			}
 			f.use(http, m)
-			w := &world{gateway: "gw", rules: []rule{{"default", "test", &networking.VirtualService{
+			w := &world{gateway: "gw", rules: []rule{{namespace: "default", name: "test", spec: &networking.VirtualService{
 				Hosts: []string{"*"}, Gateways: []string{"gw"}, Http: []*networking.HTTPRoute{http},
 			}}}}
+			if http.Delegate != nil {
+				child := &networking.VirtualService{Http: []*networking.HTTPRoute{{Route: route}}}
+				w.rules = append(w.rules, rule{namespace: "default", name: "child", spec: child})
+			}
 			if err := w.admit(); err != nil {
 				t.Fatal(err)
 			}

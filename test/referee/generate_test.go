@@ -160,11 +160,14 @@ func (g *generator) match(host, name string) *networking.HTTPMatchRequest {
 	if g.may(schemeMatch, .1) {
 		m.Scheme = pick(g, exactly("http"), exactly("https"), beginning("h"), matching("https?"), exactly("HTTP"))
 	}
-	if g.may(portMatch, .1) {
-		m.Port = pick[uint32](g, 80, 80, 8080)
-	}
 	if g.may(sourceMatch, .1) {
 		m.SourceNamespace = pick(g, "default", "other")
+	}
+	if g.may(sourceMatch, .1) {
+		m.SourceLabels = pick(g, map[string]string{"app": "client"}, map[string]string{"app": "other"}, map[string]string{"istio": "ingressgateway"})
+	}
+	if g.may(gatewayMatch, .1) {
+		m.Gateways = pick(g, []string{"default/gw"}, []string{"mesh"}, []string{"default/other", "gw"})
 	}
 	return m
 }
@@ -317,5 +320,28 @@ func (g *generator) rule(gateway, namespace, name string, n int, hosts ...string
 		g.action(h)
 		vs.Http = append(vs.Http, h)
 	}
-	return rule{namespace, name, vs}
+	return rule{namespace, name, vs, hosts[0]}
+}
+
+// delegate hands the decision of some routes of a rule to rules of their own,
+// which it returns.
+func (g *generator) delegate(root rule) []rule {
+	var out []rule
+	for _, h := range root.spec.Http {
+		if !g.may(delegates, .3) {
+			continue
+		}
+		child := g.rule("", pick(g, "default", "other"), root.name+"-"+h.Name, 3, root.host)
+		child.spec.Hosts = nil
+		if len(h.Match) > 0 && h.Match[0].Uri.GetPrefix() != "" {
+			// Most matches conflict; this one does not.
+			child.spec.Http[0].Match = []*networking.HTTPMatchRequest{{
+				Name: "m0", Uri: beginning(h.Match[0].Uri.GetPrefix() + pick(g, "", "o", "/")), IgnoreUriCase: h.Match[0].IgnoreUriCase,
+			}}
+		}
+		h.Delegate = &networking.Delegate{Name: child.name, Namespace: child.namespace}
+		h.Route, h.Redirect, h.DirectResponse = nil, nil, nil
+		out = append(out, child)
+	}
+	return out
 }

@@ -7,7 +7,6 @@ import (
 
 	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/protobuf/proto"
-	networking "istio.io/api/networking/v1alpha3"
 	"istio.io/istio/pilot/pkg/model"
 	"istio.io/istio/pilot/pkg/networking/core"
 	"istio.io/istio/pkg/config"
@@ -56,25 +55,17 @@ func (w *world) istio() (*route.RouteConfiguration, error) {
 		for _, o := range w.objects() {
 			configs = append(configs, o.istioConfig())
 		}
-		proxy, routeName := &model.Proxy{Type: model.SidecarProxy, ConfigNamespace: "default"}, "80"
+		labels := w.clientLabels()
+		proxy, routeName := &model.Proxy{Type: model.SidecarProxy}, "80"
 		if w.gateway != "" {
-			labels := map[string]string{"istio": "ingressgateway"}
 			configs = append(configs, config.Config{
 				Meta: config.Meta{GroupVersionKind: gvk.Gateway, Namespace: "default", Name: w.gateway},
-				Spec: &networking.Gateway{
-					Selector: labels,
-					Servers: []*networking.Server{{
-						Port:  &networking.Port{Number: 80, Name: "http", Protocol: "HTTP"},
-						Hosts: []string{"*/*"},
-					}},
-				},
+				Spec: w.gatewaySpec(),
 			})
-			proxy = &model.Proxy{
-				Type: model.Router, ConfigNamespace: "default", Labels: labels,
-				Metadata: &model.NodeMetadata{Namespace: "default", Labels: labels},
-			}
-			routeName = "http.80"
+			proxy, routeName = &model.Proxy{Type: model.Router}, "http.80"
 		}
+		proxy.ConfigNamespace, proxy.Labels = "default", labels
+		proxy.Metadata = &model.NodeMetadata{Namespace: "default", Labels: labels}
 		cg := core.NewConfigGenTest(t, core.TestOptions{Configs: configs})
 		proxy = cg.SetupProxy(proxy)
 		resources, _ := cg.ConfigGen.BuildHTTPRoutes(proxy, &model.PushRequest{Push: cg.PushContext()}, []string{routeName})

@@ -221,11 +221,11 @@ func TestRoutes(t *testing.T) {
 		w := &world{gateway: "gw"}
 		for j := range 10 {
 			name := fmt.Sprintf("rule-%d", j)
-			w.rules = append(w.rules, g.rule(w.gateway, "default", name, pick(g, 3, 5, 5, manyRoutes), name+".example.com"))
+			root := g.rule(w.gateway, "default", name, pick(g, 3, 5, 5, manyRoutes), name+".example.com")
+			w.rules = append(append(w.rules, root), g.delegate(root)...)
 		}
 		c.run(t, g, w, func(r rule) string {
-			host := r.spec.Hosts[0]
-			return pick(g, host, host, host, host+":80", strings.ToUpper(host))
+			return pick(g, r.host, r.host, r.host, r.host+":80", strings.ToUpper(r.host))
 		})
 	}
 	c.check(t, relativeRewrite)

@@ -26,6 +26,7 @@ type world struct {
 type rule struct {
 	namespace, name string
 	spec            *networking.VirtualService
+	host            string // that requests to the rule are for, where it has none itself
 }
 
 // object is any rule object with what identifies it.
@@ -89,6 +90,39 @@ func (w *world) objects() []object {
 	return out
 }
 
+// clientAddress is the address that all requests come from.
+const clientAddress = "10.9.9.9"
+
+// clientLabels are the labels of the workload that requests come from: a
+// client in the mesh or the gateway. Its namespace is default.
+func (w *world) clientLabels() map[string]string {
+	if w.gateway != "" {
+		return map[string]string{"istio": "ingressgateway"}
+	}
+	return map[string]string{"app": "client"}
+}
+
+// gatewaySpec is the gateway of the world.
+func (w *world) gatewaySpec() *networking.Gateway {
+	return &networking.Gateway{
+		Selector: w.clientLabels(),
+		Servers: []*networking.Server{{
+			Port:  &networking.Port{Number: 80, Name: "http", Protocol: "HTTP"},
+			Hosts: []string{"*/*"},
+		}},
+	}
+}
+
+// clientObjects say who has the address that requests come from. Istio's side
+// knows it as the proxy that routes are generated for.
+func (w *world) clientObjects() []object {
+	out := []object{{"WorkloadEntry", "default", "client", epoch, &networking.WorkloadEntry{Address: clientAddress, Labels: w.clientLabels()}}}
+	if w.gateway != "" {
+		out = append(out, object{"Gateway", "default", w.gateway, epoch, w.gatewaySpec()})
+	}
+	return out
+}
+
 // text is the object as it stands in a rules file, in JSON, which is YAML.
 func (o *object) text(t testing.TB) []byte {
 	t.Helper()
@@ -111,7 +145,11 @@ func (o *object) text(t testing.TB) []byte {
 func (w *world) file(t testing.TB) []byte {
 	t.Helper()
 	var out []byte
-	for _, o := range w.objects() {
+	objects := w.objects()
+	if supports(sourceMatch) || supports(gatewayMatch) {
+		objects = append(objects, w.clientObjects()...)
+	}
+	for _, o := range objects {
 		out = append(append(out, o.text(t)...), "\n---\n"...)
 	}
 	return out
