@@ -56,7 +56,7 @@ var scenarios = []scenario{
 	{name: "contradicting segments", share: 8, sizes: usual,
 		network: network{cut: anySize, dispute: 12, pipeline: 3, messages: 40}},
 	{name: "segments lost", share: 10, sizes: sizes{body: 8_000, field: 2000},
-		network: network{cut: anySize, lose: 12, reorder: 3, repeat: 10, pipeline: 3, messages: 40}},
+		network: network{cut: anySize, wholeLines: true, lose: 12, reorder: 3, repeat: 10, pipeline: 3, messages: 40}},
 	{name: "snapshot length too small", share: 6, sizes: usual,
 		network: network{cut: anySize, truncate: 12, pipeline: 3, messages: 40}},
 	{name: "connections open before the tap", share: 5, sizes: usual,

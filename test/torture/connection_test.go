@@ -18,8 +18,19 @@ type network struct {
 	truncate int  // segments of which a recording holds only the first bytes
 	dispute  int  // segments that come twice, with different bytes
 	midway   bool // the tap gets nothing of the beginning
-	pipeline int  // the most requests that a client sends without waiting
-	messages int  // the most requests of a connection
+	// wholeLines never cuts a request line that begins a segment: whether one
+	// in two parts is recognised after a loss depends on whether these had to
+	// wait for something and were put together meanwhile.
+	wholeLines bool
+	pipeline   int // the most requests that a client sends without waiting
+	messages   int // the most requests of a connection
+}
+
+// loses reports whether the tap gets less than the server, so that it may
+// have to look for the start of a request. A body that contains requests could
+// mislead it then: such bodies are only sent where nothing is lost.
+func (n *network) loses() bool {
+	return n.lose+n.truncate+n.dispute > 0 || n.midway
 }
 
 // ending is what becomes of a connection.
@@ -38,6 +49,8 @@ type part struct {
 	ack  uint32 // bytes the server had sent by then
 	gets int    // how many bytes of it, from its first, the tap gets and believes
 	last bool   // of its burst
+	// void is set where the tap knows that nothing will fill what is missing.
+	void bool
 }
 
 // connection is what one client sends, and what the tap gets to see of it.
@@ -81,7 +94,11 @@ func (g *generator) connection(n *network, ends tuple, first, most int, before e
 	ack := g.Uint32()
 	for _, b := range bursts {
 		for at := b.from; at < min(b.to, len(c.stream)); {
-			k := min(n.cut(g), b.to-at, len(c.stream)-at)
+			k := n.cut(g)
+			if n.wholeLines {
+				k = max(k, c.lineAt(at))
+			}
+			k = min(k, b.to-at, len(c.stream)-at)
 			c.parts = append(c.parts, part{span: span{at, at + k}, ack: ack, gets: k})
 			at += k
 		}
@@ -94,6 +111,15 @@ func (g *generator) connection(n *network, ends tuple, first, most int, before e
 	}
 	w.send(before)
 	return c
+}
+
+// lineAt is the length of the request line that begins at a place of the
+// stream, 0 if none does.
+func (c *connection) lineAt(at int) int {
+	if i, ok := slices.BinarySearch(c.starts, at); ok {
+		return c.messages[i].line
+	}
+	return 0
 }
 
 // wire turns the parts of a connection into packets.
@@ -111,6 +137,10 @@ func (w *wire) segment(s span, ack uint32) packet {
 	return packet{tuple: w.ends, seq: w.seq(s.from), ack: ack, flags: flagACK, payload: w.stream[s.from:s.to], wire: s.len()}
 }
 
+// send makes the packets; before is how the connection before this one on the
+// same addresses and ports ended. If the tap was not told of that end, the
+// new connection is believed when the byte behind its SYN comes, so nothing
+// may overtake that.
 func (w *wire) send(before ending) {
 	next := 0
 	if w.midway {
@@ -127,18 +157,18 @@ func (w *wire) send(before ending) {
 			w.packets = append(w.packets, syn)
 		}
 	}
-	begun := before == openEnd // a SYN is believed once the byte behind it follows
+	inOrder := before == openEnd
 	for next < len(w.parts) {
 		end := next
 		for !w.parts[end].last {
 			end++
 		}
-		w.burst(next, end+1, begun)
-		begun = false
+		w.burst(next, end+1, inOrder)
+		inOrder = false
 		next = end + 1
 		w.between(w.parts[end])
 	}
-	w.finish()
+	w.finish(before)
 }
 
 // midwayFrom chooses where the tap begins to see the connection.
@@ -183,7 +213,7 @@ func (w *wire) burst(from, to int, inOrder bool) {
 			// with other bytes. Nobody can know which the receiver believes.
 			list = append(list, w.disputed(i+1)...)
 			list = append(list, w.segment(s, p.ack))
-			w.parts[i+1].gets = 0
+			w.parts[i+1].gets, w.parts[i+1].void = 0, true
 			i++
 			continue
 		case w.overlap > 0 && w.chance(w.overlap):
@@ -285,7 +315,7 @@ func (w *wire) between(last part) {
 	w.packets = append(w.packets, forged)
 }
 
-func (w *wire) finish() {
+func (w *wire) finish(before ending) {
 	if len(w.packets) == 0 {
 		return
 	}
@@ -302,7 +332,7 @@ func (w *wire) finish() {
 		case w.chance(3) && last.flags == flagACK && last.seq+uint32(last.wire) == end.seq && last.wire > 0:
 			last.flags |= flagFIN
 			return
-		case w.reorder > 0 && w.chance(3) && len(w.packets) > 1 && last.flags == flagACK && last.wire > 0:
+		case w.reorder > 0 && before != openEnd && w.chance(3) && len(w.packets) > 1 && last.flags == flagACK && last.wire > 0:
 			// It overtakes the last segment.
 			w.packets = slices.Insert(w.packets, len(w.packets)-1, end)
 			return

@@ -62,15 +62,16 @@ type generator struct {
 	noise []byte // where bodies are cut from
 }
 
-func newGenerator(seed uint64, s sizes) *generator {
+// newGenerator returns a generator whose requests follow from the seed. With
+// lures their bodies contain what a parser that lost its place would take for
+// requests.
+func newGenerator(seed uint64, s sizes, lures bool) *generator {
 	g := &generator{Rand: rand.New(rand.NewPCG(seed, 0x70726f62)), sizes: s}
-	// Bodies that look like requests are what a parser that lost its place
-	// would fall for, so some noise reads like the middle of one.
 	g.noise = make([]byte, 1<<20)
 	for i := range g.noise {
 		g.noise[i] = byte(g.Uint32())
 	}
-	for range 4000 {
+	for i := 0; lures && i < 4000; i++ {
 		lure := []string{
 			"\r\n\r\nPOST /t/lure HTTP/1.1\r\nHost: torture.test\r\nContent-Length: 5\r\n\r\n",
 			"0\r\n\r\nGET /t/lure HTTP/1.1\r\n\r\n", "\r\n", "HTTP/1.1 200 OK\r\n\r\n", "ffff\r\n",

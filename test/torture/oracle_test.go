@@ -1,7 +1,5 @@
 package torture
 
-import "bytes"
-
 // fate is what must become of a request.
 type fate uint8
 
@@ -24,11 +22,11 @@ func (c *connection) oracle() (fates []fate, skipped int) {
 	for i := range o.fates {
 		o.fates[i] = unseen
 	}
-	lost := span{}
+	lost, void := span{}, false
 	for _, p := range c.parts {
 		if p.gets > 0 && lost.len() > 0 {
 			o.gap(lost)
-			lost = span{}
+			lost, void = span{}, false
 		}
 		if p.gets > 0 {
 			o.data(span{p.from, p.from + p.gets}, p.ack)
@@ -38,9 +36,10 @@ func (c *connection) oracle() (fates []fate, skipped int) {
 				lost.from = p.from + p.gets
 			}
 			lost.to = p.to
+			void = void || p.void
 		}
 	}
-	if lost.len() > 0 && c.end != openEnd {
+	if lost.len() > 0 && (c.end != openEnd || void) {
 		o.gap(lost)
 	}
 	if o.open >= 0 {
@@ -122,11 +121,13 @@ func (o *oracle) gap(s span) {
 }
 
 // recognisable reports whether a segment that begins with m shows that it
-// does: by a whole request line with a method of capital letters, or by 256
-// bytes of one and nothing else.
+// does: by a method of which it is known that nothing precedes it, and a whole
+// request line or 256 bytes of one and nothing else.
 func recognisable(m *message, segment []byte) bool {
-	method := m.raw[:m.target.from-1]
-	if len(method) < 3 || len(bytes.Trim(method, "ABCDEFGHIJKLMNOPQRSTUVWXYZ-")) > 0 {
+	switch string(m.raw[:m.target.from-1]) {
+	case "GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE",
+		"PROPFIND", "REPORT", "MKCOL", "COPY", "MOVE", "PURGE":
+	default:
 		return false
 	}
 	return len(segment) >= m.line || len(segment) >= 256 && len(segment) <= m.target.to

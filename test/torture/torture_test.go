@@ -40,7 +40,7 @@ func (c *scenario) run(t *testing.T, n int, seed uint64) row {
 	a := startAgent(t, (*exec.Cmd).Start, read, append([]string{"-f", rulesFor(t, listener.Addr()), "--pcap", "/dev/stdin", "--admin", ""}, c.args...)...)
 	must(t, read.Close())
 	rec := newRecording(write)
-	if err := c.play(newGenerator(seed, c.sizes), rec, &l, n); err != nil {
+	if err := c.play(newGenerator(seed, c.sizes, !c.network.loses()), rec, &l, n); err != nil {
 		<-a.done
 		t.Fatalf("write the recording: %v\n%s", err, a.log.String())
 	}
