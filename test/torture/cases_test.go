@@ -16,8 +16,7 @@ type scenario struct {
 	share   int // of all requests, in percent
 	sizes   sizes
 	network network
-	args    []string // of the program
-	attack  attack   // what hostile clients send in between, nil for nothing
+	attack  attack
 }
 
 // Ways to cut a stream into segments.
@@ -61,4 +60,14 @@ var scenarios = []scenario{
 		network: network{cut: anySize, truncate: 12, pipeline: 3, messages: 40}},
 	{name: "connections open before the tap", share: 5, sizes: usual,
 		network: network{cut: anySize, midway: true, pipeline: 3, messages: 15}},
+
+	{name: "attack: heads without end", share: 1, sizes: usual, network: honest, attack: attack{10, headBombs}},
+	{name: "attack: single bytes between holes", share: 1, sizes: usual, network: honest, attack: attack{30, crumbs}},
+	{name: "attack: half-open connections", share: 1, sizes: usual, network: honest, attack: attack{1, synFlood}},
+	{name: "attack: ambiguous requests", share: 1, sizes: usual, network: honest, attack: attack{40, ambiguous}},
+	{name: "attack: deep pipelines", share: 1, sizes: usual, network: honest, attack: attack{5, pipelines}},
+	{name: "attack: slow bodies", share: 1, sizes: usual, network: honest, attack: attack{20, slowBodies}},
 }
+
+// honest is what clients do that share the tap with hostile ones.
+var honest = network{cut: wirePackets, reorder: 4, repeat: 20, pipeline: 3, messages: 20}

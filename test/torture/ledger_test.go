@@ -68,8 +68,10 @@ func (l *ledger) arrived(a arrival) {
 	}
 }
 
-// settle compares what was sent with what arrived and with the account.
-func (l *ledger) settle(acc account) {
+// settle compares what was sent with what arrived and with the account. Where
+// hostile clients sent something in between, the account must close and every
+// honest request be mirrored, and no other.
+func (l *ledger) settle(acc account, hostile bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var came uint64
@@ -89,6 +91,12 @@ func (l *ledger) settle(acc account) {
 	}
 	r, s := acc.Requests, acc.Shadow
 	x := l.expected
+	if hostile {
+		if r.Mirrored != x[mirrored] || s.Sent != r.Mirrored || s.Answered["2xx"] != s.Sent || acc.Flows.Panics != 0 {
+			l.fault("want %d mirrored: %+v", x[mirrored], acc)
+		}
+		return
+	}
 	dropped := func(reasons ...string) (n uint64) {
 		for _, reason := range reasons {
 			n += r.Dropped[reason]

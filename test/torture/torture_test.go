@@ -10,10 +10,6 @@ import (
 	"time"
 )
 
-// attack is what hostile clients send: it is called again and again and adds
-// the packets of one of them.
-type attack func(g *generator, from tuple) []packet
-
 // TestTorture prints what became of every request and fails on anything that
 // cannot be explained.
 func TestTorture(t *testing.T) {
@@ -37,7 +33,7 @@ func (c *scenario) run(t *testing.T, n int, seed uint64) row {
 	defer s.stop()
 	read, write, err := os.Pipe()
 	must(t, err)
-	a := startAgent(t, (*exec.Cmd).Start, read, append([]string{"-f", rulesFor(t, listener.Addr()), "--pcap", "/dev/stdin", "--admin", ""}, c.args...)...)
+	a := startAgent(t, (*exec.Cmd).Start, read, "-f", rulesFor(t, listener.Addr()), "--pcap", "/dev/stdin", "--admin", "", "--memory-limit", fmt.Sprint(c.limitMiB(), "MiB"))
 	must(t, read.Close())
 	rec := newRecording(write)
 	if err := c.play(newGenerator(seed, c.sizes, !c.network.loses()), rec, &l, n); err != nil {
@@ -49,10 +45,13 @@ func (c *scenario) run(t *testing.T, n int, seed uint64) row {
 	acc, peak, err := a.ended()
 	must(t, err)
 	s.stop()
-	if acc.Packets.Seen != rec.packets && c.attack == nil {
+	if acc.Packets.Seen != rec.packets {
 		l.fault("packets.seen is %d, want %d", acc.Packets.Seen, rec.packets)
 	}
-	l.settle(acc)
+	l.settle(acc, c.attack.clients > 0)
+	if c.attack.clients > 0 && peak > attackLimitMiB+attackSlackMiB {
+		l.fault("the agent took %d MiB of memory, want at most %d and %d", peak, attackLimitMiB, attackSlackMiB)
+	}
 	for _, f := range l.faults {
 		t.Error(f)
 	}
@@ -69,9 +68,19 @@ const (
 	afterwards = 6 * time.Second
 )
 
+// limitMiB is the limit of the agent's memory: its default, or less where it
+// is attacked.
+func (c *scenario) limitMiB() int {
+	if c.attack.clients > 0 {
+		return attackLimitMiB
+	}
+	return 256
+}
+
 // play makes n requests and records their packets.
 func (c *scenario) play(g *generator, rec *recording, l *ledger, n int) error {
 	id, clients := 0, 0
+	hostile := c.attack.clients
 	for id < n {
 		var streams [][]packet
 		for len(streams) < atOnce && id < n {
@@ -94,9 +103,14 @@ func (c *scenario) play(g *generator, rec *recording, l *ledger, n int) error {
 			}
 			streams = append(streams, packets)
 		}
+		for range hostile {
+			streams = append(streams, c.attack.client(g, client(clients)))
+			clients++
+		}
 		for len(streams) > 0 {
 			i := g.IntN(len(streams))
-			k := min(len(streams[i]), 1+g.IntN(6))
+			// Who has much to send sends faster, so that all end together.
+			k := min(len(streams[i]), 1+g.IntN(6)+len(streams[i])/32)
 			for _, p := range streams[i][:k] {
 				if err := rec.write(p); err != nil {
 					return err
