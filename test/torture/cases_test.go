@@ -66,7 +66,7 @@ var scenarios = []scenario{
 	{name: "attack: half-open connections", share: 1, sizes: usual, network: honest, attack: attack{1, synFlood}},
 	{name: "attack: ambiguous requests", share: 1, sizes: usual, network: honest, attack: attack{40, ambiguous}},
 	{name: "attack: deep pipelines", share: 1, sizes: usual, network: honest, attack: attack{5, pipelines}},
-	{name: "attack: slow bodies", share: 1, sizes: usual, network: honest, attack: attack{20, slowBodies}},
+	{name: "attack: slow bodies", share: 1, sizes: usual, network: honest, attack: attack{100, slowBodies}},
 }
 
 // honest is what clients do that share the tap with hostile ones.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"testing"
 )
 
 // entry is a request that was sent.
@@ -125,6 +126,17 @@ func (l *ledger) settle(acc account, hostile bool) {
 		if c.got != c.want {
 			l.fault("%s is %d, want %d", c.what, c.got, c.want)
 		}
+	}
+}
+
+// report fails the test with what cannot be explained.
+func (l *ledger) report(t *testing.T) {
+	t.Helper()
+	for _, f := range l.faults {
+		t.Error(f)
+	}
+	if more := l.unexpl - len(l.faults); more > 0 {
+		t.Errorf("and %d more", more)
 	}
 }
 

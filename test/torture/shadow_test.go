@@ -20,19 +20,17 @@ type arrival struct {
 	err  error
 }
 
-// shadow takes copies over plain TCP and tells them apart by what the
-// generator wrote into them, not by HTTP's framing: a parser could share a
-// fault with the one under test.
-type shadow struct {
+// server runs a function on every connection.
+type server struct {
 	net.Listener
-	arrived func(arrival) // from any goroutine
-	open    sync.WaitGroup
-	mu      sync.Mutex
-	conns   map[net.Conn]struct{}
+	talk  func(net.Conn)
+	open  sync.WaitGroup
+	mu    sync.Mutex
+	conns map[net.Conn]struct{}
 }
 
-func serveShadow(l net.Listener, arrived func(arrival)) *shadow {
-	s := &shadow{Listener: l, arrived: arrived, conns: map[net.Conn]struct{}{}}
+func serve(l net.Listener, talk func(net.Conn)) *server {
+	s := &server{Listener: l, talk: talk, conns: map[net.Conn]struct{}{}}
 	s.open.Go(func() {
 		for {
 			c, err := l.Accept()
@@ -48,8 +46,16 @@ func serveShadow(l net.Listener, arrived func(arrival)) *shadow {
 	return s
 }
 
+func (s *server) serve(c net.Conn) {
+	s.talk(c)
+	_ = c.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+}
+
 // stop ends every connection and waits for what has arrived to be told.
-func (s *shadow) stop() {
+func (s *server) stop() {
 	_ = s.Close()
 	s.mu.Lock()
 	for c := range s.conns {
@@ -59,28 +65,27 @@ func (s *shadow) stop() {
 	s.open.Wait()
 }
 
-func (s *shadow) serve(c net.Conn) {
-	defer func() {
-		_ = c.Close()
-		s.mu.Lock()
-		delete(s.conns, c)
-		s.mu.Unlock()
-	}()
-	r := bufio.NewReaderSize(c, 256<<10)
-	for {
-		a, err := receive(r)
-		if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
-			return
+// serveShadow takes copies over plain TCP and tells them apart by what the
+// generator wrote into them, not by HTTP's framing: a parser could share a
+// fault with the one under test. arrived is called from any goroutine.
+func serveShadow(l net.Listener, arrived func(arrival)) *server {
+	return serve(l, func(c net.Conn) {
+		r := bufio.NewReaderSize(c, 256<<10)
+		for {
+			a, err := receive(r)
+			if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
+				return
+			}
+			a.err = err
+			arrived(a)
+			if err != nil {
+				return
+			}
+			if _, err := io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"); err != nil {
+				return
+			}
 		}
-		a.err = err
-		s.arrived(a)
-		if err != nil {
-			return
-		}
-		if _, err := io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"); err != nil {
-			return
-		}
-	}
+	})
 }
 
 // receive reads one copy. The error is io.EOF where none begins.
