@@ -14,6 +14,10 @@ type attack struct {
 	clients int
 	// client returns the packets of one of them.
 	client func(g *generator, from tuple) []packet
+	// starves is set where honest requests may find no memory left. Each
+	// hostile client then sends one request that is dropped, so that those
+	// can be told from honest ones in the account.
+	starves bool
 }
 
 // Honest requests must all be mirrored meanwhile, and the agent's memory stay
@@ -92,7 +96,7 @@ func synFlood(g *generator, from tuple) []packet {
 func ambiguous(g *generator, from tuple) []packet {
 	s := speak(g, from)
 	te := hostileHead + "Transfer-Encoding: chunked\r\n\r\n"
-	s.say(g.pick(
+	text := g.pick(
 		hostileHead+"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
 		hostileHead+"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
 		hostileHead+"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
@@ -116,7 +120,8 @@ func ambiguous(g *generator, from tuple) []packet {
 		te+"5\r\nhelloXX0\r\n\r\n", te+"0\r\nContent-Length: 5\r\n\r\n",
 		te+"1;"+strings.Repeat("e", 1<<20), te+strings.Repeat("1;"+strings.Repeat("e", 4000)+"\r\nx\r\n", 500),
 		te+"1\r\nx\r\n0\r\n"+strings.Repeat("t: v\r\n", 50_000),
-	), []int{1, 100, 1460, maxPayload}[g.IntN(4)])
+	)
+	s.say(text, max(len(text)/5000, []int{1, 100, 1460, maxPayload}[g.IntN(4)]))
 	// What follows must not be taken for a request of an honest client.
 	s.ack++
 	s.say("GET /t/smuggled HTTP/1.1\r\nHost: torture.test\r\n"+idField+": 0 0\r\n\r\n", 1460)

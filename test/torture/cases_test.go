@@ -61,12 +61,12 @@ var scenarios = []scenario{
 	{name: "connections open before the tap", share: 5, sizes: usual,
 		network: network{cut: anySize, midway: true, pipeline: 3, messages: 15}},
 
-	{name: "attack: heads without end", share: 1, sizes: usual, network: honest, attack: attack{10, headBombs}},
-	{name: "attack: single bytes between holes", share: 1, sizes: usual, network: honest, attack: attack{30, crumbs}},
-	{name: "attack: half-open connections", share: 1, sizes: usual, network: honest, attack: attack{1, synFlood}},
-	{name: "attack: ambiguous requests", share: 1, sizes: usual, network: honest, attack: attack{40, ambiguous}},
-	{name: "attack: deep pipelines", share: 1, sizes: usual, network: honest, attack: attack{5, pipelines}},
-	{name: "attack: slow bodies", share: 1, sizes: usual, network: honest, attack: attack{100, slowBodies}},
+	{name: "attack: heads without end", share: 1, sizes: usual, network: honest, attack: attack{clients: 10, client: headBombs}},
+	{name: "attack: single bytes between holes", share: 1, sizes: usual, network: honest, attack: attack{clients: 30, client: crumbs}},
+	{name: "attack: half-open connections", share: 1, sizes: usual, network: honest, attack: attack{clients: 1, client: synFlood}},
+	{name: "attack: ambiguous requests", share: 1, sizes: usual, network: honest, attack: attack{clients: 40, client: ambiguous}},
+	{name: "attack: deep pipelines", share: 1, sizes: usual, network: honest, attack: attack{clients: 5, client: pipelines}},
+	{name: "attack: slow bodies", share: 1, sizes: usual, network: honest, attack: attack{clients: 100, client: slowBodies, starves: true}},
 }
 
 // honest is what clients do that share the tap with hostile ones.

@@ -23,6 +23,7 @@ type ledger struct {
 	unexpl   int
 	skipped  uint64 // bytes that must have been passed over
 	expected [numFates]uint64
+	hostile  uint64 // clients that are not honest
 }
 
 // maxFaults bounds what is shown; all of it is counted.
@@ -72,7 +73,7 @@ func (l *ledger) arrived(a arrival) {
 // settle compares what was sent with what arrived and with the account. Where
 // hostile clients sent something in between, the account must close and every
 // honest request be mirrored, and no other.
-func (l *ledger) settle(acc account, hostile bool) {
+func (l *ledger) settle(acc account, a attack) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var came uint64
@@ -81,6 +82,9 @@ func (l *ledger) settle(acc account, hostile bool) {
 			came++
 		}
 		switch {
+		case e.fate == mirrored && e.arrivals == 0 && a.starves:
+			l.expected[mirrored]--
+			l.expected[noMemory]++
 		case e.fate == mirrored && e.arrivals == 0:
 			l.fault("request %d never came", id)
 		case e.fate != mirrored && e.arrivals > 0:
@@ -92,7 +96,11 @@ func (l *ledger) settle(acc account, hostile bool) {
 	}
 	r, s := acc.Requests, acc.Shadow
 	x := l.expected
-	if hostile {
+	if a.client != nil {
+		if all := l.hostile + x[noMemory] + x[gap] + x[incomplete] + x[unfinished]; a.starves && (r.Dropped["memory"] == 0 || sum(r.Dropped) > all) {
+			// Fewer, because a request is not seen behind one whose head found no memory.
+			l.fault("want %d dropped at most, %d of them honest for want of memory: %+v", all, x[noMemory], acc)
+		}
 		if r.Mirrored != x[mirrored] || s.Sent != r.Mirrored || s.Answered["2xx"] != s.Sent || acc.Flows.Panics != 0 {
 			l.fault("want %d mirrored: %+v", x[mirrored], acc)
 		}

@@ -28,16 +28,17 @@ type path struct {
 	mtu     int
 	offload bool
 	lossy   bool // in front of the tap and behind it
+	short   bool // part of the short form, too
 }
 
 var paths = []path{
-	{"live: MTU 576", 576, true, false},
-	{"live: MTU 576, no offload", 576, false, false},
-	{"live: MTU 1500", 1500, true, false},
-	{"live: MTU 1500, no offload", 1500, false, false},
-	{"live: MTU 65535", 65535, true, false},
-	{"live: MTU 65535, no offload", 65535, false, false},
-	{"live: MTU 1500, 2 % lost twice", 1500, true, true},
+	{"live: MTU 576", 576, true, false, false},
+	{"live: MTU 576, no offload", 576, false, false, true},
+	{"live: MTU 1500", 1500, true, false, false},
+	{"live: MTU 1500, no offload", 1500, false, false, false},
+	{"live: MTU 65535", 65535, true, false, true},
+	{"live: MTU 65535, no offload", 65535, false, false, false},
+	{"live: MTU 1500, 2 % lost twice", 1500, true, true, true},
 }
 
 // liveShare of all requests goes over each path, in percent.
@@ -105,7 +106,7 @@ func (p *path) run(t *testing.T, n int, seed uint64) row {
 	for _, err := range failed {
 		t.Errorf("production failed: %v", err)
 	}
-	l.settle(acc, false)
+	l.settle(acc, attack{})
 	l.report(t)
 	return row{name: p.name, requests: n, expected: l.expected, unexplained: l.unexpl, failures: len(failed), peakMiB: peak, seconds: time.Since(begin).Seconds()}
 }

@@ -45,7 +45,7 @@ type size struct {
 }
 
 // Without TORTURE_REQUESTS a run is short enough for every day.
-const shortRequests = 4000
+const shortRequests = 3000
 
 func sizeOfRun(t testing.TB) size {
 	t.Helper()

@@ -9,6 +9,7 @@ const (
 	incomplete      // dropped: the connection ended inside it
 	unfinished      // dropped: its end was never seen, until the tap or its patience ended
 	unseen          // nothing of it could be recognised, for want of its beginning
+	noMemory        // dropped: hostile clients had taken it all; only the account knows
 	numFates
 )
 
