@@ -17,6 +17,7 @@ type scenario struct {
 	sizes   sizes
 	network network
 	attack  attack
+	bytes   int64 // sent on a single connection, whatever the share; 0 is the usual
 }
 
 // Ways to cut a stream into segments.
@@ -60,6 +61,8 @@ var scenarios = []scenario{
 		network: network{cut: anySize, truncate: 12, pipeline: 3, messages: 40}},
 	{name: "connections open before the tap", share: 5, sizes: usual,
 		network: network{cut: anySize, midway: true, pipeline: 3, messages: 15}},
+	{name: "5 GiB on one connection", bytes: 5 << 30, sizes: sizes{body: 2 << 20, field: 2000},
+		network: network{cut: wholePackets, reorder: 10, repeat: 20}},
 
 	{name: "attack: heads without end", share: 1, sizes: usual, network: honest, attack: attack{clients: 10, client: headBombs}},
 	{name: "attack: single bytes between holes", share: 1, sizes: usual, network: honest, attack: attack{clients: 30, client: crumbs}},
