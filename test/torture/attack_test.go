@@ -83,7 +83,7 @@ func crumbs(g *generator, from tuple) []packet {
 // synFlood is half-open connections from everywhere.
 func synFlood(g *generator, from tuple) []packet {
 	var packets []packet
-	for range 25_000 {
+	for range 50_000 {
 		ip := netip.AddrFrom4([4]byte{172, byte(16 + g.IntN(16)), byte(g.IntN(256)), byte(g.IntN(256))})
 		from.client = netip.AddrPortFrom(ip, uint16(g.IntN(1<<16)))
 		from.server = served4
