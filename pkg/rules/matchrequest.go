@@ -25,7 +25,7 @@ func (c *compiler) match(vs *virtualService, meta *Meta, in *networking.HTTPMatc
 		m.scheme = c.text(meta, in.Scheme, at.dot("scheme"))
 	}
 	if in.Uri != nil {
-		m.uri = c.text(meta, in.Uri, at.dot("uri"))
+		m.uri = c.path(meta, in.Uri, at.dot("uri"))
 		m.uri.fold = in.IgnoreUriCase
 		if m.uri.kind == present {
 			m.uri.kind = anyText // every request has a path
@@ -81,8 +81,17 @@ func isHeaderName(s string) bool {
 	return s != ""
 }
 
-// text compiles a StringMatch; without a value it asks for presence.
+// text compiles a StringMatch that is not about the path: there Envoy refuses
+// an empty prefix (Istio: validateStringMatch).
 func (c *compiler) text(meta *Meta, in *networking.StringMatch, at *field) text {
+	if m, ok := in.GetMatchType().(*networking.StringMatch_Prefix); ok && m.Prefix == "" {
+		c.errorf(meta, at.dot("prefix"), "", "expected a text: every value begins with an empty one, leave all of it out to ask for presence")
+	}
+	return c.path(meta, in, at)
+}
+
+// path compiles a StringMatch; without a value it asks for presence.
+func (c *compiler) path(meta *Meta, in *networking.StringMatch, at *field) text {
 	switch m := in.GetMatchType().(type) {
 	case *networking.StringMatch_Exact:
 		return text{kind: exact, value: m.Exact}

@@ -77,7 +77,10 @@ func (c *compiler) virtualService(src *VirtualService) *virtualService {
 		}
 		vs.hosts = append(vs.hosts, name)
 	}
-	for _, g := range spec.Gateways {
+	for i, g := range spec.Gateways {
+		if g == "" {
+			c.errorf(&src.Meta, at.dot("gateways").at(i), "", "is required")
+		}
 		vs.gateways = append(vs.gateways, gatewayName(g, src.Namespace))
 	}
 	if len(vs.gateways) > 0 {
@@ -221,6 +224,8 @@ func (c *compiler) rewrite(src *VirtualService, in *networking.HTTPRoute, at *fi
 	switch {
 	case in.Redirect != nil:
 		c.errorf(&src.Meta, at, "", "cannot be given together with redirect")
+	case in.DirectResponse != nil:
+		c.errorf(&src.Meta, at, "", "cannot be given together with directResponse")
 	case uri == "" && in.Rewrite.Authority == "" && regex == nil:
 		c.errorf(&src.Meta, at, "", "expected a uri, uriRegexRewrite or authority")
 	case uri != "" && regex != nil:
