@@ -55,8 +55,8 @@ func (c *compiler) fields(meta *Meta, in map[string]*networking.StringMatch, at 
 		case strings.HasPrefix(name, "@request.auth.claims"):
 			c.errorf(meta, f, name, "matching on JWT claims is not supported yet")
 			continue
-		case !isHeaderName(name):
-			c.errorf(meta, f, name, "expected the name of a header: letters, digits, hyphens and underscores")
+		case !isToken(name):
+			c.errorf(meta, f, name, "expected the name of a header")
 			continue
 		default:
 			ft.name = strings.ToLower(name)
@@ -69,16 +69,6 @@ func (c *compiler) fields(meta *Meta, in map[string]*networking.StringMatch, at 
 		out = append(out, ft)
 	}
 	return out
-}
-
-// isHeaderName is what Istio admits as a header name.
-func isHeaderName(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; c != '-' && c != '_' && (c|0x20 < 'a' || c|0x20 > 'z') && (c < '0' || c > '9') {
-			return false
-		}
-	}
-	return s != ""
 }
 
 // text compiles a StringMatch that is not about the path: there Envoy refuses
