@@ -20,6 +20,7 @@ type virtualService struct {
 	gateways []string // full names, sorted, without repetitions
 	routes   []*Route // up to the first that takes everything
 	places   []place  // where each is written
+	services []string // full names of those under its wildcards that are its own in the mesh
 }
 
 // place is somewhere in an object.
