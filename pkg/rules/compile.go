@@ -212,6 +212,8 @@ func (c *compiler) link(p *Program) {
 			}
 		}
 		h.index = newRouteIndex(h.routes)
+		h.selects = h.owner != nil && h.selective()
+		p.hosts.selects = p.hosts.selects || h.selects
 	})
 	seen := map[*action]bool{}
 	targets := map[netip.AddrPort]struct{}{}
