@@ -211,7 +211,7 @@ func (c *compiler) link(p *Program) {
 				rt.bind()
 			}
 		}
-		h.index = newRouteIndex(h.routes)
+		h.index, h.selective = newRouteIndex(h.routes), selective(h.routes)
 	})
 	seen := map[*action]bool{}
 	targets := map[netip.AddrPort]struct{}{}

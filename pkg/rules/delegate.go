@@ -114,7 +114,9 @@ func mergeRoute(root, leaf *networking.HTTPRoute) *networking.HTTPRoute {
 	}
 	out := proto.CloneOf(leaf)
 	out.Match, out.Name = matches, joined(root.Name, leaf.Name)
-	inherit(&out.Rewrite, root.Rewrite)
+	if out.Redirect == nil { // nothing is sent that could be rewritten
+		inherit(&out.Rewrite, root.Rewrite)
+	}
 	inherit(&out.DirectResponse, root.DirectResponse)
 	inherit(&out.Timeout, root.Timeout)
 	inherit(&out.Fault, root.Fault)

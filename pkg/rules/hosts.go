@@ -9,7 +9,8 @@ import (
 // the mesh the oldest keeps it. On a gateway their routes are merged, the
 // oldest first and those that take everything last. A host that rules bind to
 // several gateways, or export to different namespaces, has a virtual host for
-// each: the client decides between them.
+// each: the client decides between them. So it does in the mesh where every
+// route of the older one is for some clients alone.
 func (c *compiler) hosts() hostTable {
 	t := hostTable{exact: map[string]*virtualHost{}, wildcards: map[string]*virtualHost{}}
 	for _, vs := range c.virtualServices {
@@ -30,7 +31,8 @@ func (c *compiler) bind(t *hostTable, name string, vs *virtualService, at *field
 		head := t.get(name)
 		rival := head.find(func(o *virtualHost) bool {
 			return o.gateway == gateway && slices.Equal(o.owner.src.Spec.ExportTo, vs.src.Spec.ExportTo) &&
-				(o.owner.src.Namespace == vs.src.Namespace || !slices.Contains(vs.src.Spec.ExportTo, "."))
+				(o.owner.src.Namespace == vs.src.Namespace || !slices.Contains(vs.src.Spec.ExportTo, ".")) &&
+				!(gateway == meshGateway && selective(o.routes))
 		})
 		switch {
 		case rival == nil && head != nil:
@@ -50,6 +52,11 @@ func (c *compiler) bind(t *hostTable, name string, vs *virtualService, at *field
 			slices.SortStableFunc(rival.routes, func(a, b *Route) int { return compareCatchAll(&a.match, &b.match) })
 		}
 	}
+}
+
+// selective reports whether every one of the routes is for some clients alone.
+func selective(routes []*Route) bool {
+	return len(routes) > 0 && !slices.ContainsFunc(routes, func(rt *Route) bool { return rt.match.client == nil })
 }
 
 func compareCatchAll(a, b *match) int {

@@ -12,8 +12,9 @@ type virtualHost struct {
 	index  *routeIndex     // of routes, nil if they are few
 	owner  *virtualService // the first that brought routes; nil if none did
 
-	gateway string // whose clients it is for, "mesh" for those in the mesh
-	alias   bool   // the name is another one of a service
+	gateway   string // whose clients it is for, "mesh" for those in the mesh
+	alias     bool   // the name is another one of a service
+	selective bool   // every route is for some clients
 
 	// also is another virtual host with the same name: for other clients, or
 	// because a short name means another service in every namespace.
@@ -39,8 +40,12 @@ func (h *virtualHost) leads(dst netip.AddrPort) bool {
 	return slices.ContainsFunc(h.routes, func(rt *Route) bool { return rt.action.captures(dst) })
 }
 
-// serves reports whether requests of c are routed by h.
+// serves reports whether requests of c are routed by h. For a client that none
+// of the routes is for, Istio does not generate the virtual host.
 func (h *virtualHost) serves(c *Client) bool {
+	if h.selective && !slices.ContainsFunc(h.routes, func(rt *Route) bool { return rt.match.client.holds(c) }) {
+		return false
+	}
 	if c == nil || h.owner == nil {
 		return true
 	}

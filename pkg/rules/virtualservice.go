@@ -37,6 +37,9 @@ func (vs *virtualService) clients() string {
 	if to := vs.src.Spec.ExportTo; len(to) > 0 {
 		s += ", exported to " + strings.Join(to, " and ")
 	}
+	if selective(vs.routes) {
+		s += ", with what one of the routes asks of the client"
+	}
 	return s
 }
 

@@ -51,25 +51,25 @@ func features() []feature {
 		return &networking.Headers{Request: &networking.Headers_HeaderOperations{Set: map[string]string{"x-a": "v"}}}
 	}
 	return []feature{
-		{schemeMatch, false, func(_ route, m match) { m.Scheme = exact("http") }},
+		{schemeMatch, true, func(_ route, m match) { m.Scheme = exact("http") }},
 		// Rules are asked about without the endpoint a request arrived at,
 		// which is what tells the port; so the generator leaves this out.
-		{portMatch, false, func(_ route, m match) { m.Port = 80 }},
-		{sourceMatch, false, func(_ route, m match) { m.SourceNamespace = "default" }},
-		{gatewayMatch, false, func(_ route, m match) { m.Gateways = []string{"gw"} }},
-		{authorityChange, false, func(h route, _ match) { h.Rewrite = &networking.HTTPRewrite{Authority: "v2.example.com"} }},
-		{regexChange, false, func(h route, _ match) {
+		{portMatch, true, func(_ route, m match) { m.Port = 80 }},
+		{sourceMatch, true, func(_ route, m match) { m.SourceNamespace = "default" }},
+		{gatewayMatch, true, func(_ route, m match) { m.Gateways = []string{"gw"} }},
+		{authorityChange, true, func(h route, _ match) { h.Rewrite = &networking.HTTPRewrite{Authority: "v2.example.com"} }},
+		{regexChange, true, func(h route, _ match) {
 			h.Rewrite = &networking.HTTPRewrite{UriRegexRewrite: &networking.RegexRewrite{Match: "/a", Rewrite: "/b"}}
 		}},
-		{routeHeaders, false, func(h route, _ match) { h.Headers = headers() }},
-		{targetHeaders, false, func(h route, _ match) { h.Route[0].Headers = headers() }},
-		{timeout, false, func(h route, _ match) { h.Timeout = durationpb.New(1e9) }},
-		{faults, false, func(h route, _ match) {
+		{routeHeaders, true, func(h route, _ match) { h.Headers = headers() }},
+		{targetHeaders, true, func(h route, _ match) { h.Route[0].Headers = headers() }},
+		{timeout, true, func(h route, _ match) { h.Timeout = durationpb.New(1e9) }},
+		{faults, true, func(h route, _ match) {
 			h.Fault = &networking.HTTPFaultInjection{Delay: &networking.HTTPFaultInjection_Delay{
 				HttpDelayType: &networking.HTTPFaultInjection_Delay_FixedDelay{FixedDelay: durationpb.New(1e9)},
 			}}
 		}},
-		{delegates, false, func(h route, _ match) {
+		{delegates, true, func(h route, _ match) {
 			h.Route, h.Delegate = nil, &networking.Delegate{Name: "child", Namespace: "default"}
 		}},
 	}
