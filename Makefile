@@ -56,6 +56,12 @@ fuzz: ## run every fuzz target in FUZZPKGS (./...) for FUZZTIME (30s)
 bench: ## measure against the alternatives and print the ratios (root)
 	$(GO) test -count=1 -timeout 30m -v -bench . ./test/bench
 
+TORTURE_REQUESTS ?= 100000
+
+.PHONY: torture
+torture: ## print what became of every request under a hostile network, and fail on anything unexplained (root, for all of it)
+	TORTURE_REQUESTS=$(TORTURE_REQUESTS) $(GO) test -count=1 -timeout 2h -v ./test/torture
+
 .PHONY: generate
 generate: ## compile bpf/ into pkg/capture (clang; CONTRIBUTING.md says which)
 	$(GO) generate ./pkg/capture

@@ -29,6 +29,8 @@ func TestLoss(t *testing.T) {
 		{"gap in a body of known length", true, []piece{{data: post + "123"}, {gap: 4}, {data: "890" + get}}, "dropped gap; request GET /", 0},
 		{"gap to the end of a body", true, []piece{{data: post + "123"}, {gap: 7}, {data: get}}, "dropped gap; request GET /", 0},
 		{"gap beyond a body", true, []piece{{data: post + "123"}, {gap: 8}, {data: "ET / HTTP/1.1\r\n\r\n"}, {data: get, start: true}}, "dropped gap; request GET /", 17},
+		{"gap that ends inside a method", true, []piece{{data: get}, {gap: 1}, {data: "OST /p HTTP/1.1\r\nHost: a\r\n\r\n", start: true}, {data: get, start: true}}, "request GET /; request GET /", 28},
+		{"joined inside a method", false, []piece{{data: "SEARCH * HTTP/1.1\r\n\r\n", start: true}, {data: get, start: true}}, "request GET /", 21},
 		{"gap of unknown length", true, []piece{{data: post + "123"}, {gap: -1}, {data: get}, {data: get, start: true}}, "dropped gap; request GET /", 27},
 		{"gap in a head", true, []piece{{data: "GET / HTT"}, {gap: 3}, {data: "x\r\n\r\n"}, {data: get, start: true}}, "dropped gap; request GET /", 5},
 		{"gap in a chunk", true, []piece{{data: te + "a\r\n123"}, {gap: 7}, {data: "\r\n0\r\n\r\n" + get}}, "dropped gap; request GET /", 0},

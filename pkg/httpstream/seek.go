@@ -60,16 +60,11 @@ func (p *RequestParser) seek(b []byte, start bool) int {
 }
 
 // startsRequest reports whether b begins with a request line, or with as much
-// of one as fits b. It believes in fewer methods than the grammar allows.
+// of one as fits b.
 func startsRequest(b []byte) bool {
 	sp := bytes.IndexByte(b, ' ')
-	if sp < len("GET") || sp == len(b)-1 {
+	if sp < 0 || sp == len(b)-1 || !familiar(b[:sp]) {
 		return false
-	}
-	for _, c := range b[:sp] {
-		if (c < 'A' || c > 'Z') && c != '-' {
-			return false
-		}
 	}
 	if i := bytes.IndexByte(b, '\n'); i > 0 {
 		var r Request
@@ -77,6 +72,21 @@ func startsRequest(b []byte) bool {
 	}
 	// The request line is longer than the segment.
 	return len(b) >= minLongLine && b[sp+1] == '/' && all(b[sp+1:], isTarget)
+}
+
+// familiar reports whether a method is believed without knowing that it is
+// preceded by nothing. Where the loss ends inside a method, the rest of it is
+// a token like any other ("OST" of POST, "SEARCH" of M-SEARCH), so only
+// methods qualify that are not the end of another one in use (PATCH is that of
+// PROPPATCH, but common). Requests with other methods are picked up again
+// behind the next one that qualifies.
+func familiar(method []byte) bool {
+	switch string(method) {
+	case "GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE",
+		"PROPFIND", "REPORT", "MKCOL", "COPY", "MOVE", "PURGE":
+		return true
+	}
+	return false
 }
 
 // minLongLine is the least length of a segment that holds only the first part

@@ -55,11 +55,11 @@
 //
 // The number of flows is bounded, including those that are remembered only to
 // be ignored or to swallow retransmissions after their end. When the table is
-// full the oldest closed flow goes first. Flows on probation (not followed
-// up after their first segment, as in a SYN flood) come next while they hold
-// more than a quarter of the table; else the least recently used flow goes,
-// whether bytes wait in it or not: they are delivered across their holes.
-// Every choice is O(1).
+// full the oldest flow on probation (not followed up after its first segment,
+// as in a SYN flood) goes first while those hold more than a quarter of the
+// table. The oldest closed flow comes next; else the least recently used flow
+// goes, whether bytes wait in it or not: they are delivered across their
+// holes. Every choice is O(1).
 //
 // Out-of-order bytes are bounded per flow, in total, and by an optional
 // budget shared with others. What counts is memory (buffer capacity and

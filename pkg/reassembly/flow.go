@@ -146,15 +146,19 @@ func (t *table) remove(r *record) {
 }
 
 // victim is the record to make room with, or nil if there is none. Flows on
-// probation yield to new ones only while they hold more than share of the
-// table: below that, a new flow would push out the one that came just before
-// it, between its SYN and its request.
+// probation yield first once they hold more than share of the table, as in a
+// SYN flood; below that, a new flow would push out the one that came just
+// before it, between its SYN and its request. Closed flows are next: without
+// its record, a late retransmission passes for a connection that was open
+// already, and its request is delivered twice.
 func (t *table) victim(share int) *record {
-	if r := t.lists[closed].first; r != nil {
-		return r
-	}
-	fresh, live := &t.lists[probation], &t.lists[established]
-	if fresh.n > share || live.n == 0 {
+	fresh, dead, live := &t.lists[probation], &t.lists[closed], &t.lists[established]
+	switch {
+	case fresh.n > share:
+		return fresh.first
+	case dead.n > 0:
+		return dead.first
+	case live.n == 0:
 		return fresh.first
 	}
 	return live.first

@@ -1,0 +1,48 @@
+package torture
+
+import (
+	"fmt"
+	"strings"
+	"text/tabwriter"
+)
+
+// row is what became of the requests of one case.
+type row struct {
+	name        string
+	requests    int
+	expected    [numFates]uint64
+	unexplained int
+	failures    int // of production
+	peakMiB     int
+	seconds     float64
+}
+
+type table []row
+
+func (t *table) add(r row) { *t = append(*t, r) }
+
+// String is the table with a line of sums.
+func (t table) String() string {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "case\trequests\tmirrored\tgap\tincomplete\tnot ended\tno memory\tunseen, explained\tunexplained\tproduction failures\tpeak MiB\tseconds\t")
+	total := row{name: "all"}
+	for _, r := range append(t[:len(t):len(t)], row{name: ""}) {
+		if r.name == "" {
+			r = total
+		}
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%.1f\t\n", r.name, r.requests,
+			r.expected[mirrored], r.expected[gap], r.expected[incomplete], r.expected[unfinished], r.expected[noMemory], r.expected[unseen],
+			r.unexplained, r.failures, r.peakMiB, r.seconds)
+		for i, n := range r.expected {
+			total.expected[i] += n
+		}
+		total.requests += r.requests
+		total.unexplained += r.unexplained
+		total.failures += r.failures
+		total.peakMiB = max(total.peakMiB, r.peakMiB)
+		total.seconds += r.seconds
+	}
+	_ = w.Flush()
+	return b.String()
+}
