@@ -48,6 +48,10 @@ test-e2e: ## test the whole program in network namespaces (root)
 	scripts/test.sh -p 1 $$($(GO) list ./test/... | grep -v /test/bench)
 	@echo "left out: test/bench, which measures (make bench)"
 
+.PHONY: referee
+referee: ## hold the rules against Istio's generator (a module of its own, large)
+	cd test/referee && $(GO) test -count=1 ./...
+
 .PHONY: fuzz
 fuzz: ## run every fuzz target in FUZZPKGS (./...) for FUZZTIME (30s)
 	scripts/fuzz.sh $(FUZZTIME) $(FUZZPKGS)

@@ -125,6 +125,10 @@ func hasLabels(labels, want map[string]string) bool {
 func (c *compiler) clientMatch(vs *virtualService, meta *Meta, in *networking.HTTPMatchRequest, at *field) *clientMatch {
 	m := &clientMatch{labels: in.SourceLabels, namespace: in.SourceNamespace}
 	for i, g := range in.Gateways {
+		if g == "" {
+			c.errorf(meta, at.dot("gateways").at(i), "", "is required")
+			continue
+		}
 		name := gatewayName(g, meta.Namespace)
 		if !slices.Contains(vs.gateways, name) {
 			c.warnf(meta, at.dot("gateways").at(i), g, "never holds: the VirtualService applies to %s",

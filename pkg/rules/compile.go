@@ -211,7 +211,9 @@ func (c *compiler) link(p *Program) {
 				rt.bind()
 			}
 		}
-		h.index, h.selective = newRouteIndex(h.routes), selective(h.routes)
+		h.index = newRouteIndex(h.routes)
+		h.selects = h.owner != nil && h.selective()
+		p.hosts.selects = p.hosts.selects || h.selects
 	})
 	seen := map[*action]bool{}
 	targets := map[netip.AddrPort]struct{}{}

@@ -106,7 +106,8 @@ func resolved(in *networking.HTTPRoute, namespace string) *networking.HTTPRoute 
 }
 
 // mergeRoute is leaf with what it leaves open taken from root, nil if their
-// matches have nothing in common (Istio: mergeHTTPRoute).
+// matches have nothing in common (Istio: mergeHTTPRoute). An answer has nothing
+// to rewrite: Envoy ignores the rewrite that it would inherit.
 func mergeRoute(root, leaf *networking.HTTPRoute) *networking.HTTPRoute {
 	matches, ok := mergeMatches(root.Match, leaf.Match)
 	if !ok {
@@ -114,10 +115,10 @@ func mergeRoute(root, leaf *networking.HTTPRoute) *networking.HTTPRoute {
 	}
 	out := proto.CloneOf(leaf)
 	out.Match, out.Name = matches, joined(root.Name, leaf.Name)
-	if out.Redirect == nil { // nothing is sent that could be rewritten
+	inherit(&out.DirectResponse, root.DirectResponse)
+	if out.Redirect == nil && out.DirectResponse == nil {
 		inherit(&out.Rewrite, root.Rewrite)
 	}
-	inherit(&out.DirectResponse, root.DirectResponse)
 	inherit(&out.Timeout, root.Timeout)
 	inherit(&out.Fault, root.Fault)
 	inherit(&out.Mirror, root.Mirror)

@@ -26,6 +26,29 @@ spec:
 `
 }
 
+// TestDelegateAnswers: a delegate that answers does not inherit a rewrite, and
+// has none of its own.
+func TestDelegateAnswers(t *testing.T) {
+	const root = "rewrite: {uri: /own}\ndelegate: {name: leaf, namespace: ns}"
+	for _, tt := range []struct{ name, leaf, wrong string }{
+		{"redirect", "redirect: {uri: /x}", ""},
+		{"directResponse", "directResponse: {status: 200}", ""},
+		{"redirect with a rewrite", "redirect: {uri: /x}\nrewrite: {uri: /y}", "spec.http[0].rewrite"},
+		{"directResponse with a rewrite", "directResponse: {status: 200}\nrewrite: {uri: /y}", "spec.http[0].rewrite"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			text := delegated(root, tt.leaf)
+			if checkAdmission(t, text, tt.wrong); tt.wrong != "" {
+				return
+			}
+			p, _ := compile(t, text, Options{})
+			if d := decide(t, p, request(t, "GET /a"), ""); d.Route == nil || d.Why != NoMirror {
+				t.Errorf("route %v, %v", d.Route, d.Why)
+			}
+		})
+	}
+}
+
 // TestDelegate has Istio's rules for merging.
 func TestDelegate(t *testing.T) {
 	const host = "httpbin.default.svc.cluster.local"

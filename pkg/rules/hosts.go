@@ -9,8 +9,7 @@ import (
 // the mesh the oldest keeps it. On a gateway their routes are merged, the
 // oldest first and those that take everything last. A host that rules bind to
 // several gateways, or export to different namespaces, has a virtual host for
-// each: the client decides between them. So it does in the mesh where every
-// route of the older one is for some clients alone.
+// each: the client decides between them.
 func (c *compiler) hosts() hostTable {
 	t := hostTable{exact: map[string]*virtualHost{}, wildcards: map[string]*virtualHost{}}
 	for _, vs := range c.virtualServices {
@@ -19,6 +18,7 @@ func (c *compiler) hosts() hostTable {
 			c.bind(&t, name, vs, at)
 		}
 	}
+	c.bindCovered(&t)
 	c.alternates(&t)
 	return t
 }
@@ -27,12 +27,13 @@ func (c *compiler) hosts() hostTable {
 func (c *compiler) bind(t *hostTable, name string, vs *virtualService, at *field) {
 	told := false
 	for _, gateway := range vs.gateways {
+		if gateway == meshGateway && len(c.covered(name)) > 0 {
+			continue // it stands for those services, and is no host of its own
+		}
 		h := &virtualHost{routes: vs.routes, owner: vs, gateway: gateway}
 		head := t.get(name)
 		rival := head.find(func(o *virtualHost) bool {
-			return o.gateway == gateway && slices.Equal(o.owner.src.Spec.ExportTo, vs.src.Spec.ExportTo) &&
-				(o.owner.src.Namespace == vs.src.Namespace || !slices.Contains(vs.src.Spec.ExportTo, ".")) &&
-				!(gateway == meshGateway && selective(o.routes))
+			return o.rivals(h) && (gateway != meshGateway || !o.selective())
 		})
 		switch {
 		case rival == nil && head != nil:
@@ -54,9 +55,50 @@ func (c *compiler) bind(t *hostTable, name string, vs *virtualService, at *field
 	}
 }
 
-// selective reports whether every one of the routes is for some clients alone.
-func selective(routes []*Route) bool {
-	return len(routes) > 0 && !slices.ContainsFunc(routes, func(rt *Route) bool { return rt.match.client == nil })
+// covered are the services that a wildcard stands for in the mesh, in order of
+// their names. "*" stands for every host: Istio does not admit it there.
+func (c *compiler) covered(host string) (names []string) {
+	if !strings.HasPrefix(host, "*") || host == "*" {
+		return nil
+	}
+	for name := range c.services {
+		if covers(host, name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// bindCovered gives the services under wildcards in the mesh the routes of the
+// longest, and of equal ones the oldest, where no rule has their name (Istio:
+// separateVSHostsAndServices, computeWildcardHostVirtualServiceIndex).
+func (c *compiler) bindCovered(t *hostTable) {
+	type wildcard struct {
+		host string
+		vs   *virtualService
+	}
+	var wildcards []wildcard
+	for _, vs := range c.virtualServices {
+		if !vs.mesh() {
+			continue
+		}
+		for _, host := range vs.hosts {
+			if strings.HasPrefix(host, "*") {
+				wildcards = append(wildcards, wildcard{host, vs})
+			}
+		}
+	}
+	slices.SortStableFunc(wildcards, func(a, b wildcard) int { return len(b.host) - len(a.host) })
+	for _, w := range wildcards {
+		for _, name := range c.covered(w.host) {
+			h := &virtualHost{routes: w.vs.routes, owner: w.vs, gateway: meshGateway}
+			if t.get(name).find(func(o *virtualHost) bool { return o.rivals(h) }) == nil {
+				t.append(name, h)
+				w.vs.services = append(w.vs.services, name)
+			}
+		}
+	}
 }
 
 func compareCatchAll(a, b *match) int {
@@ -71,26 +113,40 @@ func compareCatchAll(a, b *match) int {
 
 // alternates adds the other names by which clients in the mesh reach a
 // service (generateVirtualHostDomains): its shorter names, the full one with a
-// dot at the end, and the virtual addresses. They never displace a host that a
-// rule names.
+// dot at the end, and the virtual addresses. A name that a rule has as its host
+// is the older rule's, and that of a service is the service's (dedupeDomains).
 func (c *compiler) alternates(t *hostTable) {
 	added := map[string]*virtualHost{} // the last of each name
+	older := make(map[*virtualService]bool, len(c.virtualServices))
 	add := func(name string, h *virtualHost) {
 		alias := &virtualHost{routes: h.routes, owner: h.owner, gateway: h.gateway, alias: true}
-		if last := added[name]; last != nil {
-			last.also = alias
-		} else if t.exact[name] != nil {
+		rival := t.exact[name].find(func(o *virtualHost) bool { return !o.alias && o.rivals(alias) && !o.selective() })
+		if c.services[name] != nil || rival != nil && older[rival.owner] {
 			return
+		}
+		if rival != nil {
+			t.remove(name, rival)
+			at := (*field)(nil).dot("spec").dot("hosts").at(slices.Index(rival.owner.hosts, name))
+			c.warnf(&rival.owner.src.Meta, at, name, "has no effect: it is another name of a host of %s, which is older",
+				h.owner.src.object())
+		}
+		last := added[name]
+		for o := t.exact[name]; added[name] == nil && o != nil && o.gateway == meshGateway && older[o.owner]; o = o.also {
+			last = o // of an older rule, for other clients
+		}
+		if last != nil {
+			alias.also, last.also = last.also, alias
 		} else {
-			t.exact[name] = alias
+			alias.also, t.exact[name] = t.exact[name], alias
 		}
 		added[name] = alias
 	}
 	for _, vs := range c.virtualServices {
+		older[vs] = true
 		if !vs.mesh() {
 			continue
 		}
-		for _, name := range vs.hosts {
+		for _, name := range slices.Concat(vs.hosts, vs.services) {
 			if strings.HasPrefix(name, "*") {
 				continue
 			}

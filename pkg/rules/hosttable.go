@@ -12,9 +12,9 @@ type virtualHost struct {
 	index  *routeIndex     // of routes, nil if they are few
 	owner  *virtualService // the first that brought routes; nil if none did
 
-	gateway   string // whose clients it is for, "mesh" for those in the mesh
-	alias     bool   // the name is another one of a service
-	selective bool   // every route is for some clients
+	gateway string // whose clients it is for, "mesh" for those in the mesh
+	alias   bool   // the name is another one of a service
+	selects bool   // is what selective says, once all routes are there
 
 	// also is another virtual host with the same name: for other clients, or
 	// because a short name means another service in every namespace.
@@ -35,21 +35,35 @@ func (h *virtualHost) find(ok func(*virtualHost) bool) *virtualHost {
 	return nil
 }
 
+// rivals reports whether only one of h and o, which is younger, can have a name
+// at their gateway: clients that see o see h as well.
+func (h *virtualHost) rivals(o *virtualHost) bool {
+	own, other := h.owner.src, o.owner.src
+	return h.gateway == o.gateway && slices.Equal(own.Spec.ExportTo, other.Spec.ExportTo) &&
+		(own.Namespace == other.Namespace || !slices.Contains(other.Spec.ExportTo, "."))
+}
+
 // leads reports whether requests of one of the routes arrive at dst.
 func (h *virtualHost) leads(dst netip.AddrPort) bool {
 	return slices.ContainsFunc(h.routes, func(rt *Route) bool { return rt.action.captures(dst) })
 }
 
-// serves reports whether requests of c are routed by h. For a client that none
-// of the routes is for, Istio does not generate the virtual host.
-func (h *virtualHost) serves(c *Client) bool {
-	if h.selective && !slices.ContainsFunc(h.routes, func(rt *Route) bool { return rt.match.client.holds(c) }) {
-		return false
-	}
-	if c == nil || h.owner == nil {
+// serves reports whether requests of c are routed by h. That is so only if a
+// route may be for c: for Istio there is no virtual host without a route.
+// Where excluded is set it need not be.
+func (h *virtualHost) serves(c *Client, excluded bool) bool {
+	if h.owner == nil {
 		return true
 	}
-	return c.through(h.gateway) && visible(h.owner.src.Spec.ExportTo, h.owner.src.Namespace, c.Namespace)
+	if c != nil && (!c.through(h.gateway) || !visible(h.owner.src.Spec.ExportTo, h.owner.src.Namespace, c.Namespace)) {
+		return false
+	}
+	return excluded || !h.selects || slices.ContainsFunc(h.routes, func(rt *Route) bool { return rt.match.client.holds(c) })
+}
+
+// selective reports whether every route is for some clients alone.
+func (h *virtualHost) selective() bool {
+	return !slices.ContainsFunc(h.routes, func(rt *Route) bool { return rt.match.client == nil })
 }
 
 // hostTable finds the virtual host of a request as Envoy does
@@ -60,18 +74,28 @@ type hostTable struct {
 	wildcards map[string]*virtualHost // by what follows the "*"
 	lengths   []int                   // of the keys of wildcards, the longest first
 	any       *virtualHost            // "*"
+	selects   bool                    // some virtual host does
 }
 
 // maxHost is more than any host of a rule is long.
 const maxHost = 256
 
 // lookup is the virtual host for an authority and a client, nil if there is
-// none.
+// none. If all that there are have no route for the client, it is one of them,
+// which tells why.
 func (t *hostTable) lookup(authority []byte, c *Client, dst netip.AddrPort) *virtualHost {
+	h := t.search(authority, c, dst, false)
+	if h == nil && t.selects {
+		h = t.search(authority, c, dst, true)
+	}
+	return h
+}
+
+func (t *hostTable) search(authority []byte, c *Client, dst netip.AddrPort, excluded bool) *virtualHost {
 	var buf [maxHost]byte
 	name := withoutPort(authority)
 	if len(name) == 0 {
-		return t.any.pick(c, dst)
+		return t.any.pick(c, dst, excluded)
 	}
 	// The end of an overlong name may still fit a wildcard.
 	host := buf[:min(len(name), maxHost)]
@@ -82,28 +106,28 @@ func (t *hostTable) lookup(authority []byte, c *Client, dst netip.AddrPort) *vir
 		host[i] = c
 	}
 	if len(host) == len(name) {
-		if h := t.exact[string(host)].pick(c, dst); h != nil {
+		if h := t.exact[string(host)].pick(c, dst, excluded); h != nil {
 			return h
 		}
 	}
 	for _, n := range t.lengths {
 		if n < len(host) { // a wildcard takes at least one character
-			if h := t.wildcards[string(host[len(host)-n:])].pick(c, dst); h != nil {
+			if h := t.wildcards[string(host[len(host)-n:])].pick(c, dst, excluded); h != nil {
 				return h
 			}
 		}
 	}
-	return t.any.pick(c, dst)
+	return t.any.pick(c, dst, excluded)
 }
 
 // pick is the virtual host among those of the same name that serves c, nil if
 // there is none. Where c leaves a choice it is one that leads to dst, if there
 // is one: short names mean different services, and a client that is not known
 // may be any.
-func (h *virtualHost) pick(c *Client, dst netip.AddrPort) *virtualHost {
+func (h *virtualHost) pick(c *Client, dst netip.AddrPort, excluded bool) *virtualHost {
 	var first *virtualHost
 	for v := h; v != nil; v = v.also {
-		if !v.serves(c) {
+		if !v.serves(c, excluded) {
 			continue
 		}
 		if first == nil {
@@ -176,15 +200,34 @@ func (t *hostTable) set(host string, h *virtualHost) {
 	}
 }
 
-// append makes h another virtual host of a host of a rule that has one.
+// append makes h another virtual host of a host of a rule, which may have none
+// yet.
 func (t *hostTable) append(host string, h *virtualHost) {
 	last := t.get(host)
+	if last == nil {
+		t.set(host, h)
+		return
+	}
 	for last.also != nil {
 		last = last.also
 	}
 	last.also = h
 	if h.gateway == meshGateway { // the mesh goes first: nothing else is known of most clients
 		t.meshFirst(host)
+	}
+}
+
+// remove takes a virtual host from those of an exact name.
+func (t *hostTable) remove(name string, h *virtualHost) {
+	if head := t.exact[name]; head == h {
+		t.exact[name] = h.also
+		return
+	}
+	for o := t.exact[name]; o != nil; o = o.also {
+		if o.also == h {
+			o.also = h.also
+			return
+		}
 	}
 }
 

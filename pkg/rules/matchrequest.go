@@ -25,7 +25,7 @@ func (c *compiler) match(vs *virtualService, meta *Meta, in *networking.HTTPMatc
 		m.scheme = c.text(meta, in.Scheme, at.dot("scheme"))
 	}
 	if in.Uri != nil {
-		m.uri = c.text(meta, in.Uri, at.dot("uri"))
+		m.uri = c.path(meta, in.Uri, at.dot("uri"))
 		m.uri.fold = in.IgnoreUriCase
 		if m.uri.kind == present {
 			m.uri.kind = anyText // every request has a path
@@ -55,8 +55,8 @@ func (c *compiler) fields(meta *Meta, in map[string]*networking.StringMatch, at 
 		case strings.HasPrefix(name, "@request.auth.claims"):
 			c.errorf(meta, f, name, "matching on JWT claims is not supported yet")
 			continue
-		case !isHeaderName(name):
-			c.errorf(meta, f, name, "expected the name of a header: letters, digits, hyphens and underscores")
+		case !isToken(name):
+			c.errorf(meta, f, name, "expected the name of a header")
 			continue
 		default:
 			ft.name = strings.ToLower(name)
@@ -71,18 +71,17 @@ func (c *compiler) fields(meta *Meta, in map[string]*networking.StringMatch, at 
 	return out
 }
 
-// isHeaderName is what Istio admits as a header name.
-func isHeaderName(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; c != '-' && c != '_' && (c|0x20 < 'a' || c|0x20 > 'z') && (c < '0' || c > '9') {
-			return false
-		}
+// text compiles a StringMatch that is not about the path: there Envoy refuses
+// an empty prefix (Istio: validateStringMatch).
+func (c *compiler) text(meta *Meta, in *networking.StringMatch, at *field) text {
+	if m, ok := in.GetMatchType().(*networking.StringMatch_Prefix); ok && m.Prefix == "" {
+		c.errorf(meta, at.dot("prefix"), "", "expected a text: every value begins with an empty one, leave all of it out to ask for presence")
 	}
-	return s != ""
+	return c.path(meta, in, at)
 }
 
-// text compiles a StringMatch; without a value it asks for presence.
-func (c *compiler) text(meta *Meta, in *networking.StringMatch, at *field) text {
+// path compiles a StringMatch; without a value it asks for presence.
+func (c *compiler) path(meta *Meta, in *networking.StringMatch, at *field) text {
 	switch m := in.GetMatchType().(type) {
 	case *networking.StringMatch_Exact:
 		return text{kind: exact, value: m.Exact}

@@ -37,6 +37,11 @@ func TestRewrite(t *testing.T) {
 		{"absolute form", "prefix: /foo", "/bar", "http://H:80/foo/x?q", "http://H:80/bar/x?q"},
 		{"absolute form without path", "prefix: /", "/v2/", "http://h", "http://h/v2/"},
 		{"absolute form with only a query", "prefix: ''", "/v2", "http://h?q", "http://h/v2/?q"},
+		{"without a slash", "prefix: /foo", "v2", "/foo/x?q", "v2/x?q"},
+		{"without a slash, absolute form", "prefix: /foo", "v2", "http://h/foo?q", "http://h/v2?q"},
+		{"without a slash, absolute form without path", "", "v2", "http://h?q", "http://h/v2?q"},
+		{"userinfo, absolute form", "exact: /foo", "@evil.example", "http://h/foo", "http://h/@evil.example"},
+		{"port, absolute form", "exact: /foo", ":81/x", "http://h:80/foo", "http://h:80/:81/x"},
 		{"fragment", "prefix: /foo", "/bar", "/foo/x?q#f", "/bar/x?q"},
 
 		{"none", "prefix: /foo", "", "/foo/x?q", "/foo/x?q"},

@@ -135,6 +135,11 @@ func (rt *Route) bind() {
 // appendTarget appends the request-target of the copy. It keeps the form it
 // had: a rewrite replaces the path of an absolute-form target. If the path is
 // as a proxy left it, nothing is rewritten again.
+//
+// A rule may rewrite to a path that does not begin with "/". Envoy, which sends
+// origin-form alone, sends that as it is. Behind an authority it would become
+// part of it ("http://host" and "v2" make "http://hostv2", which names another
+// host), so there it gets the "/".
 func (rt *Route) appendTarget(dst, target []byte, h *headerEdit, behind bool) []byte {
 	_, authority, rest, absolute := httpstream.SplitAbsolute(target)
 	if rt.form == verbatim || !absolute && (len(rest) == 0 || rest[0] != '/') {
@@ -162,6 +167,9 @@ func (rt *Route) appendTarget(dst, target []byte, h *headerEdit, behind bool) []
 	}
 	if h.path != nil {
 		dst = h.path.apply(dst, at)
+	}
+	if absolute && len(dst) > at && dst[at] != '/' {
+		dst = slices.Insert(dst, at, '/')
 	}
 	return append(dst, query...)
 }

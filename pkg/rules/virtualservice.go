@@ -20,6 +20,7 @@ type virtualService struct {
 	gateways []string // full names, sorted, without repetitions
 	routes   []*Route // up to the first that takes everything
 	places   []place  // where each is written
+	services []string // full names of those under its wildcards that are its own in the mesh
 }
 
 // place is somewhere in an object.
@@ -36,9 +37,6 @@ func (vs *virtualService) clients() string {
 	s := strings.Join(vs.gateways, " or ")
 	if to := vs.src.Spec.ExportTo; len(to) > 0 {
 		s += ", exported to " + strings.Join(to, " and ")
-	}
-	if selective(vs.routes) {
-		s += ", with what one of the routes asks of the client"
 	}
 	return s
 }
@@ -80,7 +78,10 @@ func (c *compiler) virtualService(src *VirtualService) *virtualService {
 		}
 		vs.hosts = append(vs.hosts, name)
 	}
-	for _, g := range spec.Gateways {
+	for i, g := range spec.Gateways {
+		if g == "" {
+			c.errorf(&src.Meta, at.dot("gateways").at(i), "", "is required")
+		}
 		vs.gateways = append(vs.gateways, gatewayName(g, src.Namespace))
 	}
 	if len(vs.gateways) > 0 {
@@ -224,6 +225,8 @@ func (c *compiler) rewrite(src *VirtualService, in *networking.HTTPRoute, at *fi
 	switch {
 	case in.Redirect != nil:
 		c.errorf(&src.Meta, at, "", "cannot be given together with redirect")
+	case in.DirectResponse != nil:
+		c.errorf(&src.Meta, at, "", "cannot be given together with directResponse")
 	case uri == "" && in.Rewrite.Authority == "" && regex == nil:
 		c.errorf(&src.Meta, at, "", "expected a uri, uriRegexRewrite or authority")
 	case uri != "" && regex != nil:
