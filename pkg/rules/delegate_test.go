@@ -105,6 +105,11 @@ spec: {hosts: [mirror.example], resolution: STATIC, ports: [{name: http, number:
 			}
 		})
 	}
+	// A leaf that redirects has nothing to rewrite, whatever the root says.
+	p, _ := compile(t, delegated("rewrite: {uri: /}\ndelegate: {name: leaf, namespace: ns}", "redirect: {uri: /x}"), Options{})
+	if d := decide(t, p, request(t, "GET /"), ""); d.Route == nil || d.Why != NoMirror {
+		t.Errorf("redirect: %v %v", d.Route, d.Why)
+	}
 	for _, tt := range []struct{ name, text, want string }{
 		{"missing", delegated("delegate: {name: none}", toV1), "no VirtualService default/none without hosts"},
 		{"with hosts", delegated("delegate: {name: root}", toV1), "no VirtualService default/root without hosts"},
