@@ -28,7 +28,8 @@ type stream struct {
 	current int // bytes of the packet whose parts are arriving
 	marked  int // segments with FlagLost
 	last    Flags
-	torn    int // parts of a packet with flags that belong to another part
+	next    uint32 // sequence number behind the last segment
+	torn    int    // parts of a packet with flags that belong to another part
 }
 
 func newCollector() *collector {
@@ -55,10 +56,12 @@ func (c *collector) Segment(s *Segment) {
 	}
 	if !s.Continues {
 		st.current = 0
-	} else if s.Flags&FlagSYN != 0 || st.last&(FlagFIN|FlagRST|FlagPSH) != 0 {
+	} else if s.Flags&FlagSYN != 0 || st.next == seq && st.last&(FlagFIN|FlagRST|FlagPSH) != 0 {
+		// Where the numbers do not follow, another CPU's packet of the flow
+		// came in between.
 		st.torn++
 	}
-	st.last = s.Flags
+	st.last, st.next = s.Flags, seq+uint32(len(s.Payload))
 	st.current += len(s.Payload)
 	st.largest = max(st.largest, st.current)
 	if s.Flags&FlagLost != 0 {
