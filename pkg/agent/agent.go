@@ -175,7 +175,7 @@ func (a *Agent) close() {
 		_ = a.admin.Close()
 	}
 	if a.printer != nil {
-		if err := a.printer.close(); err != nil {
+		if err := a.printer.close(a.cfg.DrainTimeout); err != nil {
 			a.log.Error("writing the output", "error", err)
 		}
 		a.printer = nil

@@ -69,7 +69,7 @@ type mirrorSet struct {
 	mu      sync.Mutex
 	byKey   map[string]*replay.Mirror
 	leaving map[*replay.Mirror]string // no longer named, still draining; by key
-	retired map[string]replay.Stats   // what drained mirrors have done, by key
+	retired replay.Stats              // what drained mirrors have done, all together
 	drains  sync.WaitGroup
 }
 
@@ -78,7 +78,6 @@ func newMirrorSet(newMirror func(m *rules.Mirror) *replay.Mirror) *mirrorSet {
 		newMirror: newMirror,
 		byKey:     map[string]*replay.Mirror{},
 		leaving:   map[*replay.Mirror]string{},
-		retired:   map[string]replay.Stats{},
 	}
 }
 
@@ -122,9 +121,8 @@ func (s *mirrorSet) retire(ctx context.Context, m *replay.Mirror) {
 	m.Drain(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	key := s.leaving[m]
 	delete(s.leaving, m)
-	s.retired[key] = s.retired[key].Add(m.Stats())
+	s.retired = s.retired.Add(m.Stats())
 }
 
 // drain waits until nothing is queued or in flight anywhere, or ctx ends.
@@ -139,13 +137,18 @@ func (s *mirrorSet) drain(ctx context.Context) {
 	s.drains.Wait()
 }
 
-// stats returns the counts of every mirror there is or was, by key.
+// retiredMirrors is the name under which mirrors that are gone are counted. They
+// share one, or rules that change often would make ever more of them.
+const retiredMirrors = "retired"
+
+// stats returns the counts of every mirror there is by key, and those of the
+// ones there were.
 func (s *mirrorSet) stats() map[string]replay.Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	all := map[string]replay.Stats{}
-	for key, st := range s.retired {
-		all[key] = st
+	if s.retired.Accepted > 0 || len(s.retired.Refused) > 0 {
+		all[retiredMirrors] = s.retired
 	}
 	for m, key := range s.leaving {
 		all[key] = all[key].Add(m.Stats())

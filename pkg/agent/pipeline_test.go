@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -384,10 +385,11 @@ func TestStalledOutputCostsCountedDrops(t *testing.T) {
 	if refused == 0 || uint64(refused) != p.refused.Load() {
 		t.Errorf("%d refused, %d counted", refused, p.refused.Load())
 	}
-	close(let)
-	if err := p.close(); err != nil {
-		t.Error(err)
+	if err := p.close(time.Millisecond); !errors.Is(err, errOutputStalled) {
+		t.Errorf("closing while stalled: %v", err)
 	}
+	close(let)
+	p.done.Wait()
 }
 
 func TestConfigValidate(t *testing.T) {

@@ -3,9 +3,11 @@ package agent
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"io"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/shadowtap/shadowtap/pkg/rules"
 )
@@ -52,10 +54,28 @@ func (p *printer) print(r *rules.Record) bool {
 	}
 }
 
-// close writes what is queued and returns the first error of writing.
-func (p *printer) close() error {
+// errOutputStalled says that nobody reads the output any more.
+var errOutputStalled = errors.New("the output is stalled, what was queued for it is lost")
+
+// close writes what is queued and returns the first error of writing. It waits
+// no longer than limit, unless print waits, too: an output that nobody reads
+// must not keep the agent from stopping.
+func (p *printer) close(limit time.Duration) error {
 	close(p.records)
-	p.done.Wait()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.done.Wait()
+	}()
+	var late <-chan time.Time
+	if !p.wait {
+		late = time.After(limit)
+	}
+	select {
+	case <-done:
+	case <-late:
+		return errOutputStalled
+	}
 	if err := p.err.Load(); err != nil {
 		return *err
 	}
