@@ -13,7 +13,8 @@ func (c *compiler) gatewayAction(gr *gatewayRoute, in *gatewayRule, at *field) (
 	a, change, rewrite := &action{timeout: in.timeout}, &headerChange{}, keepPath
 	wanted, answered := false, false
 	for i := range in.filters {
-		wanted = wanted || gatewayShare(in.filters[i].RequestMirror) > 0
+		share, _ := gatewayShare(in.filters[i].RequestMirror)
+		wanted = wanted || share > 0
 	}
 	for i := range in.filters {
 		f, filter := at.dot("filters").at(i), &in.filters[i]
@@ -102,10 +103,10 @@ func weight(b *gateway.HTTPBackendRef) int32 {
 	return *b.Weight
 }
 
-// gatewayShare is how many of a million requests a RequestMirror takes, 0 if it
-// takes none or is nil. As in Istio a fraction goes before a percentage and
-// becomes one, which is truncated to four decimals.
-func gatewayShare(in *gateway.HTTPRequestMirrorFilter) uint32 {
+// gatewayShare is the share of the requests that a RequestMirror takes, none if
+// it is nil. As in Istio a fraction goes before a percentage and becomes one,
+// which is truncated to four decimals.
+func gatewayShare(in *gateway.HTTPRequestMirrorFilter) (numerator, denominator uint32) {
 	var share RouteMirror
 	switch {
 	case in == nil:
@@ -122,15 +123,15 @@ func gatewayShare(in *gateway.HTTPRequestMirrorFilter) uint32 {
 			share.setPercentage(float64(*in.Percent))
 		}
 	default:
-		share.setPercentage(100)
+		return 100, 100
 	}
-	return share.Numerator
+	return share.Numerator, share.Denominator
 }
 
 // gatewayMirror compiles a RequestMirror filter of the rule called route.
 func (c *compiler) gatewayMirror(gr *gatewayRoute, route string, in *gateway.HTTPRequestMirrorFilter, at *field, a *action) {
 	share := c.all()
-	share.Numerator, share.Denominator = gatewayShare(in), million
+	share.Numerator, share.Denominator = gatewayShare(in)
 	if share.Numerator == 0 {
 		switch {
 		case in.Fraction != nil && in.Fraction.Numerator > 0:

@@ -61,7 +61,8 @@ func (c *compiler) grpcRouteMatch(meta *Meta, in *gateway.GRPCRouteMatch, at *fi
 
 // grpcMethod compiles a match of service and method to one of the path (Istio:
 // createGRPCURIMatch). Of two calls the longer service goes first, then the
-// longer method. An expression that stands for the service or the method is
+// longer method; among matches of an HTTPRoute for the same host it is the
+// length of the path. An expression that stands for the service or the method is
 // taken as one: "a|b" is one of two services, where Istio, which joins the
 // texts, would match neither.
 func (c *compiler) grpcMethod(meta *Meta, in *gateway.GRPCMethodMatch, at *field, m *gatewayMatch) {
@@ -83,10 +84,12 @@ func (c *compiler) grpcMethod(meta *Meta, in *gateway.GRPCMethodMatch, at *field
 	switch {
 	case !regular && in.Method == nil:
 		m.path, m.uri = 2, text{kind: prefix, value: "/" + service + "/"}
+		m.length = len(m.uri.value)
 	case !regular && in.Service == nil:
 		m.path, m.uri = 1, c.gatewayRegex(meta, "/[^/]+/"+method, at.dot("method")) // letters, digits and "_"
 	case !regular:
 		m.path, m.uri = 3, text{kind: exact, value: "/" + service + "/" + method}
+		m.length = len(m.uri.value)
 	default:
 		// Each by itself, so that a wrong one is found at its place and
 		// parentheses cannot pair up across the two.

@@ -20,6 +20,19 @@ type deviation struct {
 	covers func(w *world, r *envoy.Request, theirs, ours *verdict) bool
 }
 
+// deviation implements subject.
+func (w *world) deviation(r *envoy.Request, theirs, ours *verdict) string {
+	for _, d := range deviations() {
+		if d.covers(w, r, theirs, ours) {
+			return d.name
+		}
+	}
+	return ""
+}
+
+// routeName implements subject.
+func (w *world) routeName(object, route string) string { return object + " " + route }
+
 // The names of the deviations.
 const (
 	foreignShortName = "short name of a service in another namespace"

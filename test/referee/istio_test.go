@@ -79,8 +79,8 @@ func (w *world) istio() (*route.RouteConfiguration, error) {
 	return out, err
 }
 
-// theirs is what Istio and Envoy make of a request.
-func theirs(c *route.RouteConfiguration, r *envoy.Request) (*verdict, error) {
+// theirs is what Istio and Envoy make of a request to the rules of s.
+func theirs(s subject, c *route.RouteConfiguration, r *envoy.Request) (*verdict, error) {
 	o, err := envoy.Evaluate(c, r)
 	if err != nil {
 		return nil, err
@@ -97,7 +97,7 @@ func theirs(c *route.RouteConfiguration, r *envoy.Request) (*verdict, error) {
 	if len(parts) != 8 || parts[6] != "virtual-service" {
 		return nil, fmt.Errorf("a route from %s", source)
 	}
-	v.route = parts[5] + "/" + parts[7] + " " + o.Route.Name
+	v.route = s.routeName(parts[5]+"/"+parts[7], o.Route.Name)
 	for _, m := range o.Mirrors {
 		cluster := strings.Split(m.Cluster, "|") // "outbound|PORT|SUBSET|HOST"
 		if len(cluster) != 4 {

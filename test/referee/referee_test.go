@@ -30,14 +30,33 @@ func TestMain(m *testing.M) {
 	m.Run()
 }
 
-// trial is a world as both sides understand it.
+// subject is rules that both sides are asked about: a world of VirtualServices
+// or one of routes of the Gateway API.
+type subject interface {
+	// admit is what Istio's admission says about the rules.
+	admit() error
+	compile(t testing.TB) (*rules.Program, error)
+	istio() (*route.RouteConfiguration, error)
+	// text is the rules for people.
+	text(t testing.TB) string
+	// routeName is how verdicts name a route of an object.
+	routeName(object, route string) string
+	// deviation names the entry of the table by which the verdicts may differ,
+	// empty if they must not.
+	deviation(r *envoy.Request, theirs, ours *verdict) string
+	// without is the rules without the i-th thing that can be left out, nil if
+	// there are not so many.
+	without(i int) subject
+}
+
+// trial is rules as both sides understand them.
 type trial struct {
-	world   *world
+	world   subject
 	config  *route.RouteConfiguration
 	program *rules.Program
 }
 
-func newTrial(t testing.TB, w *world) (*trial, error) {
+func newTrial(t testing.TB, w subject) (*trial, error) {
 	t.Helper()
 	if err := w.admit(); err != nil {
 		return nil, fmt.Errorf("not admitted by Istio: %w", err)
@@ -62,20 +81,16 @@ func (tr *trial) judge(r *envoy.Request) (theirVerdict, ourVerdict *verdict, dev
 		return nil, nil, "", false, nil
 	}
 	defer in.Release()
-	if theirVerdict, err = theirs(tr.config, r); err != nil {
+	if theirVerdict, err = theirs(tr.world, tr.config, r); err != nil {
 		return nil, nil, "", false, err
 	}
-	if ourVerdict, err = ours(tr.program, in); err != nil {
+	if ourVerdict, err = ours(tr.world, tr.program, in); err != nil {
 		return nil, nil, "", false, err
 	}
 	if theirVerdict.String() != ourVerdict.String() {
-		for _, d := range deviations() {
-			if d.covers(tr.world, r, theirVerdict, ourVerdict) {
-				return theirVerdict, ourVerdict, d.name, true, nil
-			}
-		}
+		deviation = tr.world.deviation(r, theirVerdict, ourVerdict)
 	}
-	return theirVerdict, ourVerdict, "", true, nil
+	return theirVerdict, ourVerdict, deviation, true, nil
 }
 
 // disagreement says in what the verdicts on a request differ as they must not,
@@ -159,37 +174,45 @@ func (c *tally) run(t *testing.T, g *generator, w *world, hosts func(rule) strin
 		t.Errorf("%v\nin\n%s", err, w.text(t))
 		return
 	}
-	if c.deviations == nil {
-		c.deviations = map[string]int{}
-	}
 	for _, rule := range w.rules {
 		for range *requests {
-			r := g.request(rule.spec, hosts(rule))
-			a, _, deviation, ok, err := tr.judge(r)
-			switch {
-			case err != nil:
-				t.Errorf("%v\nfor\n%s", err, wire(r))
-				return
-			case !ok:
-				c.unread++
-				continue
-			case deviation != "":
-				c.deviations[deviation]++
-				continue
-			case tr.disagreement(r) != "":
-				report(t, tr, r)
+			if !c.ask(t, tr, g.request(rule.spec, hosts(rule))) {
 				return
 			}
-			c.count(r, a)
 		}
 	}
+}
+
+// ask judges a request. It reports false, and the smallest example, if that
+// shows a disagreement.
+func (c *tally) ask(t *testing.T, tr *trial, r *envoy.Request) bool {
+	t.Helper()
+	a, _, deviation, ok, err := tr.judge(r)
+	switch {
+	case err != nil:
+		t.Errorf("%v\nfor\n%s\nin\n%s", err, wire(r), tr.world.text(t))
+		return false
+	case !ok:
+		c.unread++
+	case deviation != "":
+		if c.deviations == nil {
+			c.deviations = map[string]int{}
+		}
+		c.deviations[deviation]++
+	case tr.disagreement(r) != "":
+		report(t, tr, r)
+		return false
+	default:
+		c.count(r, a)
+	}
+	return true
 }
 
 // report fails the test with the smallest example of a disagreement.
 func report(t *testing.T, tr *trial, r *envoy.Request) {
 	t.Helper()
 	kind := tr.disagreement(r)
-	_, r = shrink(tr.world, r, 600, func(w *world, r *envoy.Request) bool {
+	_, r = shrink(tr.world, r, 600, func(w subject, r *envoy.Request) bool {
 		if w == tr.world {
 			return tr.disagreement(r) == kind
 		}

@@ -11,7 +11,7 @@ import (
 
 // shrink makes a world and a request smaller as long as holds stays true of
 // them, by at most so many trials.
-func shrink(w *world, r *envoy.Request, trials int, holds func(*world, *envoy.Request) bool) (*world, *envoy.Request) {
+func shrink(w subject, r *envoy.Request, trials int, holds func(subject, *envoy.Request) bool) (subject, *envoy.Request) {
 	for progress := true; progress; {
 		progress = false
 		for i := 0; trials > 0; trials-- {
@@ -26,8 +26,8 @@ func shrink(w *world, r *envoy.Request, trials int, holds func(*world, *envoy.Re
 			}
 		}
 		for i := 0; trials > 0; trials-- {
-			smaller := w.clone()
-			if !smaller.remove(i) {
+			smaller := w.without(i)
+			if smaller == nil {
 				break
 			}
 			if holds(smaller, r) {
@@ -72,6 +72,15 @@ func smallerRequest(r *envoy.Request, i int) *envoy.Request {
 		return out
 	}
 	return nil
+}
+
+// without implements subject.
+func (w *world) without(i int) subject {
+	smaller := w.clone()
+	if !smaller.remove(i) {
+		return nil
+	}
+	return smaller
 }
 
 // remove removes the i-th thing of a world that can be removed: a rule, or a

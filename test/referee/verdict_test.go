@@ -52,7 +52,12 @@ func (v *verdict) String() string {
 // compile is the world as the product understands it.
 func (w *world) compile(t testing.TB) (*rules.Program, error) {
 	t.Helper()
-	s, ps := rules.Decode("world.yaml", w.file(t))
+	return compile(w.file(t))
+}
+
+// compile is a rules file as the product understands it.
+func compile(file []byte) (*rules.Program, error) {
+	s, ps := rules.Decode("world.yaml", file)
 	p, more := rules.Compile(s, rules.Options{AllowLoops: true})
 	ps = slices.DeleteFunc(append(ps, more...), func(p rules.Problem) bool { return p.Warning })
 	return p, ps.Err()
@@ -77,8 +82,8 @@ func wire(r *envoy.Request) string {
 	return b.String() + "\r\n"
 }
 
-// ours is what the product makes of a request.
-func ours(p *rules.Program, r *httpstream.Request) (*verdict, error) {
+// ours is what the product makes of a request to the rules of s.
+func ours(s subject, p *rules.Program, r *httpstream.Request) (*verdict, error) {
 	v := &verdict{}
 	var d rules.Decision
 	p.Decide(r, 0, &d) // every mirror takes the random number 0
@@ -86,7 +91,7 @@ func ours(p *rules.Program, r *httpstream.Request) (*verdict, error) {
 		return v, nil
 	}
 	rule := d.Route.Rule()
-	v.route = rule.Namespace + "/" + rule.Name + " " + rule.Route
+	v.route = s.routeName(rule.Namespace+"/"+rule.Name, rule.Route)
 	for _, m := range d.Selected {
 		v.mirrors = append(v.mirrors, mirrorLine(m.Mirror.Host, m.Mirror.Subset, m.Mirror.Port, m.Numerator, m.Denominator))
 		if err := checkShare(p, r, m); err != nil {

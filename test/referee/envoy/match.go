@@ -30,7 +30,7 @@ func known(m proto.Message, names ...protoreflect.Name) error {
 
 // matches reports whether a route takes the request: all conditions must hold.
 func matches(m *route.RouteMatch, h *headers) (bool, error) {
-	if err := known(m, "prefix", "path", "safe_regex", "case_sensitive", "headers", "query_parameters"); err != nil {
+	if err := known(m, "prefix", "path", "path_separated_prefix", "safe_regex", "case_sensitive", "headers", "query_parameters"); err != nil {
 		return false, err
 	}
 	ok, err := matchPath(m, h.pathOnly())
@@ -62,6 +62,10 @@ func matchPath(m *route.RouteMatch, path string) (bool, error) {
 		return strings.HasPrefix(fold(path), fold(s.Prefix)), nil
 	case *route.RouteMatch_Path:
 		return fold(path) == fold(s.Path), nil
+	case *route.RouteMatch_PathSeparatedPrefix:
+		// Whole segments: the prefix has no slash at its end.
+		rest, ok := strings.CutPrefix(fold(path), fold(s.PathSeparatedPrefix))
+		return ok && (rest == "" || rest[0] == '/'), nil
 	case *route.RouteMatch_SafeRegex:
 		return matchRegex(s.SafeRegex, path)
 	}

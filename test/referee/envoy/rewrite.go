@@ -104,6 +104,8 @@ func rewritePath(m *route.RouteMatch, a *route.RouteAction, h *headers) error {
 	switch s := m.PathSpecifier.(type) {
 	case *route.RouteMatch_Prefix:
 		matched = len(s.Prefix)
+	case *route.RouteMatch_PathSeparatedPrefix:
+		matched = len(s.PathSeparatedPrefix)
 	case *route.RouteMatch_Path, *route.RouteMatch_SafeRegex:
 		matched = len(path)
 	default:
