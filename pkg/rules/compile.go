@@ -32,7 +32,7 @@ type Options struct {
 func Compile(s *Snapshot, o Options) (*Program, Problems) {
 	c := &compiler{
 		supported: supportedFields(),
-		services:  map[string]*service{},
+		services:  serviceTable{},
 		subsets:   map[string]map[string][]*hostRules{},
 		known:     map[string]*Mirror{},
 		form:      o.Normalize,
@@ -41,10 +41,10 @@ func Compile(s *Snapshot, o Options) (*Program, Problems) {
 	}
 	c.duplicates(s)
 	c.workloads(s)
-	for i := range s.ServiceEntries {
-		c.serviceEntry(&s.ServiceEntries[i])
-	}
 	c.kubernetesServices(s)
+	for _, se := range byAge(s.ServiceEntries, func(se *ServiceEntry) *Meta { return &se.Meta }) {
+		c.serviceEntry(se)
+	}
 	for _, dr := range byAge(s.DestinationRules, func(dr *DestinationRule) *Meta { return &dr.Meta }) {
 		c.destinationRule(dr)
 	}
@@ -96,7 +96,7 @@ type compiler struct {
 	slices          map[string][]*EndpointSlice        // by namespace/service
 	pods            map[string][]*Pod                  // by namespace
 	delegates       map[string]*delegate               // by namespace/name
-	services        map[string]*service                // by full name
+	services        serviceTable
 	ports           map[netip.AddrPort][]uint32        // service ports by captured address
 	annotated       []*mirrorExtra                     // of the object being compiled
 	asksClient      bool                               // a rule is not for all clients

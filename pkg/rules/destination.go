@@ -30,13 +30,13 @@ func (c *compiler) destination(vs *VirtualService, d *networking.Destination, at
 		return nil
 	}
 	host := fullName(d.Host, vs.Namespace)
-	s := c.services[host]
+	s := c.services.of(host, vs.Namespace)
 	if s == nil && !needed {
 		return nil
 	}
 	if s == nil {
 		hint := ""
-		if long := host + clusterDomain; c.services[long] != nil {
+		if long := host + clusterDomain; len(c.services[long]) > 0 {
 			hint = ", did you mean " + long + "?"
 		}
 		report(&vs.Meta, at.dot("host"), d.Host, "no Service and no ServiceEntry has the host %s%s", host, hint)
@@ -131,7 +131,10 @@ func (c *compiler) capture(vs *VirtualService, t *target, at *field, out map[net
 				c.errorf(&vs.Meta, at, e.host, "cannot be captured by name: the ServiceEntry needs the addresses of its endpoints and resolution STATIC")
 				return
 			}
-			addr := netip.AddrPortFrom(e.addr, uint16(e.port(p)))
+			addr, ok := e.at(p)
+			if !ok {
+				continue
+			}
 			out[addr] = struct{}{}
 			if !slices.Contains(c.ports[addr], p.number) {
 				c.ports[addr] = append(c.ports[addr], p.number)

@@ -10,7 +10,7 @@ func (c *compiler) lookupBackend(ns, name, from string, port uint32) (t *target,
 
 // lookupHost is lookupBackend for the full name of a service.
 func (c *compiler) lookupHost(host, from string, port uint32) (t *target, missing string) {
-	s := c.services[host]
+	s := c.services.of(host, from)
 	if s == nil {
 		return nil, "there is no Service or ServiceEntry for " + host
 	}

@@ -233,7 +233,9 @@ func (c *compiler) gatewayCaptured(gr *gatewayRoute, backends []gateway.HTTPBack
 				report(gr.meta, f, e.host, "cannot be captured by name: the addresses of the endpoints are needed")
 				break
 			}
-			out[netip.AddrPortFrom(e.addr, uint16(e.port(p)))] = struct{}{}
+			if at, ok := e.at(p); ok {
+				out[at] = struct{}{}
+			}
 		}
 	}
 	return out

@@ -271,7 +271,7 @@ func (c *compiler) attachService(gr *gatewayRoute, ref *gateway.ParentReference,
 			"expected the namespace of the route, %s", gr.meta.Namespace)
 		return
 	}
-	s := c.services[serviceHost(namespace, short)]
+	s := c.services.of(serviceHost(namespace, short), namespace)
 	if s == nil {
 		c.warnf(gr.meta, at, short, "no request takes the route: there is no Service or ServiceEntry for %s", serviceHost(namespace, short))
 		return

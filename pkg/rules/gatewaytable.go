@@ -190,11 +190,10 @@ func (c *compiler) meshHosts(t *gatewayTable) {
 				continue
 			}
 			for j := range s.endpoints {
-				e := &s.endpoints[j]
-				if !e.addr.IsValid() {
+				at, ok := s.endpoints[j].at(&s.ports[i])
+				if !ok {
 					continue
 				}
-				at := netip.AddrPortFrom(e.addr, uint16(e.port(&s.ports[i])))
 				if t.arrivals[at] == nil {
 					t.arrivals[at] = &virtualHost{}
 				}

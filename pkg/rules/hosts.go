@@ -121,7 +121,7 @@ func (c *compiler) alternates(t *hostTable) {
 	add := func(name string, h *virtualHost) {
 		alias := &virtualHost{routes: h.routes, owner: h.owner, gateway: h.gateway, alias: true}
 		rival := t.exact[name].find(func(o *virtualHost) bool { return !o.alias && o.rivals(alias) && !o.selective() })
-		if c.services[name] != nil || rival != nil && older[rival.owner] {
+		if len(c.services[name]) > 0 || rival != nil && older[rival.owner] {
 			return
 		}
 		if rival != nil {
@@ -154,7 +154,7 @@ func (c *compiler) alternates(t *hostTable) {
 			if h == nil {
 				continue
 			}
-			s := c.services[name]
+			s := c.services.of(name, vs.src.Namespace)
 			namespace := serviceNamespace(name)
 			if namespace != "" {
 				short := strings.TrimSuffix(name, clusterDomain)

@@ -32,7 +32,8 @@ type Mirror struct {
 	// Policy is what DestinationRules say of calls to it.
 	Policy Policy
 
-	id int
+	id    int
+	scope string // the namespace of the service, if Host means another one in most
 }
 
 // ID is the index of the mirror in Program.Mirrors.
@@ -42,6 +43,9 @@ func (m *Mirror) ID() int { return m.id }
 // same key stands for the same destination, whose endpoints may have changed.
 func (m *Mirror) Key() string {
 	key := m.Host + "|" + m.Subset + "|" + strconv.Itoa(int(m.Port))
+	if m.scope != "" {
+		key += "|" + m.scope
+	}
 	if m.Policy != (Policy{}) {
 		key += "|" + m.Policy.key()
 	} else if len(m.Endpoints) > 0 && m.Endpoints[0].TLS {
@@ -216,12 +220,15 @@ func (c *compiler) mirrorPorts(vs *VirtualService, d *networking.Destination, at
 
 // mirror is the Mirror for a port of t that meta names.
 func (c *compiler) mirror(meta *Meta, t *target, port *servicePort, at *field) *Mirror {
-	m := &Mirror{Host: t.service.host, Subset: t.subset, Port: port.number, id: -1}
+	m := &Mirror{Host: t.service.host, Subset: t.subset, Port: port.number, id: -1, scope: c.services.scope(t.service)}
 	m.Policy = c.policy(meta, t, port, at)
 	if known := c.known[m.Key()]; known != nil {
 		return known
 	}
 	for _, e := range t.endpoints {
+		if e.port(port) == 0 {
+			continue
+		}
 		to := Endpoint{Address: e.address(port)}
 		if m.Policy.TLS != nil {
 			to.TLS, to.ServerName = true, m.Policy.TLS.serverName(t.service)

@@ -13,15 +13,16 @@ import (
 
 // service is what a destination host stands for.
 type service struct {
-	host      string // full name
-	namespace string
-	addresses []string // virtual addresses, as hosts
-	ports     []servicePort
-	endpoints []endpoint
-	dynamic   bool // endpoints come and go: that there are none is no error
-	exportTo  []string
-	altNames  []string // that certificates of its endpoints may have
-	source    *Meta
+	host       string // full name
+	namespace  string
+	addresses  []string // virtual addresses, as hosts
+	ports      []servicePort
+	endpoints  []endpoint
+	dynamic    bool // endpoints come and go: that there are none is no error
+	exportTo   []string
+	resolution networking.ServiceEntry_Resolution
+	altNames   []string // that certificates of its endpoints may have
+	source     *Meta
 }
 
 type servicePort struct {
@@ -41,15 +42,25 @@ type endpoint struct {
 	addr   netip.Addr // not valid for a name
 	ports  map[string]uint32
 	labels map[string]string
+	// complete is set if ports are all that it serves: others than those of
+	// the service at which requests arrive.
+	complete bool
 }
 
 // port is where the endpoint serves p (Istio: the endpoint's own map goes
-// before targetPort, that before the number).
+// before targetPort, that before the number), 0 if it does not.
 func (e *endpoint) port(p *servicePort) uint32 {
-	if n := e.ports[p.name]; n != 0 {
+	if n := e.ports[p.name]; n != 0 || e.complete {
 		return n
 	}
 	return p.target
+}
+
+// at is where requests to the endpoint for p arrive. ok is false if it does not
+// serve p, or is known by name alone.
+func (e *endpoint) at(p *servicePort) (at netip.AddrPort, ok bool) {
+	n := e.port(p)
+	return netip.AddrPortFrom(e.addr, uint16(n)), n != 0 && e.addr.IsValid()
 }
 
 // address is where to dial the endpoint for p.
@@ -86,7 +97,7 @@ func (c *compiler) serviceEntry(se *ServiceEntry) {
 	c.exportTo(&se.Meta, spec.ExportTo, at)
 	s := service{
 		namespace: se.Namespace, source: &se.Meta, exportTo: spec.ExportTo, altNames: spec.SubjectAltNames,
-		dynamic: spec.WorkloadSelector != nil,
+		dynamic: spec.WorkloadSelector != nil, resolution: spec.Resolution,
 	}
 	for i, a := range spec.Addresses {
 		addr, err := netip.ParseAddr(a)
@@ -141,12 +152,7 @@ func (c *compiler) serviceEntry(se *ServiceEntry) {
 		if len(s.endpoints) == 0 && dns && !s.dynamic {
 			s.endpoints = []endpoint{newEndpoint(host)} // Istio: the host is the name to resolve
 		}
-		if first := c.services[s.host]; first != nil {
-			c.errorf(&se.Meta, f, host, "is also a host of %s: several services for one host are not supported yet",
-				first.source.object())
-			continue
-		}
-		c.services[s.host] = &s
+		c.addService(&s, f)
 	}
 }
 

@@ -63,8 +63,7 @@ func (c *compiler) selected(se *ServiceEntry) (out []endpoint) {
 // those of their EndpointSlices or, where there are none, the Pods that they
 // select.
 func (c *compiler) kubernetesServices(snapshot *Snapshot) {
-	for i := range snapshot.Services {
-		in := &snapshot.Services[i]
+	for _, in := range byAge(snapshot.Services, func(s *Service) *Meta { return &s.Meta }) {
 		s := &service{
 			host: serviceHost(in.Namespace, in.Name), namespace: in.Namespace,
 			dynamic: true, source: &in.Meta,
@@ -90,11 +89,9 @@ func (c *compiler) kubernetesServices(snapshot *Snapshot) {
 		case len(in.Selector) > 0:
 			s.endpoints = c.podEndpoints(in)
 		}
-		if first := c.services[s.host]; first != nil {
-			c.errorf(&in.Meta, nil, s.host, "is also a host of %s: several services for one host are not supported yet", first.source.object())
-			continue
+		if !slices.ContainsFunc(c.services[s.host], func(o *service) bool { return o.namespace == s.namespace }) {
+			c.addService(s, nil) // one that is given twice is reported as that
 		}
-		c.services[s.host] = s
 	}
 }
 

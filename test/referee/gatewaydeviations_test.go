@@ -1,6 +1,7 @@
 package referee
 
 import (
+	"path"
 	"slices"
 	"strings"
 
@@ -23,7 +24,7 @@ type gatewayDeviation struct {
 const (
 	rootPrefix      = "a replaced prefix /"
 	notOfListener   = "a listener that takes the host and has no route for it"
-	undeclaredHosts = "routes with and without hostnames at one listener"
+	undeclaredHosts = "routes with different hostnames that are one at a listener"
 	serviceAlone    = "the path of a gRPC service without a method"
 )
 
@@ -77,14 +78,13 @@ func gatewayDeviations() []gatewayDeviation {
 		serviceAlone,
 		"A call of gRPC is for /service/method. Istio's route for all methods of a service takes the path /service too.",
 		func(w *gatewayWorld, r *envoy.Request, theirs, ours *verdict) bool {
-			path, _, _ := strings.Cut(r.Target, "?")
-			path = strings.Replace(path, "/./", "/", 1)
+			sent, _, _ := strings.Cut(r.Target, "?")
 			return theirs.route != ours.route && slices.ContainsFunc(w.grpc, func(route *gateway.GRPCRoute) bool {
 				return slices.ContainsFunc(route.Spec.Rules, func(rule gateway.GRPCRouteRule) bool {
 					return rule.Name != nil && string(*rule.Name) == theirs.route &&
 						slices.ContainsFunc(rule.Matches, func(m gateway.GRPCRouteMatch) bool {
-							return m.Method.Service != nil && m.Method.Method == nil && strings.HasPrefix(path, "/"+*m.Method.Service) &&
-								!strings.HasPrefix(path, "/"+*m.Method.Service+"/")
+							return m.Method.Service != nil && m.Method.Method == nil && !strings.HasSuffix(sent, "/") &&
+								path.Clean(sent) == "/"+*m.Method.Service
 						})
 				})
 			})
