@@ -93,9 +93,9 @@ type compiler struct {
 
 	options         Options
 	snapshot        *Snapshot
-	slices          map[string][]*EndpointSlice        // by namespace/service
-	pods            map[string][]*Pod                  // by namespace
-	delegates       map[string]*delegate               // by namespace/name
+	slices          map[string][]*EndpointSlice // by namespace/service
+	pods            map[string][]*Pod           // by namespace
+	delegates       map[string]*delegate        // by namespace/name
 	services        serviceTable
 	ports           map[netip.AddrPort][]uint32        // service ports by captured address
 	annotated       []*mirrorExtra                     // of the object being compiled
@@ -234,7 +234,11 @@ func (c *compiler) link(p *Program) {
 		add(&vs.src.Meta, object{hosts: vs.hosts, clients: vs.clients()}, vs.routes)
 	}
 	for _, gr := range c.gateways.routes {
-		add(gr.meta, object{hosts: gr.hosts, clients: strings.Join(gr.gateways, " or "), parents: gr.gateways}, gr.routes)
+		clients := strings.Join(gr.gateways, " or ")
+		if gr.consumers != "" {
+			clients += ", namespace " + gr.consumers
+		}
+		add(gr.meta, object{hosts: gr.hosts, clients: clients, parents: gr.gateways, consumers: gr.consumers}, gr.routes)
 	}
 	p.targets = slices.SortedFunc(maps.Keys(targets), netip.AddrPort.Compare)
 	c.uses = slices.DeleteFunc(c.uses, func(u mirrorUse) bool { return !seen[u.action] })

@@ -99,7 +99,8 @@ func subsetSuffix(subset string, labels map[string]string) string {
 
 // captured is where the requests of a route arrive: the endpoints of its
 // destinations. A destination without a port means whichever port of the
-// service the request was addressed to.
+// service the request was addressed to. It is found out for routes without a
+// mirror too: it tells which of several rules for a host a request came by.
 func (c *compiler) captured(vs *VirtualService, in *networking.HTTPRoute, at *field, mirrored bool) map[netip.AddrPort]struct{} {
 	out := map[netip.AddrPort]struct{}{}
 	for i, rd := range in.Route {
@@ -109,16 +110,21 @@ func (c *compiler) captured(vs *VirtualService, in *networking.HTTPRoute, at *fi
 			continue
 		}
 		t := c.destination(vs, rd.Destination, f, mirrored)
-		if t == nil || !mirrored || (len(in.Route) > 1 && rd.Weight == 0) {
+		if t == nil || (len(in.Route) > 1 && rd.Weight == 0) {
 			continue // Istio leaves out destinations of weight 0 among several
 		}
-		c.capture(vs, t, f, out)
+		report := c.errorf
+		if !mirrored {
+			report = func(*Meta, *field, string, string, ...any) {} // nothing needs it
+		}
+		c.capture(vs, t, f, out, report)
 	}
 	return out
 }
 
 // capture adds the addresses of t to out.
-func (c *compiler) capture(vs *VirtualService, t *target, at *field, out map[netip.AddrPort]struct{}) {
+func (c *compiler) capture(vs *VirtualService, t *target, at *field, out map[netip.AddrPort]struct{},
+	report func(meta *Meta, f *field, value, format string, args ...any)) {
 	readable := 0
 	for i := range t.ports {
 		p := &t.ports[i]
@@ -128,7 +134,7 @@ func (c *compiler) capture(vs *VirtualService, t *target, at *field, out map[net
 		readable++
 		for _, e := range t.endpoints {
 			if !e.addr.IsValid() {
-				c.errorf(&vs.Meta, at, e.host, "cannot be captured by name: the ServiceEntry needs the addresses of its endpoints and resolution STATIC")
+				report(&vs.Meta, at, e.host, "cannot be captured by name: the ServiceEntry needs the addresses of its endpoints and resolution STATIC")
 				return
 			}
 			addr, ok := e.at(p)
@@ -142,6 +148,6 @@ func (c *compiler) capture(vs *VirtualService, t *target, at *field, out map[net
 		}
 	}
 	if readable == 0 {
-		c.errorf(&vs.Meta, at, "", "%s has no port with protocol HTTP: capturing anything else is not supported yet", t.service.host)
+		report(&vs.Meta, at, "", "%s has no port with protocol HTTP: capturing anything else is not supported yet", t.service.host)
 	}
 }

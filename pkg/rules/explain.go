@@ -40,6 +40,8 @@ type object struct {
 	// parents are what a route of the Gateway API is attached to: gateways as
 	// NAMESPACE/NAME, or "mesh". It is nil for a VirtualService.
 	parents []string
+	// consumers is the namespace of the clients in the mesh, empty for all.
+	consumers string
 }
 
 // Explain says what Decide decides about r, sampling apart, and what each rule
@@ -105,7 +107,7 @@ func (o *object) reason(v *view) string {
 	host := strings.ToLower(string(withoutPort(v.authority)))
 	switch {
 	case !slices.ContainsFunc(o.hosts, func(h string) bool { return covers(h, host) }):
-	case slices.ContainsFunc(o.parents, v.client.mayServe):
+	case slices.ContainsFunc(o.parents, v.client.mayServe) && (o.consumers == "" || v.client != nil && v.client.Namespace == o.consumers):
 		return fmt.Sprintf("host %q: a listener for a more specific host takes the request", host)
 	default:
 		return fmt.Sprintf("client %s: expected %s", v.client.describe(), o.clients)

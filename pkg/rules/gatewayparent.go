@@ -21,11 +21,13 @@ type listener struct {
 }
 
 // meshService is a Service that routes are attached to for clients in the
-// mesh (GAMMA), or one port of it.
+// mesh (GAMMA), or one port of it. Routes of the namespace of the Service are
+// for all clients, those of another for the clients of that one.
 type meshService struct {
-	service *service
-	port    gateway.PortNumber // 0 for every port
-	routes  []rankedRoute
+	service   *service
+	port      gateway.PortNumber // 0 for every port
+	consumers string             // the namespace of the clients, empty for all
+	routes    []rankedRoute
 }
 
 // rankedRoute is a route with its place among the others.
@@ -266,12 +268,7 @@ func intersect(hostname string, hostnames []string) (out []string) {
 func (c *compiler) attachService(gr *gatewayRoute, ref *gateway.ParentReference, at *field) {
 	name := parentName(gr, ref)
 	namespace, short, _ := strings.Cut(name, "/")
-	if namespace != gr.meta.Namespace {
-		c.reporter(gr)(gr.meta, at.dot("namespace"), namespace, "a route for the clients of its own namespace alone is not supported yet: "+
-			"expected the namespace of the route, %s", gr.meta.Namespace)
-		return
-	}
-	s := c.services.of(serviceHost(namespace, short), namespace)
+	s := c.services.of(serviceHost(namespace, short), gr.meta.Namespace)
 	if s == nil {
 		c.warnf(gr.meta, at, short, "no request takes the route: there is no Service or ServiceEntry for %s", serviceHost(namespace, short))
 		return
@@ -284,11 +281,17 @@ func (c *compiler) attachService(gr *gatewayRoute, ref *gateway.ParentReference,
 	if len(gr.hostnames) > 0 && !gr.onGateway() {
 		c.warnf(gr.meta, (*field)(nil).dot("spec").dot("hostnames"), "", "has no effect on a route whose parent is a Service")
 	}
-	i := slices.IndexFunc(c.gateways.mesh, func(m *meshService) bool { return m.service == s && m.port == port })
+	m := meshService{service: s, port: port}
+	if namespace != gr.meta.Namespace {
+		m.consumers, c.asksClient = gr.meta.Namespace, true
+	}
+	i := slices.IndexFunc(c.gateways.mesh, func(o *meshService) bool {
+		return o.service == m.service && o.port == m.port && o.consumers == m.consumers
+	})
 	if i < 0 {
 		i = len(c.gateways.mesh)
-		c.gateways.mesh = append(c.gateways.mesh, &meshService{service: s, port: port})
+		c.gateways.mesh = append(c.gateways.mesh, &m)
 	}
 	c.gateways.mesh[i].routes = append(c.gateways.mesh[i].routes, gr.ranked()...)
-	gr.hosts, gr.gateways = append(gr.hosts, s.host), append(gr.gateways, meshGateway)
+	gr.hosts, gr.gateways, gr.consumers = append(gr.hosts, s.host), append(gr.gateways, meshGateway), m.consumers
 }

@@ -30,6 +30,7 @@ type gatewayRoute struct {
 	ranks     []precedence // of routes
 	hosts     []string     // that requests must have, for explanations
 	gateways  []string     // that take it, or "mesh", for explanations
+	consumers string       // the namespace of its clients in the mesh, empty for all
 }
 
 // gatewayRule is a rule of an HTTPRoute or GRPCRoute in the form both have in

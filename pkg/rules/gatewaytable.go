@@ -159,46 +159,72 @@ func patterns(host string) iter.Seq[string] {
 // meshHosts adds the names of the Services that routes are attached to, as
 // generateVirtualHostDomains has them, and where their requests arrive.
 func (c *compiler) meshHosts(t *gatewayTable) {
-	mesh := slices.Clone(c.gateways.mesh)
+	mesh := c.gateways.mesh
 	// The routes for one port go first: those for all of them may be meant
 	// for the others.
 	slices.SortStableFunc(mesh, func(a, b *meshService) int {
-		return cmp.Or(strings.Compare(a.service.host, b.service.host), cmp.Compare(b.port, a.port))
+		return cmp.Or(strings.Compare(a.service.host, b.service.host), strings.Compare(a.service.namespace, b.service.namespace), cmp.Compare(b.port, a.port))
 	})
 	warned := map[*Route]bool{}
-	for _, m := range mesh {
-		routes := slices.Clone(m.routes)
-		if m.port != 0 {
-			for _, o := range mesh {
-				if o.service == m.service && o.port == 0 {
-					routes = append(routes, o.routes...)
-				}
-			}
+	for i, m := range mesh {
+		if i > 0 && mesh[i-1].service == m.service && mesh[i-1].port == m.port {
+			continue // those of other clients
 		}
-		h := t.leaf(meshGateway, routes)
-		c.hidden(m.service.host, routes, warned)
-		s := m.service
-		short := strings.TrimSuffix(s.host, clusterDomain)
-		names := append([]string{s.host, s.host + ".", short + ".svc", short,
-			strings.TrimSuffix(short, "."+s.namespace)}, s.addresses...)
-		for _, name := range names {
-			head := t.head(name)
-			head.choices = append(head.choices, h)
+		t.addMesh(m, c.meshHost(t, m, warned))
+	}
+}
+
+// meshHost is the virtual host of a Service, or of a port of it.
+func (c *compiler) meshHost(t *gatewayTable, m *meshService, warned map[*Route]bool) *virtualHost {
+	routes := map[string][]rankedRoute{"": nil} // by consumers
+	for _, o := range c.gateways.mesh {
+		if o.service == m.service && (o.port == m.port || o.port == 0) {
+			routes[o.consumers] = append(routes[o.consumers], o.routes...)
 		}
-		for i := range s.ports {
-			if m.port != 0 && s.ports[i].number != uint32(m.port) {
+	}
+	var all *virtualHost
+	for _, consumers := range slices.Sorted(maps.Keys(routes)) { // "" is the first
+		h := t.leaf(meshGateway, routes[consumers])
+		if len(routes[consumers]) > 0 {
+			h.oldest = slices.MinFunc(routes[consumers], func(a, b rankedRoute) int { return compareAge(a.rank.meta, b.rank.meta) }).rank.meta
+		}
+		c.hidden(m.service.host, routes[consumers], warned)
+		if consumers == "" {
+			all = h
+			continue
+		}
+		if all.consumers == nil {
+			all.consumers = map[string]*virtualHost{}
+		}
+		all.consumers[consumers] = h
+	}
+	return all
+}
+
+// addMesh adds the virtual host of a Service by its names, and by where its
+// requests arrive.
+func (t *gatewayTable) addMesh(m *meshService, h *virtualHost) {
+	s := m.service
+	short := strings.TrimSuffix(s.host, clusterDomain)
+	names := append([]string{s.host, s.host + ".", short + ".svc", short,
+		strings.TrimSuffix(short, "."+s.namespace)}, s.addresses...)
+	for _, name := range names {
+		head := t.head(name)
+		head.choices = append(head.choices, h)
+	}
+	for i := range s.ports {
+		if m.port != 0 && s.ports[i].number != uint32(m.port) {
+			continue
+		}
+		for j := range s.endpoints {
+			at, ok := s.endpoints[j].at(&s.ports[i])
+			if !ok {
 				continue
 			}
-			for j := range s.endpoints {
-				at, ok := s.endpoints[j].at(&s.ports[i])
-				if !ok {
-					continue
-				}
-				if t.arrivals[at] == nil {
-					t.arrivals[at] = &virtualHost{}
-				}
-				t.arrivals[at].choices = append(t.arrivals[at].choices, h)
+			if t.arrivals[at] == nil {
+				t.arrivals[at] = &virtualHost{}
 			}
+			t.arrivals[at].choices = append(t.arrivals[at].choices, h)
 		}
 	}
 }

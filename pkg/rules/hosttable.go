@@ -23,6 +23,11 @@ type virtualHost struct {
 	// choices are what the host may be depending on the listener of a
 	// Gateway or the service that a request was addressed to.
 	choices []*virtualHost
+	// consumers are, for routes of the Gateway API attached to a Service, those
+	// of other namespaces, which their clients have instead. oldest is the
+	// oldest object that routes come from.
+	consumers map[string]*virtualHost
+	oldest    *Meta
 }
 
 // find is the first of the virtual hosts of one name that ok accepts.
