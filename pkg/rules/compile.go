@@ -231,7 +231,7 @@ func (c *compiler) link(p *Program) {
 		}
 	}
 	for _, vs := range c.virtualServices {
-		add(&vs.src.Meta, object{hosts: vs.hosts, clients: vs.clients()}, vs.routes)
+		add(&vs.src.Meta, object{hosts: vs.hosts, names: vs.names, clients: vs.clients()}, vs.routes)
 	}
 	for _, gr := range c.gateways.routes {
 		clients := strings.Join(gr.gateways, " or ")

@@ -35,6 +35,8 @@ type Explanation struct {
 type object struct {
 	rule  Rule
 	hosts []string
+	// names are those that a VirtualService has at its gateways.
+	names []string
 	// clients are those it applies to, for people.
 	clients string
 	// parents are what a route of the Gateway API is attached to: gateways as
@@ -107,6 +109,8 @@ func (o *object) reason(v *view) string {
 	host := strings.ToLower(string(withoutPort(v.authority)))
 	switch {
 	case !slices.ContainsFunc(o.hosts, func(h string) bool { return covers(h, host) }):
+	case o.parents == nil && !slices.ContainsFunc(o.names, func(h string) bool { return covers(h, host) }):
+		return fmt.Sprintf("host %q: expected one that %s admits", host, o.clients)
 	case slices.ContainsFunc(o.parents, v.client.mayServe) && (o.consumers == "" || v.client != nil && v.client.Namespace == o.consumers):
 		return fmt.Sprintf("host %q: a listener for a more specific host takes the request", host)
 	default:

@@ -84,12 +84,12 @@ func (c *compiler) grpcMethod(meta *Meta, in *gateway.GRPCMethodMatch, at *field
 	switch {
 	case !regular && in.Method == nil:
 		m.path, m.uri = 2, text{kind: prefix, value: "/" + service + "/"}
-		m.length = len(m.uri.value)
+		m.length, m.second = len(m.uri.value), 0
 	case !regular && in.Service == nil:
 		m.path, m.uri = 1, c.gatewayRegex(meta, "/[^/]+/"+method, at.dot("method")) // letters, digits and "_"
 	case !regular:
 		m.path, m.uri = 3, text{kind: exact, value: "/" + service + "/" + method}
-		m.length = len(m.uri.value)
+		m.length, m.second = len(m.uri.value), 0
 	default:
 		// Each by itself, so that a wrong one is found at its place and
 		// parentheses cannot pair up across the two.

@@ -24,34 +24,50 @@ func (c *compiler) hosts() hostTable {
 }
 
 // bind makes the routes of vs those of one of its hosts, at each gateway.
-func (c *compiler) bind(t *hostTable, name string, vs *virtualService, at *field) {
+func (c *compiler) bind(t *hostTable, host string, vs *virtualService, at *field) {
 	told := false
 	for _, gateway := range vs.gateways {
-		if gateway == meshGateway && len(c.covered(name)) > 0 {
+		if gateway == meshGateway && len(c.covered(host)) > 0 {
+			vs.names = append(vs.names, c.covered(host)...)
 			continue // it stands for those services, and is no host of its own
 		}
-		h := &virtualHost{routes: vs.routes, owner: vs, gateway: gateway}
-		head := t.get(name)
-		rival := head.find(func(o *virtualHost) bool {
-			return o.rivals(h) && (gateway != meshGateway || !o.selective())
-		})
-		switch {
-		case rival == nil && head != nil:
-			if !told && head.owner != vs {
-				told = true
-				c.warnf(&vs.src.Meta, at, name, "is also a host of %s, for other clients: without a Pod or WorkloadEntry "+
-					"that tells what a client is, the first that leads to where a request arrived decides", head.owner.src.object())
-			}
-			t.append(name, h)
-		case rival == nil:
-			t.set(name, h)
-		case gateway == meshGateway:
-			c.warnf(&vs.src.Meta, at, name, "has no effect: the host belongs to %s, which is older or has the first name",
-				rival.owner.src.object())
-		default:
-			rival.routes = slices.Concat(rival.routes, vs.routes)
-			slices.SortStableFunc(rival.routes, func(a, b *Route) int { return compareCatchAll(&a.match, &b.match) })
+		names := []string{host}
+		if gateway != meshGateway {
+			names = c.admitted(host, gateway, vs, at)
 		}
+		for _, name := range names {
+			vs.names = append(vs.names, name)
+			c.bindAt(t, name, gateway, vs, at, &told)
+		}
+	}
+}
+
+// bindAt makes the routes of vs those of a host at a gateway. told is whether
+// it has been said that the host is another rule's for other clients.
+func (c *compiler) bindAt(t *hostTable, name, gateway string, vs *virtualService, at *field, told *bool) {
+	h := &virtualHost{routes: vs.routes, owner: vs, gateway: gateway}
+	head := t.get(name)
+	rival := head.find(func(o *virtualHost) bool {
+		return o.rivals(h) && (gateway != meshGateway || !o.selective())
+	})
+	switch {
+	case rival == nil && head != nil:
+		if !*told && head.owner != vs {
+			*told = true
+			c.warnf(&vs.src.Meta, at, name, "is also a host of %s, for other clients: without a Pod or WorkloadEntry "+
+				"that tells what a client is, the first that leads to where a request arrived decides", head.owner.src.object())
+		}
+		t.append(name, h)
+	case rival == nil:
+		t.set(name, h)
+	case gateway == meshGateway:
+		c.warnf(&vs.src.Meta, at, name, "has no effect: the host belongs to %s, which is older or has the first name",
+			rival.owner.src.object())
+	case rival.owner == vs:
+		// Two servers of the gateway come to the same host.
+	default:
+		rival.routes = slices.Concat(rival.routes, vs.routes)
+		slices.SortStableFunc(rival.routes, func(a, b *Route) int { return compareCatchAll(&a.match, &b.match) })
 	}
 }
 

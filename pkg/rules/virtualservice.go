@@ -17,6 +17,7 @@ const meshGateway = "mesh"
 type virtualService struct {
 	src      *VirtualService
 	hosts    []string // full names
+	names    []string // of hosts that it has at its gateways
 	gateways []string // full names, sorted, without repetitions
 	routes   []*Route // up to the first that takes everything
 	places   []place  // where each is written

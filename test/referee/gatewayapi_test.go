@@ -32,7 +32,7 @@ func TestMeshRoutes(t *testing.T) {
 		c.gateway(t, g, w, "httpbin", "httpbin.default", "httpbin.default.svc.cluster.local", "httpbin:80", "reviews", "reviews.default.svc",
 			"ratings.other", "ratings.other.svc.cluster.local.")
 	}
-	c.check(t, rootPrefix)
+	c.check(t, rootPrefix, servicePort)
 }
 
 // gateway judges requests to some hosts by the routes of a world.

@@ -25,6 +25,7 @@ const (
 	rootPrefix      = "a replaced prefix /"
 	notOfListener   = "a listener that takes the host and has no route for it"
 	undeclaredHosts = "routes with different hostnames that are one at a listener"
+	servicePort     = "routes for a Service and routes for one port of it"
 	serviceAlone    = "the path of a gRPC service without a method"
 )
 
@@ -75,6 +76,21 @@ func gatewayDeviations() []gatewayDeviation {
 			return len(declared) > 1
 		},
 	}, {
+		servicePort,
+		"Routes for a port of a Service and those for all of them are for one host, and the most specific match goes first. Istio " +
+			"keeps the two apart, and the ones with the older route have all requests.",
+		func(w *gatewayWorld, r *envoy.Request, theirs, ours *verdict) bool {
+			var one, all bool
+			for _, common := range w.common() {
+				for _, ref := range common.ParentRefs {
+					if name, _, _ := strings.Cut(requestHost(r), "."); string(ref.Name) == name {
+						one, all = one || ref.Port != nil, all || ref.Port == nil
+					}
+				}
+			}
+			return w.gateway == nil && one && all && theirs.route != ours.route
+		},
+	}, {
 		serviceAlone,
 		"A call of gRPC is for /service/method. Istio's route for all methods of a service takes the path /service too.",
 		func(w *gatewayWorld, r *envoy.Request, theirs, ours *verdict) bool {
@@ -90,6 +106,17 @@ func gatewayDeviations() []gatewayDeviation {
 			})
 		},
 	}}
+}
+
+// common is what routes of both kinds have in common.
+func (w *gatewayWorld) common() (out []gateway.CommonRouteSpec) {
+	for _, r := range w.http {
+		out = append(out, r.Spec.CommonRouteSpec)
+	}
+	for _, r := range w.grpc {
+		out = append(out, r.Spec.CommonRouteSpec)
+	}
+	return out
 }
 
 // httpRule is the rule of an HTTPRoute with a name, nil if there is none.

@@ -76,6 +76,12 @@ func (g *generator) parents(w *gatewayWorld, namespace string) (out gateway.Comm
 		if namespace == "default" {
 			ref.Name = pick[gateway.ObjectName](g, "httpbin", "httpbin", "reviews")
 		}
+		if g.chance(.2) { // for clients of its own namespace
+			ref.Namespace, ref.Name = new(gateway.Namespace("other")), "ratings"
+			if namespace == "other" {
+				*ref.Namespace, ref.Name = "default", "httpbin"
+			}
+		}
 		if g.chance(.3) {
 			ref.Port = new(gateway.PortNumber(80))
 		}

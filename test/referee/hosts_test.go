@@ -44,6 +44,11 @@ func testHosts(t *testing.T, gateway string, hosts ...string) *tally {
 // hostsWorld is a world of up to four rules whose hosts Istio admits.
 func (g *generator) hostsWorld(gateway string, hosts []string) *world {
 	w := &world{gateway: gateway}
+	for gateway != "" && len(w.servers) < 2 && g.chance(.5) {
+		w.servers = append(w.servers, pick(g, []string{"*"}, []string{"./*"}, []string{"default/*.example.com", "foo.com"},
+			[]string{"other/*.com", "*/shop.example.com"}, []string{"eu.shop.example.com", "default/*-eu.example.com"},
+			[]string{"Shop.example.com", "*.shop.example.com"}, []string{"httpbin.default.svc.cluster.local", "other/*"}))
+	}
 	reference := gateway
 	if gateway != "" {
 		reference = "default/" + gateway

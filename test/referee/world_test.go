@@ -18,6 +18,7 @@ type world struct {
 	// gateway is the name of the gateway by which requests come, empty if
 	// they come by a sidecar in namespace default.
 	gateway string
+	servers [][]string // the hosts of the servers of the gateway; none: one for all
 	rules   []rule
 }
 
@@ -104,13 +105,17 @@ func (w *world) clientLabels() map[string]string {
 
 // gatewaySpec is the gateway of the world.
 func (w *world) gatewaySpec() *networking.Gateway {
-	return &networking.Gateway{
-		Selector: w.clientLabels(),
-		Servers: []*networking.Server{{
-			Port:  &networking.Port{Number: 80, Name: "http", Protocol: "HTTP"},
-			Hosts: []string{"*/*"},
-		}},
+	out := &networking.Gateway{Selector: w.clientLabels()}
+	servers := w.servers
+	if servers == nil {
+		servers = [][]string{{"*/*"}}
 	}
+	for _, hosts := range servers {
+		out.Servers = append(out.Servers, &networking.Server{
+			Port: &networking.Port{Number: 80, Name: "http", Protocol: "HTTP"}, Hosts: hosts,
+		})
+	}
+	return out
 }
 
 // clientObjects say who has the address that requests come from. Istio's side
@@ -164,12 +169,15 @@ func (w *world) text(t testing.TB) string {
 			fmt.Fprintf(&out, "%s\n", o.text(t))
 		}
 	}
+	if w.servers != nil {
+		fmt.Fprintf(&out, "servers of the gateway for %q\n", w.servers)
+	}
 	return out.String()
 }
 
 // clone is a copy that shares nothing.
 func (w *world) clone() *world {
-	out := &world{gateway: w.gateway}
+	out := &world{gateway: w.gateway, servers: w.servers}
 	for _, r := range w.rules {
 		r.spec = proto.CloneOf(r.spec)
 		out.rules = append(out.rules, r)
