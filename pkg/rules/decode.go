@@ -3,16 +3,16 @@ package rules
 import (
 	"bytes"
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
-	"google.golang.org/protobuf/encoding/protojson"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/proto"
 	networking "istio.io/api/networking/v1alpha3"
 )
@@ -41,32 +41,61 @@ const (
 // could be identified: Compile reports what else is wrong with one that did
 // not decode completely, but refuses to compile it.
 func Decode(name string, data []byte) (*Snapshot, Problems) {
-	d := decoder{file: name, out: &Snapshot{}}
-	docs := yaml.NewDecoder(bytes.NewReader(data))
+	return decodeChunks(name, split(data, minChunk))
+}
+
+// decodeChunks decodes the chunks of a file at the same time.
+func decodeChunks(name string, chunks []chunk) (*Snapshot, Problems) {
+	decoders := make([]decoder, len(chunks))
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for i := range chunks {
+		decoders[i] = decoder{file: name, out: &Snapshot{}, before: chunks[i].before}
+		group.Go(func() error { return decoders[i].documents(chunks[i].text) })
+	}
+	_ = group.Wait() // looked at one by one
+	out, problems := decoders[0].out, decoders[0].problems
+	for i := range decoders[1:] {
+		if decoders[i].broken {
+			break
+		}
+		out.Add(decoders[i+1].out)
+		problems = append(problems, decoders[i+1].problems...)
+	}
+	problems.sort()
+	return out, problems
+}
+
+// documents decodes the documents of a text, to its end or to where it is not
+// YAML: where the next document begins is not known then.
+func (d *decoder) documents(text []byte) error {
+	docs := yaml.NewDecoder(bytes.NewReader(text))
 	for {
 		var doc yaml.Node
 		err := docs.Decode(&doc)
 		if errors.Is(err, io.EOF) {
-			break
+			return nil
 		}
 		if err != nil {
+			d.broken = true
 			d.syntax(err)
-			break // where the next document begins is not known
+			return err
 		}
 		if len(doc.Content) == 1 {
 			d.nodes = 0
+			lower(&doc, d.before)
 			d.object(doc.Content[0])
 		}
 	}
-	d.problems.sort()
-	return d.out, d.problems
 }
 
 // decoder decodes one file.
 type decoder struct {
 	file     string
+	before   int // lines of the file that go before what is decoded
 	out      *Snapshot
 	problems Problems
+	broken   bool  // ended by something that is not YAML
 	nodes    int   // looked at in this document
 	meta     *Meta // of the object being decoded
 	labels   map[string]string
@@ -88,6 +117,7 @@ func (d *decoder) syntax(err error) {
 	msg := strings.TrimPrefix(err.Error(), "yaml: ")
 	if _, scanErr := fmt.Sscanf(msg, "line %d:", &line); scanErr == nil {
 		_, msg, _ = strings.Cut(msg, ": ")
+		line += d.before
 	}
 	d.problems = append(d.problems, Problem{
 		Position: Position{File: d.file, Line: line},
@@ -213,26 +243,15 @@ func (d *decoder) metadata(n *yaml.Node) {
 	d.meta.CreationTimestamp = t
 }
 
-// spec decodes n into spec, with the exact mapping of protojson. What does not
-// fit the message is reported with its line and left out, so that the rest can
-// be looked at.
+// spec decodes n into spec. What does not fit the message is reported with its
+// line and left out, so that the rest can be looked at.
 func (d *decoder) spec(object, n *yaml.Node, spec proto.Message) {
 	at := (*field)(nil).dot("spec")
 	if n == nil || isNull(n) {
 		d.report(object, at, "", "is required")
 		return
 	}
-	v, ok := d.message(n, spec.ProtoReflect().Descriptor(), at, 0)
-	if !ok {
-		return
-	}
-	text, err := json.Marshal(v)
-	if err == nil {
-		err = protojson.Unmarshal(text, spec)
-	}
-	if err != nil {
-		d.report(n, at, "", "%v", err)
-	}
+	d.message(n, spec.ProtoReflect(), at, 0)
 }
 
 // stringMap is the entries of a map of texts, nil if n is none.

@@ -1,29 +1,33 @@
 package rules
 
 import (
+	"encoding/base64"
+	"encoding/json"
 	"math"
 	"strings"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// message checks n against a message and returns it in the form that
-// encoding/json writes. ok is false if nothing of it can be used. Every
-// mismatch is reported with its line, which protojson could not do.
-func (d *decoder) message(n *yaml.Node, md protoreflect.MessageDescriptor, f *field, depth int) (v any, ok bool) {
+// message sets the fields of m as n has them, with the mapping of protojson. ok
+// is false if nothing of n can be used. Every mismatch is reported with its
+// line and left out, which protojson could not do.
+func (d *decoder) message(n *yaml.Node, m protoreflect.Message, f *field, depth int) (ok bool) {
 	if n, ok = d.enter(n, f, depth); !ok {
-		return nil, false
+		return false
 	}
+	md := m.Descriptor()
 	if md.ParentFile().Package() == "google.protobuf" {
-		return d.wellKnown(n, md, f)
+		return d.wellKnown(n, m, f)
 	}
 	if n.Kind != yaml.MappingNode {
 		d.report(n, f, n.Value, "expected fields (%s)", strings.Join(fieldNames(md), ", "))
-		return nil, false
+		return false
 	}
-	out := make(map[string]any, len(n.Content)/2)
-	oneofs := map[protoreflect.Name]string{}
+	seen := make([]bool, md.Fields().Len())
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, value := n.Content[i], n.Content[i+1]
 		fd := md.Fields().ByJSONName(k.Value)
@@ -35,25 +39,35 @@ func (d *decoder) message(n *yaml.Node, md protoreflect.MessageDescriptor, f *fi
 			continue
 		}
 		at := f.dot(fd.JSONName())
-		if _, dup := out[fd.JSONName()]; dup {
+		if seen[fd.Index()] {
 			d.report(k, at, "", "is given twice")
 			continue
 		}
 		if isNull(resolve(value)) {
 			continue // as if it were not there
 		}
-		if o := fd.ContainingOneof(); o != nil && !o.IsSynthetic() {
-			if first := oneofs[o.Name()]; first != "" {
-				d.report(k, at, "", "only one of %s and %s can be given", first, fd.JSONName())
-				continue
-			}
-			oneofs[o.Name()] = fd.JSONName()
+		if first := otherOf(fd, seen); first != nil {
+			d.report(k, at, "", "only one of %s and %s can be given", first.JSONName(), fd.JSONName())
+			continue
 		}
-		if v, ok := d.value(value, fd, at, depth+1); ok {
-			out[fd.JSONName()] = v
+		seen[fd.Index()] = d.value(value, m, fd, at, depth+1) || fd.ContainingOneof() != nil
+	}
+	return true
+}
+
+// otherOf is a field of the same oneof as fd that has been seen, nil if there
+// is none.
+func otherOf(fd protoreflect.FieldDescriptor, seen []bool) protoreflect.FieldDescriptor {
+	o := fd.ContainingOneof()
+	if o == nil || o.IsSynthetic() {
+		return nil
+	}
+	for i := range o.Fields().Len() {
+		if other := o.Fields().Get(i); seen[other.Index()] {
+			return other
 		}
 	}
-	return out, true
+	return nil
 }
 
 // enter resolves an alias and keeps the bounds of the document.
@@ -70,81 +84,87 @@ func (d *decoder) enter(n *yaml.Node, f *field, depth int) (*yaml.Node, bool) {
 	return resolve(n), true
 }
 
-// value checks the value of a field: a list, a map or a single value.
-func (d *decoder) value(n *yaml.Node, fd protoreflect.FieldDescriptor, f *field, depth int) (any, bool) {
+// value sets a field of m: a list, a map or a single value. It reports false if
+// nothing of n can be used.
+func (d *decoder) value(n *yaml.Node, m protoreflect.Message, fd protoreflect.FieldDescriptor, f *field, depth int) bool {
 	switch {
 	case fd.IsMap():
 		n, ok := d.enter(n, f, depth)
 		if !ok {
-			return nil, false
+			return false
 		}
 		if n.Kind != yaml.MappingNode {
 			d.report(n, f, n.Value, "expected a map of names to values")
-			return nil, false
+			return false
 		}
-		out := make(map[string]any, len(n.Content)/2)
-		for i := 0; i+1 < len(n.Content); i += 2 {
-			k := n.Content[i]
-			at := f.entry(k.Value)
-			if _, dup := out[k.Value]; dup {
-				d.report(k, at, "", "is given twice")
-				continue
-			}
-			if isMerge(k) {
-				d.report(k, f, "<<", "merge keys are not supported: write the entries out")
-				continue
-			}
-			if v, ok := d.single(n.Content[i+1], fd.MapValue(), at, depth+1); ok {
-				out[k.Value] = v
-			}
-		}
-		return out, true
+		d.entries(n, m.Mutable(fd).Map(), fd.MapValue(), f, depth)
+		return true
 	case fd.IsList():
 		n, ok := d.enter(n, f, depth)
 		if !ok {
-			return nil, false
+			return false
 		}
 		if n.Kind != yaml.SequenceNode {
 			d.report(n, f, n.Value, "expected a list")
-			return nil, false
+			return false
 		}
-		out := make([]any, 0, len(n.Content))
+		list := m.Mutable(fd).List()
 		for i, item := range n.Content {
-			if v, ok := d.single(item, fd, f.at(i), depth+1); ok {
-				out = append(out, v)
-			} else {
-				out = append(out, placeholder(fd))
+			v := list.NewElement() // stands for an item that cannot be used, so that others keep their numbers
+			if set, ok := d.single(item, v, fd, f.at(i), depth+1); ok {
+				v = set
 			}
+			list.Append(v)
 		}
-		return out, true
+		return true
 	}
-	return d.single(n, fd, f, depth)
+	var v protoreflect.Value
+	if fd.Kind() == protoreflect.MessageKind {
+		v = m.NewField(fd)
+	}
+	v, ok := d.single(n, v, fd, f, depth)
+	if ok {
+		m.Set(fd, v)
+	}
+	return ok
 }
 
-// placeholder stands for a list item that could not be used, so that the
-// items behind it keep their numbers.
-func placeholder(fd protoreflect.FieldDescriptor) any {
-	switch fd.Kind() {
-	case protoreflect.MessageKind:
-		return map[string]any{}
-	case protoreflect.StringKind:
-		return ""
+// entries sets the entries of a map, whose keys are texts.
+func (d *decoder) entries(n *yaml.Node, out protoreflect.Map, fd protoreflect.FieldDescriptor, f *field, depth int) {
+	seen := make(map[string]bool, len(n.Content)/2)
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k := n.Content[i]
+		at := f.entry(k.Value)
+		if seen[k.Value] {
+			d.report(k, at, "", "is given twice")
+			continue
+		}
+		if isMerge(k) {
+			d.report(k, f, "<<", "merge keys are not supported: write the entries out")
+			continue
+		}
+		var v protoreflect.Value
+		if fd.Kind() == protoreflect.MessageKind {
+			v = out.NewValue()
+		}
+		if v, seen[k.Value] = d.single(n.Content[i+1], v, fd, at, depth+1); seen[k.Value] {
+			out.Set(protoreflect.ValueOfString(k.Value).MapKey(), v)
+		}
 	}
-	return 0
 }
 
-// single checks one value that is neither list nor map.
-func (d *decoder) single(n *yaml.Node, fd protoreflect.FieldDescriptor, f *field, depth int) (any, bool) {
+// single is one value that is neither list nor map. A message is set in into.
+func (d *decoder) single(n *yaml.Node, into protoreflect.Value, fd protoreflect.FieldDescriptor, f *field, depth int) (_ protoreflect.Value, ok bool) {
+	var none protoreflect.Value
 	if fd.Kind() == protoreflect.MessageKind {
 		if isNull(resolve(n)) {
 			d.report(n, f, "", "is null: expected fields (%s)", strings.Join(fieldNames(fd.Message()), ", "))
-			return nil, false
+			return none, false
 		}
-		return d.message(n, fd.Message(), f, depth)
+		return into, d.message(n, into.Message(), f, depth)
 	}
-	n, ok := d.enter(n, f, depth)
-	if !ok {
-		return nil, false
+	if n, ok = d.enter(n, f, depth); !ok {
+		return none, false
 	}
 	tag := n.ShortTag()
 	if n.Kind != yaml.ScalarNode {
@@ -152,46 +172,63 @@ func (d *decoder) single(n *yaml.Node, fd protoreflect.FieldDescriptor, f *field
 	}
 	switch fd.Kind() {
 	case protoreflect.StringKind, protoreflect.BytesKind:
-		if tag == "!!str" || tag == "!!timestamp" {
-			return n.Value, true
-		}
-		if tag == "" || tag == "!!null" {
-			d.report(n, f, "", "expected a string")
-		} else {
-			d.report(n, f, n.Value, "expected a string: put it in quotes")
-		}
-		return nil, false
+		return d.text(n, tag, fd.Kind(), f)
 	case protoreflect.BoolKind:
 		var b bool
 		if tag == "!!bool" && n.Decode(&b) == nil {
-			return b, true
+			return protoreflect.ValueOfBool(b), true
 		}
 		d.report(n, f, n.Value, "expected true or false")
-		return nil, false
+		return none, false
 	case protoreflect.EnumKind:
-		if tag == "!!str" && fd.Enum().Values().ByName(protoreflect.Name(n.Value)) != nil {
-			return n.Value, true
+		values := fd.Enum().Values()
+		if v := values.ByName(protoreflect.Name(n.Value)); tag == "!!str" && v != nil {
+			return protoreflect.ValueOfEnum(v.Number()), true
 		}
-		names := make([]string, fd.Enum().Values().Len())
+		names := make([]string, values.Len())
 		for i := range names {
-			names[i] = string(fd.Enum().Values().Get(i).Name())
+			names[i] = string(values.Get(i).Name())
 		}
 		d.report(n, f, n.Value, "expected one of %s%s", strings.Join(names, ", "), suggest(n.Value, names))
-		return nil, false
+		return none, false
 	}
 	return d.number(n, tag, fd.Kind(), f)
 }
 
+// text is a string, or bytes in base64.
+func (d *decoder) text(n *yaml.Node, tag string, kind protoreflect.Kind, f *field) (v protoreflect.Value, ok bool) {
+	switch {
+	case tag == "" || tag == "!!null":
+		d.report(n, f, "", "expected a string")
+	case tag != "!!str" && tag != "!!timestamp":
+		d.report(n, f, n.Value, "expected a string: put it in quotes")
+	case !utf8.ValidString(n.Value):
+		d.report(n, f, "", "expected text in UTF-8")
+	case kind == protoreflect.StringKind:
+		return protoreflect.ValueOfString(n.Value), true
+	default:
+		b, err := base64.StdEncoding.DecodeString(n.Value)
+		if err == nil {
+			return protoreflect.ValueOfBytes(b), true
+		}
+		d.report(n, f, n.Value, "expected bytes in base64")
+	}
+	return v, false
+}
+
 // number checks a number. JSON would accept some of them as strings; the API
 // server does not.
-func (d *decoder) number(n *yaml.Node, tag string, kind protoreflect.Kind, f *field) (any, bool) {
+func (d *decoder) number(n *yaml.Node, tag string, kind protoreflect.Kind, f *field) (v protoreflect.Value, ok bool) {
 	if kind == protoreflect.DoubleKind || kind == protoreflect.FloatKind {
 		var x float64
-		if (tag == "!!int" || tag == "!!float") && n.Decode(&x) == nil && !math.IsInf(x, 0) && !math.IsNaN(x) {
-			return x, true
+		if (tag != "!!int" && tag != "!!float") || n.Decode(&x) != nil || math.IsInf(x, 0) || math.IsNaN(x) {
+			d.report(n, f, n.Value, "expected a number")
+			return v, false
 		}
-		d.report(n, f, n.Value, "expected a number")
-		return nil, false
+		if kind == protoreflect.FloatKind {
+			return protoreflect.ValueOfFloat32(float32(x)), true
+		}
+		return protoreflect.ValueOfFloat64(x), true
 	}
 	lo, hi := int64(math.MinInt32), int64(math.MaxInt32)
 	switch kind {
@@ -205,22 +242,42 @@ func (d *decoder) number(n *yaml.Node, tag string, kind protoreflect.Kind, f *fi
 	var x int64
 	if tag != "!!int" || n.Decode(&x) != nil || x < lo || x > hi {
 		d.report(n, f, n.Value, "expected a whole number from %d to %d", lo, hi)
-		return nil, false
+		return v, false
 	}
-	return x, true
+	switch kind {
+	case protoreflect.Uint32Kind, protoreflect.Fixed32Kind:
+		return protoreflect.ValueOfUint32(uint32(x)), true
+	case protoreflect.Int64Kind, protoreflect.Sint64Kind, protoreflect.Sfixed64Kind:
+		return protoreflect.ValueOfInt64(x), true
+	case protoreflect.Uint64Kind, protoreflect.Fixed64Kind:
+		return protoreflect.ValueOfUint64(uint64(x)), true
+	}
+	return protoreflect.ValueOfInt32(int32(x)), true
 }
 
-// wellKnown checks a value of a google.protobuf type: a wrapper of a single
+// wellKnown sets a value of a google.protobuf type: a wrapper of a single
 // value, or one that protojson writes as a string (Duration, Timestamp).
-func (d *decoder) wellKnown(n *yaml.Node, md protoreflect.MessageDescriptor, f *field) (any, bool) {
+func (d *decoder) wellKnown(n *yaml.Node, m protoreflect.Message, f *field) bool {
+	md := m.Descriptor()
 	if fd := md.Fields().ByName("value"); fd != nil && md.Fields().Len() == 1 {
-		return d.single(n, fd, f, 0)
+		v, ok := d.single(n, protoreflect.Value{}, fd, f, 0)
+		if ok {
+			m.Set(fd, v)
+		}
+		return ok
 	}
 	if n.Kind != yaml.ScalarNode {
 		d.report(n, f, "", "expected a single value")
-		return nil, false
+		return false
 	}
-	return n.Value, true
+	text, err := json.Marshal(n.Value)
+	if err == nil {
+		err = protojson.Unmarshal(text, m.Interface())
+	}
+	if err != nil {
+		d.report(n, f, n.Value, "expected a %s as JSON has it, such as 1.5s for a Duration", md.Name())
+	}
+	return err == nil
 }
 
 // unknown reports a key that is no field of the message.

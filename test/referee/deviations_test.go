@@ -38,6 +38,7 @@ const (
 	foreignShortName = "short name of a service in another namespace"
 	unknownService   = "names of a service nobody defines"
 	hostInUpperCase  = "a host of a rule in upper case next to a wildcard"
+	serverUpperCase  = "a host in upper case of a rule or of a server of the gateway"
 	catchAllOfSome   = "a route for everything from some clients, on a gateway's host of several rules"
 	relativeRewrite  = "a rewrite without a slash of an absolute-form target"
 )
@@ -77,6 +78,15 @@ func deviations() []deviation {
 			})
 		},
 	}, {
+		serverUpperCase,
+		"Hosts have no letter case. Istio compares those of a rule with those of the gateway's servers as they are written.",
+		func(w *world, r *envoy.Request, theirs, ours *verdict) bool {
+			upper := func(host string) bool { return strings.ToLower(host) != host }
+			return slices.ContainsFunc(slices.Concat(w.servers...), upper) || w.servers != nil && slices.ContainsFunc(w.rules, func(r rule) bool {
+				return slices.ContainsFunc(r.spec.Hosts, upper)
+			})
+		},
+	}, {
 		catchAllOfSome,
 		"defect: Istio ends a rule at a route that takes everything from this client before it merges rules; the product puts " +
 			"that route last among those of all rules, and so behind the ones it ends.",
@@ -84,7 +94,7 @@ func deviations() []deviation {
 			return w.gateway != "" && slices.ContainsFunc(w.rules, func(a rule) bool {
 				return strings.HasPrefix(ours.route, a.namespace+"/"+a.name+" ") && a.endsForSome() &&
 					slices.ContainsFunc(w.rules, func(b rule) bool {
-						return a.name != b.name && slices.ContainsFunc(b.hosts(), func(h string) bool { return slices.Contains(a.hosts(), h) })
+						return a.name != b.name && slices.ContainsFunc(b.hosts(), func(h string) bool { return w.servers != nil || slices.Contains(a.hosts(), h) })
 					})
 			})
 		},

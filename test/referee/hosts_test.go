@@ -12,7 +12,7 @@ import (
 func TestGatewayHosts(t *testing.T) {
 	c := testHosts(t, "gw", "*", "*.com", "*.example.com", "shop.example.com", "Shop.example.com", "*.shop.example.com",
 		"eu.shop.example.com", "*-eu.example.com", "httpbin", "httpbin.default.svc.cluster.local", "ratings.other", "10.1.1.1")
-	c.check(t)
+	c.check(t, serverUpperCase)
 }
 
 // TestMeshHosts is the same for clients in the mesh: there, of rules for one
