@@ -61,6 +61,7 @@ func Compile(s *Snapshot, o Options) (*Program, Problems) {
 	c.link(p)
 	p.clients, p.asksClient = c.clients(s), c.asksClient
 	p.ports, p.asksPort = c.ports, c.asksPort
+	p.needs = c.needs(p, s)
 	if !o.AllowLoops {
 		c.loops(p)
 	}
@@ -106,6 +107,8 @@ type compiler struct {
 	known           map[string]*Mirror                 // by key
 	uses            []mirrorUse
 	gateways        gatewayState
+	needed          map[string]bool // hosts of services, see Needs
+	asked           []*clientMatch
 }
 
 // mirrorUse is a place in a rule where a mirror is named.
