@@ -30,6 +30,16 @@ type Options struct {
 // Compile makes a Program of the rules in s, or says everything that is wrong
 // with them. The Program is nil exactly if Problems.Err is not.
 func Compile(s *Snapshot, o Options) (*Program, Problems) {
+	p, problems := compileOnce(s, o)
+	if problems.Err() != nil {
+		return nil, problems
+	}
+	return p, problems
+}
+
+// compileOnce is Compile whose Program is there in any case; with an error only
+// its needs are of use.
+func compileOnce(s *Snapshot, o Options) (*Program, Problems) {
 	c := &compiler{
 		supported: supportedFields(),
 		services:  map[string]*service{},
@@ -69,9 +79,6 @@ func Compile(s *Snapshot, o Options) (*Program, Problems) {
 	c.problems = slices.Compact(c.problems) // of a delegate of several routes
 	if c.problems.Err() == nil {
 		c.incomplete(s)
-	}
-	if c.problems.Err() != nil {
-		return nil, c.problems
 	}
 	return p, c.problems
 }

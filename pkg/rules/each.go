@@ -21,9 +21,16 @@ import (
 func CompileEach(s *Snapshot, o Options) (*Program, Problems) {
 	var found Problems
 	hollow := hollows{}
+	var needs *Needs
 	for view := s; ; view = hollow.apply(s) {
-		p, problems := Compile(view, o)
-		if p != nil {
+		p, problems := compileOnce(view, o)
+		if needs == nil {
+			// Of the broken rules too: what is wrong with them may depend on
+			// the endpoints that they lead to.
+			needs = &p.needs
+		}
+		if problems.Err() == nil {
+			p.needs = *needs
 			for _, w := range problems {
 				if hollow[w.Object] == 0 { // what is left of one says nothing
 					found = append(found, w)
