@@ -48,7 +48,7 @@ type Source struct {
 	watches map[string]*running
 	desired map[string]bool
 	changed bool      // since the last delivery
-	ready   bool      // everything was known once
+	ready   bool      // all that rules need was known once
 	since   time.Time // something is missing
 	contact contact
 }
@@ -143,7 +143,7 @@ func (s *Source) step(ctx context.Context, now time.Time, changed func()) time.D
 // is until it is there.
 func (s *Source) hold(now time.Time) time.Duration {
 	if len(s.missing()) == 0 {
-		s.ready, s.since = true, time.Time{}
+		s.since = time.Time{}
 		return 0
 	}
 	if s.since.IsZero() {
@@ -212,6 +212,13 @@ func (s *Source) Read() (*rules.Snapshot, rules.Problems) {
 func (s *Source) Need(n rules.Needs) (known bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	known = s.need(n)
+	s.ready = s.ready || known
+	return known
+}
+
+// need is Need with the lock held.
+func (s *Source) need(n rules.Needs) bool {
 	if !n.Equal(s.needs) {
 		s.needs, s.planned = n, false
 		s.needed = make(map[rules.ServiceName]bool, len(n.Services))

@@ -101,8 +101,9 @@ type compiler struct {
 
 	options         Options
 	snapshot        *Snapshot
-	slices          map[string][]*EndpointSlice        // by namespace/service
-	pods            map[string][]*Pod                  // by namespace
+	slices          map[string][]*EndpointSlice // by namespace/service
+	pods            map[string][]*Pod           // by namespace
+	podOf           map[podKey]*Pod
 	delegates       map[string]*delegate               // by namespace/name
 	services        map[string]*service                // by full name
 	ports           map[netip.AddrPort][]uint32        // service ports by captured address
