@@ -8,6 +8,9 @@ import "time"
 type Flow struct {
 	SrcIP, DstIP     [16]byte
 	SrcPort, DstPort uint16
+	// Instance tells networks apart in which the same addresses mean
+	// something else.
+	Instance uint32
 }
 
 // Flags are the TCP control bits of RFC 9293 section 3.1 as they stand in
