@@ -83,6 +83,7 @@ const (
 	CloseIdle                            // no segment for Config.IdleTimeout
 	CloseEvicted                         // the table was full and another flow needed the place
 	CloseShutdown                        // Assembler.Close
+	CloseGone                            // Assembler.Expel
 )
 
 // String returns the reason as one lower-case word, fit for a label.
@@ -100,6 +101,8 @@ func (r CloseReason) String() string {
 		return "evicted"
 	case CloseShutdown:
 		return "shutdown"
+	case CloseGone:
+		return "gone"
 	default:
 		return "unknown"
 	}
