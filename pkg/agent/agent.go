@@ -116,7 +116,13 @@ func (a *Agent) open() (err error) {
 	if a.cfg.Output != NoOutput {
 		a.printer = newPrinter(a.cfg.Stdout, a.cfg.Output, a.offline())
 	}
-	return a.apply(program, nil)
+	if err := a.apply(program, nil); err != nil {
+		return err
+	}
+	if a.cluster != nil && a.cfg.Node != "" {
+		a.retarget() // to no Pod, until the API server has said which there are
+	}
+	return nil
 }
 
 // expel ends the flows of captured network namespaces that are gone.
