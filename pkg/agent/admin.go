@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -80,18 +81,38 @@ func (a *Agent) RulesStatus() RulesStatus {
 	return s
 }
 
+// waitingFor says what is not ready yet, empty if everything is.
+func (a *Agent) waitingFor() string {
+	if a.cluster != nil {
+		select {
+		case <-a.cluster.synced:
+		default:
+			st := a.cluster.source.Status()
+			if !st.Reached {
+				return "the API server cannot be reached"
+			}
+			return "the rules are being loaded from the cluster: " + strings.Join(st.Missing, ", ")
+		}
+	}
+	select {
+	case <-a.source.Ready():
+		return ""
+	default:
+		return "capture is not attached yet"
+	}
+}
+
 // adminHandler serves the admin API.
 func (a *Agent) adminHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.registry(), promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		select {
-		case <-a.source.Ready():
-			_, _ = w.Write([]byte("ok\n"))
-		default:
-			http.Error(w, "capture is not attached yet", http.StatusServiceUnavailable)
+		if waiting := a.waitingFor(); waiting != "" {
+			http.Error(w, waiting, http.StatusServiceUnavailable)
+			return
 		}
+		_, _ = w.Write([]byte("ok\n"))
 	})
 	mux.HandleFunc("GET /api/v1/account", func(w http.ResponseWriter, _ *http.Request) {
 		account, err := a.Account()
@@ -100,6 +121,14 @@ func (a *Agent) adminHandler() http.Handler {
 			return
 		}
 		writeJSON(w, account)
+	})
+	mux.HandleFunc("GET /api/v1/status", func(w http.ResponseWriter, _ *http.Request) {
+		status, err := a.Status()
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		writeJSON(w, status)
 	})
 	mux.HandleFunc("GET /api/v1/rules", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, a.RulesStatus()) })
 	if a.cfg.Pprof {

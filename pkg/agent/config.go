@@ -31,12 +31,19 @@ type Config struct {
 	Name string
 
 	// Files are rules files and directories; or Port and To, with Percent,
-	// are the one-line form. Exactly one of the two is given.
+	// are the one-line form; or Kube is set. Exactly one of them is given.
 	Files   []string
 	Port    uint16
 	To      *url.URL
 	Percent float64
-	// Rules is how Files are meant.
+	// Kube takes the rules from the API server of Kubernetes. Kubeconfig says
+	// how to reach it; empty is the service account of the Pod. Node is the
+	// name of this node: only requests that arrive at its Pods are captured.
+	// Without it, those of all Pods that come by are.
+	Kube       bool
+	Kubeconfig string
+	Node       string
+	// Rules is how the rules are meant.
 	Rules rules.Options
 
 	// Interfaces narrows live capture to interfaces by name or glob.
@@ -117,10 +124,15 @@ func (c Config) Validate() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	switch {
+	case c.Kube && (len(c.Files) > 0 || c.Port != 0 || c.To != nil || c.PCAP != ""):
+		bad("--kube excludes --file, --port/--to and --pcap")
+	case c.Kube:
+	case c.Kubeconfig != "" || c.Node != "":
+		bad("--kubeconfig and --node are for --kube")
 	case len(c.Files) > 0 && (c.Port != 0 || c.To != nil):
 		bad("--file and --port/--to exclude each other")
 	case len(c.Files) == 0 && c.Port == 0 && c.To == nil:
-		bad("nothing to mirror: give --file FILE, or --port PORT and --to URL")
+		bad("nothing to mirror: give --file FILE, or --port PORT and --to URL, or --kube")
 	case len(c.Files) == 0 && (c.Port == 0 || c.To == nil):
 		bad("--port and --to go together")
 	}

@@ -59,6 +59,7 @@ func (a *Agent) registry() *prometheus.Registry {
 			reloads:           desc("rules_loads_total", "Attempts to load the rules, by result.", "result"),
 			reloadFailed:      desc("rules_last_load_failed", "1 if the last attempt to load the rules failed and older ones are in use."),
 		},
+		a.clusterMetrics(),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name:        "shadowtap_build_info",
 			Help:        "Always 1.",
