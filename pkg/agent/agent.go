@@ -20,6 +20,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/shadowtap/shadowtap/pkg/capture"
+	"github.com/shadowtap/shadowtap/pkg/capture/netns"
 	"github.com/shadowtap/shadowtap/pkg/httpstream"
 )
 
@@ -57,6 +58,9 @@ type Agent struct {
 func New(cfg Config) (*Agent, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
+	}
+	if cfg.Kube && cfg.Node != "" && !cfg.inPods() {
+		cfg.NetNS = netns.DefaultFiles
 	}
 	if cfg.DryRun && cfg.Output == NoOutput {
 		cfg.Output = JSONOutput
@@ -116,13 +120,7 @@ func (a *Agent) open() (err error) {
 	if a.cfg.Output != NoOutput {
 		a.printer = newPrinter(a.cfg.Stdout, a.cfg.Output, a.offline())
 	}
-	if err := a.apply(program, nil); err != nil {
-		return err
-	}
-	if a.cluster != nil && a.cfg.Node != "" {
-		a.retarget() // to no Pod, until the API server has said which there are
-	}
-	return nil
+	return a.apply(program, nil)
 }
 
 // expel ends the flows of captured network namespaces that are gone.
