@@ -1,6 +1,8 @@
 package capture
 
 import (
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -86,6 +88,7 @@ func load(shards, ringBytes int, maxBytesPerSecond uint64) (objs *tapObjects, ri
 	spec.Maps[tapMapRings].InnerMap.MaxEntries = uint32(ringBytes)
 	for name, value := range map[string]any{
 		tapVarShardMask:  uint32(shards - 1),
+		tapVarShardKey:   newShardKey(),
 		tapVarRingHalf:   uint64(ringBytes / 2),
 		tapVarBudgetCost: cost,
 	} {
@@ -116,6 +119,17 @@ func load(shards, ringBytes int, maxBytesPerSecond uint64) (objs *tapObjects, ri
 		}
 	}
 	return objs, rings, nil
+}
+
+// newShardKey returns the secret by which the program spreads flows over the
+// shards, another one for every load.
+func newShardKey() (key [6]uint64) {
+	var random [8 * len(key)]byte
+	_, _ = rand.Read(random[:]) // does not fail
+	for i := range key {
+		key[i] = binary.NativeEndian.Uint64(random[8*i:])
+	}
+	return key
 }
 
 func closeMaps(ms []*ebpf.Map) {

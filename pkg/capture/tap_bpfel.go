@@ -126,6 +126,7 @@ const (
 	tapProgTapIngressL3  = "tap_ingress_l3"
 	tapVarBudgetCost     = "budget_cost"
 	tapVarRingHalf       = "ring_half"
+	tapVarShardKey       = "shard_key"
 	tapVarShardMask      = "shard_mask"
 )
 
@@ -195,6 +196,7 @@ type tapMapSpecs struct {
 type tapVariableSpecs struct {
 	BudgetCost *ebpf.VariableSpec `ebpf:"budget_cost"`
 	RingHalf   *ebpf.VariableSpec `ebpf:"ring_half"`
+	ShardKey   *ebpf.VariableSpec `ebpf:"shard_key"`
 	ShardMask  *ebpf.VariableSpec `ebpf:"shard_mask"`
 }
 
@@ -243,6 +245,7 @@ func (m *tapMaps) Close() error {
 type tapVariables struct {
 	BudgetCost *ebpf.Variable `ebpf:"budget_cost"`
 	RingHalf   *ebpf.Variable `ebpf:"ring_half"`
+	ShardKey   *ebpf.Variable `ebpf:"shard_key"`
 	ShardMask  *ebpf.Variable `ebpf:"shard_mask"`
 }
 
