@@ -37,13 +37,21 @@ type record struct {
 	key     Flow
 	isn     uint32 // sequence number of the SYN; one less than the first byte's if not seen
 	expect  uint32 // the next sequence number
-	ack     uint32 // of the segment delivered last
+	ack     uint32 // the highest delivered since the start or the last gap
 	strayAt uint32
 	stray   stray
 	state   state
 	begun   bool // bytes were delivered
 	acked   bool // ack is known
 	syn     bool // the SYN was seen
+	doubted bool // closed, but by nothing that the receiver must have believed
+}
+
+// near reports whether seq is where a connection that begins at strayAt would
+// send soon.
+func (r *record) near(seq uint32) bool {
+	d := distance(r.strayAt, seq)
+	return 0 <= d && d <= maxAhead
 }
 
 // lru lists records from the least to the most recently touched.

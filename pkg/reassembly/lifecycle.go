@@ -31,6 +31,10 @@ func (a *Assembler) start(f Flow, isn uint32, syn bool, now int64) *record {
 	}
 	r := a.flows.create(f, a.clock)
 	r.isn, r.expect, r.syn = isn, isn+1, syn
+	// A flow that was evicted comes back like one that was open before the
+	// tap. Whoever can fill the table could have the middle of a body taken
+	// for a request, so its first segment is not believed any more.
+	r.begun = !syn && a.stats.FlowsEvicted > 0
 	a.stats.FlowsTotal++
 	if !syn {
 		a.stats.FlowsMidstream++
@@ -165,6 +169,7 @@ func (a *Assembler) finish(r *record, why CloseReason, now int64) {
 	switch why {
 	case CloseFIN, CloseRST:
 		a.bury(r)
+		r.doubted = why == CloseRST
 	default:
 		a.flows.remove(r)
 	}

@@ -53,14 +53,14 @@ type Stream interface {
 	// Data delivers the next bytes; p is valid only during the call. start
 	// reports that p may begin an application message even if nothing is
 	// known of what came before: p[0] is the first byte of a TCP segment, and
-	// the segment is either the first of the stream or carries another
-	// acknowledgement number than the segment delivered before it. Bytes sent
-	// in one burst, such as the rest of a body, acknowledge the same bytes;
-	// that holds across a gap too, so the rest of a body of which the tap
-	// lost a part is not taken for a message. start is a hint for picking up
-	// a connection that was already open and for going on after a gap: a peer
-	// that acknowledges something in the middle of a message (100 Continue)
-	// sets it as well.
+	// the segment is either the first of the stream or acknowledges more than
+	// the one delivered before it did, by more bytes than 100 (Continue)
+	// takes. Bytes sent in one burst, such as the rest of a body, acknowledge
+	// the same bytes. Both segments must touch: across a gap nothing can be
+	// concluded, for the peer may have answered what was lost and these be
+	// the body of what was lost as well. start is a hint for picking up a
+	// connection that was already open and for going on after a gap; answers
+	// to requests that were pipelined set it in the middle of a message too.
 	Data(p []byte, start bool, now int64)
 	// Gap says that n bytes of the stream are missing at this place, an
 	// unknown number if n is negative. Gaps may follow one another.
