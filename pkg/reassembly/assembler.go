@@ -21,7 +21,7 @@ func New(cfg Config) *Assembler {
 	return &Assembler{
 		cfg:   cfg,
 		grain: int64(min(cfg.IdleTimeout/64, maxGrain)),
-		flows: table{records: make(map[Flow]*record)},
+		flows: newTable(),
 		pool: bufferPool{
 			max:     cfg.MaxBufferedTotal,
 			reserve: cfg.Reserve,

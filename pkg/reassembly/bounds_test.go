@@ -54,14 +54,14 @@ func TestTotalBoundAndRefusedReserve(t *testing.T) {
 	configs := map[string]Config{
 		"total": {MaxBufferedTotal: 2 * cost(0)},
 		"reserve": {
-			Reserve: func(n int) bool {
+			Reserve: func(_ uint32, _, n int) bool {
 				if budget < n {
 					return false
 				}
 				budget -= n
 				return true
 			},
-			Release: func(n int) { budget += n },
+			Release: func(_ uint32, n int) { budget += n },
 		},
 	}
 	for name, cfg := range configs {

@@ -155,7 +155,7 @@ func (a *Assembler) release(r *record, now int64) {
 		a.deliver(r, &t)
 	}
 	a.stats.BytesRetransmitted += uint64(old)
-	a.pool.put(f.p)
+	a.pool.put(f.p, r.source)
 }
 
 // gap tells the stream that its next n bytes are lost.

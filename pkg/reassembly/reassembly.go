@@ -122,11 +122,17 @@ type Config struct {
 	// MaxBufferedTotal bounds the same over all flows; default 32 MiB. Up to an
 	// eighth of it is kept in free buffers on top, for reuse.
 	MaxBufferedTotal int
+	// Source numbers where a flow comes from, so that many flows of one client
+	// cost only this client: one that has as many flows as the table has free
+	// places gives up its own for more, as in Bounds of the package comment.
+	// Nil: nobody is told apart.
+	Source func(f Flow) uint32
 	// Reserve asks for n bytes of a budget shared with others before memory is
-	// taken for out-of-order bytes; Release gives them back. A refusal is
-	// treated like a reached bound. Either both are set or none.
-	Reserve func(n int) bool
-	Release func(n int)
+	// taken for out-of-order bytes of a flow from source that holds held of
+	// them already; Release gives them back. A refusal is treated like a
+	// reached bound. Either both are set or none.
+	Reserve func(source uint32, held, n int) bool
+	Release func(source uint32, n int)
 
 	// GapTimeout is how long a stream may stand still in front of a hole
 	// before the hole is declared lost; default 5 s. A retransmission that
@@ -150,8 +156,8 @@ func (c Config) withDefaults() Config {
 		c.MaxBufferedTotal = 32 << 20
 	}
 	if c.Reserve == nil || c.Release == nil {
-		c.Reserve = func(int) bool { return true }
-		c.Release = func(int) {}
+		c.Reserve = func(uint32, int, int) bool { return true }
+		c.Release = func(uint32, int) {}
 	}
 	if c.GapTimeout <= 0 {
 		c.GapTimeout = 5 * time.Second
@@ -172,7 +178,7 @@ type Stats struct {
 	FlowsTracked   int    // those, and the ignored and recently closed ones
 	FlowsTotal     uint64 // streams asked for with NewStream
 	FlowsMidstream uint64 // those of them whose SYN was not seen
-	FlowsEvicted   uint64 // streams closed because the table was full
+	FlowsEvicted   uint64 // streams closed because the table was full, or their source's part of it
 
 	Segments           uint64
 	BytesReceived      uint64 // payload handed to Segment
