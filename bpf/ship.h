@@ -20,7 +20,8 @@
  */
 __inline __u32 symmetric_hash(const struct flow *f)
 {
-	__u64 h = shard_key[5] + shard_key[4] * (__u32)(f->sport ^ f->dport);
+	__u64 h = shard_key[6] + shard_key[5] * (__u32)(f->sport ^ f->dport) +
+		  shard_key[4] * f->instance;
 
 	for (int i = 0; i < 4; i++)
 		h += shard_key[i] * (f->src[i] ^ f->dst[i]);
@@ -126,7 +127,6 @@ __inline enum outcome ship(struct __sk_buff *skb, struct packet *p, enum directi
 	s->head.direction = direction;
 	s->head.pad = 0;
 	s->head.flow = p->flow;
-	s->head.total = p->len;
 	outcome = output(skb, p, ring, s, fs);
 	wake_reader(ring, ctl, shard, s);
 	return outcome;

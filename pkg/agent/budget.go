@@ -1,7 +1,9 @@
 package agent
 
 import (
+	"encoding/binary"
 	"hash/maphash"
+	"net/netip"
 	"sync/atomic"
 
 	"github.com/shadowtap/shadowtap/pkg/reassembly"
@@ -40,13 +42,20 @@ func newBudget(limit int64) *budget {
 }
 
 // source numbers the client of a flow: its IPv4 address, or the /64 its IPv6
-// address is from, of which a host can use any.
+// address is from, of which a host can use any. What talks over loopback is
+// another client in every network.
 func (b *budget) source(f reassembly.Flow) uint32 {
-	network := f.SrcIP[:8]
-	if [12]byte(f.SrcIP[:12]) == [12]byte{10: 0xff, 11: 0xff} {
-		network = f.SrcIP[:]
+	var network [20]byte
+	switch addr := netip.AddrFrom16(f.SrcIP).Unmap(); {
+	case addr.IsLoopback():
+		binary.NativeEndian.PutUint32(network[16:], f.Instance)
+		fallthrough
+	case addr.Is4():
+		copy(network[:], f.SrcIP[:])
+	default:
+		copy(network[:], f.SrcIP[:8])
 	}
-	return uint32(maphash.Bytes(b.seed, network))
+	return uint32(maphash.Bytes(b.seed, network[:]))
 }
 
 // reserve takes n bytes for a message, or a flow out of order, of a source

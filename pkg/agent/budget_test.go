@@ -2,6 +2,8 @@ package agent
 
 import (
 	"net/netip"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/shadowtap/shadowtap/pkg/reassembly"
@@ -82,7 +84,9 @@ func TestBudgetLetsSmallMessagesThrough(t *testing.T) {
 func TestBudgetSources(t *testing.T) {
 	b := newBudget(1)
 	of := func(addr string) uint32 {
-		return b.source(reassembly.Flow{SrcIP: netip.MustParseAddr(addr).As16(), SrcPort: 1})
+		addr, instance, _ := strings.Cut(addr, " in ")
+		n, _ := strconv.Atoi(instance)
+		return b.source(reassembly.Flow{SrcIP: netip.MustParseAddr(addr).As16(), SrcPort: 1, Instance: uint32(n)})
 	}
 	for _, test := range []struct {
 		a, b string
@@ -93,6 +97,10 @@ func TestBudgetSources(t *testing.T) {
 		{"2001:db8::1", "2001:db8::ffff:1", true},
 		{"2001:db8::1", "2001:db8:0:1::1", false},
 		{"::1", "192.0.2.1", false},
+		{"127.0.0.1 in 1", "127.0.0.1 in 1", true},
+		{"127.0.0.1 in 1", "127.0.0.1 in 2", false},
+		{"::1 in 1", "::1 in 2", false},
+		{"192.0.2.1 in 1", "192.0.2.1 in 2", true},
 	} {
 		if same := of(test.a) == of(test.b); same != test.same {
 			t.Errorf("%s and %s are one source: %v, want %v", test.a, test.b, same, test.same)

@@ -148,7 +148,7 @@ func (a *Assembler) pickUp(f Flow, r *record, s *Segment) {
 		// A peer that goes on sending was not closed: the RST was forged and
 		// the receiver knew, or the FIN was.
 		revived = r.doubted && 0 <= d && d <= maxAhead
-		if !revived && -maxAhead <= d && d <= maxAhead {
+		if !revived && -r.past() <= d && d <= maxAhead {
 			a.discard(len(s.Payload)) // a late retransmission, or data after FIN
 			return
 		}
