@@ -59,12 +59,15 @@
 // # Bounds
 //
 // The number of flows is bounded, including those that are remembered only to
-// be ignored or to swallow retransmissions after their end. When the table is
+// be ignored or to swallow retransmissions after their end. A source that has
+// as many flows as there are free places gives up one of its own for each new
+// one, so that one client cannot push out the flows of others, and k of them
+// leave 1/(k+1) of the table free; 64 sources can fill it. When the table is
 // full the oldest flow on probation (not followed up after its first segment,
 // as in a SYN flood) goes first while those hold more than a quarter of the
 // table. The oldest closed flow comes next; else the least recently used flow
 // goes, whether bytes wait in it or not: they are delivered across their
-// holes. Every choice is O(1).
+// holes. Within a source the same order holds. Every choice is O(1).
 //
 // Out-of-order bytes are bounded per flow, in total, and by an optional
 // budget shared with others. What counts is memory (buffer capacity and
