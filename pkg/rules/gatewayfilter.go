@@ -151,6 +151,7 @@ func (c *compiler) gatewayMirror(gr *gatewayRoute, route string, in *gateway.HTT
 			p.number, t.service.host, p.protocol)
 		return
 	}
+	c.need(t.service.host)
 	c.warnEmpty(gr.meta, t, at)
 	m := c.mirror(gr.meta, t, p, at)
 	if share.Numerator > 0 {
@@ -226,6 +227,7 @@ func (c *compiler) gatewayCaptured(gr *gatewayRoute, backends []gateway.HTTPBack
 			continue
 		}
 		if mirrored {
+			c.need(t.service.host)
 			c.warnEmpty(gr.meta, t, f)
 		}
 		for _, e := range t.endpoints {

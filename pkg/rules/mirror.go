@@ -226,7 +226,7 @@ func (c *compiler) mirror(meta *Meta, t *target, port *servicePort, at *field) *
 		return known
 	}
 	for _, e := range t.endpoints {
-		if e.port(port) == 0 {
+		if e.notReady || e.port(port) == 0 {
 			continue
 		}
 		to := Endpoint{Address: e.address(port)}
