@@ -28,7 +28,8 @@ type Explanation struct {
 	Mirrors []MirroredRequest `json:"mirrors"`
 	Tried   []Tried           `json:"tried"`
 
-	why FilterReason
+	why     FilterReason
+	because string // what the rule asks for
 }
 
 // object is a rule object as a whole, for explanations.
@@ -88,7 +89,7 @@ func (p *Program) explain(r *httpstream.Request, v *view) *Explanation {
 			e.Tried = append(e.Tried, Tried{rt.rule, rt.match.reason(v, failed, i)})
 			continue
 		}
-		e.Matched, e.Rule = true, &rt.rule
+		e.Matched, e.Rule, e.because = true, &rt.rule, rt.match.describe()
 		if e.why = rt.follows(r.Destination); e.why != NotFiltered {
 			break
 		}
@@ -117,6 +118,43 @@ func (o *object) reason(v *view) string {
 		return fmt.Sprintf("client %s: expected %s", v.client.describe(), o.clients)
 	}
 	return fmt.Sprintf("host %q: expected %s", withoutPort(v.authority), strings.Join(o.hosts, " or "))
+}
+
+// describe is all the conditions for people, in the order of reason.
+func (m *match) describe() string {
+	var parts []string
+	add := func(what string, t *text) {
+		if t.kind != anyText {
+			parts = append(parts, what+" "+t.describe())
+		}
+	}
+	if m.uri.kind == segments {
+		parts = append(parts, m.uri.describe())
+	} else {
+		add("path", &m.uri)
+	}
+	if m.port != 0 {
+		parts = append(parts, fmt.Sprintf("port %d", m.port))
+	}
+	if m.client != nil {
+		parts = append(parts, "client "+m.client.describe())
+	}
+	add("scheme", &m.scheme)
+	add("method", &m.method)
+	add("authority", &m.authority)
+	for i := range m.headers {
+		add("header "+m.headers[i].name, &m.headers[i].text)
+	}
+	for i := range m.without {
+		add("without header "+m.without[i].name, &m.without[i].text)
+	}
+	for i := range m.query {
+		add("query parameter "+m.query[i].name, &m.query[i].text)
+	}
+	if parts == nil {
+		return "every request"
+	}
+	return strings.Join(parts, ", ")
 }
 
 // reason says what failed.

@@ -98,7 +98,7 @@ func (rec *Record) WriteText(w io.Writer) error {
 }
 
 // WriteText writes the explanation for people: the rules that did not match,
-// the one that did, and each copy with its head.
+// the one that did and what it asks for, and each copy with its head.
 func (e *Explanation) WriteText(w io.Writer) error {
 	var b bytes.Buffer
 	for _, t := range e.Tried {
@@ -108,9 +108,9 @@ func (e *Explanation) WriteText(w io.Writer) error {
 	case !e.Matched:
 		fmt.Fprintf(&b, "no rule matches: %s\n", e.why.describe())
 	case len(e.Mirrors) == 0:
-		fmt.Fprintf(&b, "match %s: mirrors nothing: %s\n", e.Rule, e.why.describe())
+		fmt.Fprintf(&b, "match %s: %s; mirrors nothing: %s\n", e.Rule, printable(e.because), e.why.describe())
 	default:
-		fmt.Fprintf(&b, "match %s\n", e.Rule)
+		fmt.Fprintf(&b, "match %s: %s\n", e.Rule, printable(e.because))
 	}
 	for i := range e.Mirrors {
 		e.Mirrors[i].writeText(&b)
