@@ -41,7 +41,8 @@
 //
 // Where a VirtualService and a route of the Gateway API are for the same host,
 // the one whose route leads to where the request arrived takes it, the
-// VirtualService first. What DestinationRules say of a service holds for both.
+// VirtualService first. Where both are for clients in the mesh it is the older,
+// but a route of the client's own namespace goes before all others. What DestinationRules say of a service holds for both.
 //
 // A field of a rule that this package does not implement is an error that
 // names the field, one that cannot matter to a mirror a warning. Nothing is

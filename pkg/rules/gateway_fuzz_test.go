@@ -20,6 +20,14 @@ var gatewaySeeds = []string{
 	backends + gatewayOf("name: a, port: 80, hostname: '*.com'", "name: b, port: 80") +
 		routeTo("gateway", "parentRefs: [{name: gw}]\nhostnames: [www.bookinfo.com, '*.com']", "app", "shadow") +
 		routeTo("mesh", "parentRefs: [{group: '', kind: Service, name: other}]", "other", "shadow-2"),
+	workloads + "---\n" + backends + inNamespace(routeTo("consumer", "parentRefs: [{group: '', kind: Service, name: app, namespace: default}]", "app", "shadow"), "shop", "") +
+		routeTo("producer", "parentRefs: [{group: '', kind: Service, name: app, port: 80}]", "app", "shadow-2") +
+		inNamespace(serviceRule("vs", "app", "route: [{destination: {host: app}}]\nmirror: {host: shadow}"), "default", "2026-01-01T00:00:00Z"),
+	workloads + entry("default", "a", "10.3.0.1", "") + entry("default", "b", "10.3.0.2", ", targetPort: 8080") + entry("other", "a", "10.3.0.3", "") +
+		strings.Replace(vs(toV1), "  hosts: ['*']", "  gateways: [gw, mesh]\n  hosts: [www.bookinfo.com, '*.bookinfo.com']", 1),
+	"apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: gw}\nspec: {selector: {a: b}, servers: [{port: {number: 80, name: http, protocol: HTTP}, " +
+		"hosts: ['./*.bookinfo.com', 'x/*']}, {port: {number: 443, name: s, protocol: HTTPS}, tls: {mode: SIMPLE}, hosts: ['*']}]}\n---\n" +
+		strings.Replace(vs(toV1), "  hosts: ['*']", "  gateways: [gw]\n  hosts: ['*.com']", 1),
 	backends + gatewayDoc("GRPCRoute", "test", "parentRefs: [{name: gw}]\n"+
 		ruleList("matches: [{method: {service: a.B}}, {method: {type: RegularExpression, method: 'h.*'}}]\n"+toShadow)),
 }
