@@ -86,7 +86,7 @@ func closeAll(idle []*conn) {
 }
 
 // connect makes a connection to an endpoint, within limit.
-func (m *Mirror) connect(ep *endpoint, limit time.Duration) (*conn, Outcome, error) {
+func (m *Mirror) connect(ep *endpoint, limit time.Duration) (_ *conn, failed Outcome, err error) {
 	timeout := m.cfg.ConnectTimeout
 	late := Connect
 	if limit <= timeout {
@@ -95,23 +95,32 @@ func (m *Mirror) connect(ep *endpoint, limit time.Duration) (*conn, Outcome, err
 	ctx, cancel := context.WithTimeout(m.ctx, timeout)
 	defer cancel()
 
-	failed := Connect
+	failed = Connect
 	socket, err := m.cfg.Dial(ctx, "tcp", ep.Address)
 	if err == nil && ep.tls == nil {
 		return newConn(socket, socket), 0, nil
 	}
 	if err == nil {
+		made := false
+		defer func() { // the handshake calls what verifies certificates, which may panic
+			if !made {
+				_ = socket.Close()
+			}
+		}()
 		c := tls.Client(socket, ep.tls)
 		if err = c.HandshakeContext(ctx); err == nil {
+			made = true
 			return newConn(socket, c), 0, nil
 		}
 		failed = TLSFailed
-		_ = socket.Close()
 	}
 	var e net.Error
+	var dns *net.DNSError
 	switch {
 	case m.ctx.Err() != nil:
 		failed = Shutdown
+	case errors.As(err, &dns):
+		failed = Resolve
 	case ctx.Err() != nil, errors.As(err, &e) && e.Timeout():
 		failed = late
 	}

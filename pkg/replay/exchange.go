@@ -3,8 +3,10 @@ package replay
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"runtime/debug"
 	"slices"
 	"syscall"
 	"time"
@@ -272,9 +274,10 @@ func (x *exchange) tidy() {
 // that an answer that comes early (413, or just a fast server) is read, and
 // neither side waits for the other.
 type upload struct {
-	done chan struct{}
-	n    int64
-	err  error
+	done  chan struct{}
+	n     int64
+	err   error
+	fault any // of a panic
 }
 
 func (x *exchange) startUpload(parts ...[]byte) {
@@ -285,6 +288,11 @@ func (x *exchange) startUpload(parts ...[]byte) {
 	x.up = u
 	go func() {
 		defer close(u.done)
+		defer func() {
+			if u.fault = recover(); u.fault != nil {
+				u.fault = fmt.Sprintf("%v\n%s", u.fault, debug.Stack())
+			}
+		}()
 		u.n, u.err = buffers.WriteTo(c)
 	}()
 }
@@ -305,6 +313,9 @@ func (x *exchange) endUpload() {
 		if u.err == nil { // it had been about to say so
 			_ = x.c.SetWriteDeadline(time.Time{})
 		}
+	}
+	if u.fault != nil {
+		panic(u.fault) // where it is contained
 	}
 	x.sent += u.n
 	if u.err != nil {

@@ -135,10 +135,11 @@ func (m *Mirror) admit(r *httpstream.Request) Refusal {
 }
 
 func (m *Mirror) enqueue(r *httpstream.Request, s Shaper) {
+	timeout := m.timeoutOf(s)
 	r.Retain()
 	m.accepted++
 	m.pendingBytes += int64(r.Size())
-	m.queue.push(task{r, s, int64(r.Size())})
+	m.queue.push(task{r, s, int64(r.Size()), timeout})
 	m.summon()
 }
 
@@ -170,6 +171,9 @@ type task struct {
 	req    *httpstream.Request
 	shaper Shaper
 	size   int64 // of req, in bytes; kept because req is released first
+	// timeout is asked of the shaper when it's queued: where a worker holds
+	// the lock, nothing foreign is called that could panic.
+	timeout time.Duration
 }
 
 // ring is a queue of fixed capacity.
