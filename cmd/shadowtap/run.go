@@ -78,6 +78,8 @@ writes the final account. SIGHUP, or a change of a rules file, reloads.`,
 	fl.IntVar(&c.InFlight, "in-flight", c.InFlight, "copies that may be in flight to each mirror")
 	fl.DurationVar(&c.Timeout, "timeout", c.Timeout, "time for one copy, from connecting to the end of its response")
 	fl.DurationVar(&c.ConnectTimeout, "connect-timeout", c.ConnectTimeout, "time for connecting; 0 is the default")
+	fl.IntVar(&c.MaxFailures, "max-failures", c.MaxFailures, "copies in a row without an answer after which an endpoint of a mirror is left alone, but for trials")
+	fl.DurationVar(&c.MaxBackoff, "max-backoff", c.MaxBackoff, "longest time between such trials; the first comes after 50ms")
 	fl.DurationVar(&c.DrainTimeout, "drain-timeout", c.DrainTimeout, "how long a stop waits for copies under way")
 	fl.StringVar(&c.TLSCAFile, "tls-ca", "", "PEM file of the CAs that https mirrors are verified against")
 	fl.BoolVar(&c.TLSSkipVerify, "tls-skip-verify", false, "do not verify the certificates of https mirrors")

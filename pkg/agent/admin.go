@@ -115,7 +115,7 @@ func (a *Agent) serveAdmin(ctx context.Context) error {
 	// Server.Close ends connections and does not wait for their handlers, but
 	// what handlers read is released after this.
 	var serving sync.RWMutex
-	ended, handler := false, a.adminHandler()
+	ended, handler := false, a.panics.handler(a.adminHandler())
 	defer func() {
 		serving.Lock()
 		ended = true

@@ -44,6 +44,7 @@ type Agent struct {
 	// drainCtx ends when what is queued or in flight must be given up.
 	drainCtx  context.Context
 	stopDrain context.CancelFunc
+	panics    *panics
 	// Whoever sends what is logged must not be able to fill the log.
 	invalidLog, panicLog *rate.Sometimes
 }
@@ -63,6 +64,7 @@ func New(cfg Config) (*Agent, error) {
 		since:      time.Now(),
 		memory:     &budget{limit: cfg.MemoryLimit / 2},
 		reload:     make(chan struct{}, 1),
+		panics:     newPanics(cfg.Logger),
 		invalidLog: &rate.Sometimes{First: 10, Interval: 10 * time.Second},
 		panicLog:   &rate.Sometimes{First: 10, Interval: 10 * time.Second},
 	}
@@ -105,7 +107,7 @@ func (a *Agent) open() (err error) {
 		a.shards = append(a.shards, a.newShard())
 	}
 	if a.cfg.Output != NoOutput {
-		a.printer = newPrinter(a.cfg.Stdout, a.cfg.Output, a.offline())
+		a.printer = newPrinter(a.cfg.Stdout, a.cfg.Output, a.offline(), a.cfg.MemoryLimit/16, a.panics)
 	}
 	return a.apply(program)
 }
