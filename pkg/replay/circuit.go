@@ -78,7 +78,7 @@ func (m *Mirror) judge(w *worker, now time.Time) (drop []*conn) {
 		ep.circuit.trial = false
 	}
 	switch outcome {
-	case Shutdown, NoEndpoint, CircuitOpen, Panic: // says nothing of the endpoint
+	case Shutdown, NoEndpoint, CircuitOpen, Memory, Panic: // says nothing of the endpoint
 		return nil
 	}
 	if !w.tried { // nor does a copy that we can't make

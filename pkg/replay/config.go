@@ -75,6 +75,14 @@ type Config struct {
 	// Heads are bounded to 256 KiB apart from it.
 	MaxResponse int64
 
+	// Reserve asks for n bytes of a budget shared with others, which Release
+	// gives back, before memory is taken for workers, connections, and
+	// messages larger than their buffers. Where it refuses there are fewer
+	// workers, but always one, and copies that need more fail as Memory.
+	// Either both are set or none. They are called with locks held.
+	Reserve func(n int) bool
+	Release func(n int)
+
 	// TLS is what the configuration for endpoints with TLS starts from.
 	TLS *tls.Config
 	// Dial connects. The connections must obey their deadlines, and Dial its
@@ -102,6 +110,10 @@ func (c Config) withDefaults() Config {
 	positive(&c.MaxResponse, 64<<20)
 	positive(&c.MaxFailures, 5)
 	positive(&c.MaxBackoff, time.Second)
+	if c.Reserve == nil || c.Release == nil {
+		c.Reserve = func(int) bool { return true }
+		c.Release = func(int) {}
+	}
 	if c.Dial == nil {
 		c.Dial = new(net.Dialer).DialContext
 	}

@@ -33,8 +33,8 @@ func (x *exchange) abort(err error) {
 	if x.up != nil {
 		<-x.up.done // it reads the request
 	}
-	*x = exchange{in: make([]byte, minRead), limit: x.limit}
-	x.step = x.direct
+	x.tidy()
+	x.init(x.memory, x.limit)
 	x.fail(Panic, err)
 }
 

@@ -34,6 +34,8 @@ const (
 	// CircuitOpen: it was not tried, because no endpoint had answered lately,
 	// or all were left out for their answers.
 	CircuitOpen
+	// Memory: there was none for its connection or its answer.
+	Memory
 	// Panic: a defect of ours, met with this copy.
 	Panic
 	// Shutdown: Drain gave up waiting.
@@ -45,7 +47,7 @@ const (
 var outcomeNames = [NumOutcomes]string{
 	"1xx", "2xx", "3xx", "4xx", "5xx",
 	"connect", "dns", "timeout", "reset", "protocol", "tls", "no_endpoints",
-	"circuit_open", "panic", "shutdown",
+	"circuit_open", "memory", "panic", "shutdown",
 }
 
 // String is the outcome as it is written in the account.

@@ -15,6 +15,7 @@ var (
 type worker struct {
 	m    *Mirror
 	wake chan struct{} // of capacity 1, so that waking never waits
+	cost int           // bytes reserved for it
 	x    exchange
 
 	// Of the copy at hand.
@@ -37,11 +38,9 @@ type worker struct {
 	idleSince   time.Time
 }
 
-func newWorker(m *Mirror) *worker {
-	w := &worker{m: m, wake: make(chan struct{}, 1)}
-	w.x.in = make([]byte, minRead)
-	w.x.limit = m.cfg.MaxResponse
-	w.x.step = w.x.direct
+func newWorker(m *Mirror, cost int) *worker {
+	w := &worker{m: m, wake: make(chan struct{}, 1), cost: cost}
+	w.x.init(&m.memory, m.cfg.MaxResponse)
 	return w
 }
 
@@ -68,6 +67,7 @@ func (w *worker) run() {
 			i := slices.Index(m.workers, w)
 			m.workers = slices.Delete(m.workers, i, i+1)
 			m.mu.Unlock()
+			m.memory.release(w.cost)
 			return
 		default:
 			w.idleSince = now
@@ -112,7 +112,7 @@ func (w *worker) attempt(now time.Time) (end time.Time) {
 	x := &w.x
 	if !x.failed {
 		if err := x.compose(w.req, w.shaper, w.m.cfg.Extra); err != nil {
-			x.fail(Protocol, err)
+			x.fail(unmade(err), err)
 		}
 	}
 	for !x.failed {
@@ -178,6 +178,14 @@ func (w *worker) replace(now time.Time) {
 		return
 	}
 	m.attach(w, now)
+}
+
+// unmade is the outcome of a copy that could not be made.
+func unmade(err error) Outcome {
+	if errors.Is(err, errNoMemory) {
+		return Memory
+	}
+	return Protocol
 }
 
 // blame says who broke a connection that broke: perhaps it was us.
