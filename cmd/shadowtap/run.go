@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -25,6 +26,7 @@ type runFlags struct {
 	rate                           size
 	account, logLevel, logFormat   string
 	meant                          meaning
+	log                            *logWriter
 }
 
 func newRun() *cobra.Command {
@@ -92,6 +94,7 @@ func (f *runFlags) run(cmd *cobra.Command) error {
 	if err := f.complete(cmd); err != nil {
 		return err
 	}
+	defer f.log.close(time.Second)
 	a, err := agent.New(f.cfg)
 	if err != nil {
 		return err
@@ -136,7 +139,14 @@ func (f *runFlags) complete(cmd *cobra.Command) error {
 			return fmt.Errorf("--to: %w", err)
 		}
 	}
-	c.Logger, err = newLogger(cmd.ErrOrStderr(), f.logLevel, f.logFormat)
+	direct, err := newLogger(cmd.ErrOrStderr(), f.logLevel, f.logFormat)
+	if err != nil {
+		return err
+	}
+	f.log = newLogWriter(cmd.ErrOrStderr(), func(lines int) {
+		direct.Warn("the log was stalled, lines are lost", "lines", lines)
+	})
+	c.Logger, err = newLogger(f.log, f.logLevel, f.logFormat)
 	return err
 }
 

@@ -43,10 +43,21 @@ func (a *Agent) newShard() *shard {
 	}
 	s.asm = reassembly.New(reassembly.Config{
 		NewStream: s.newStream,
+		MaxFlows:  maxFlows(a.cfg.MemoryLimit, a.source.Shards()),
 		Reserve:   a.memory.reserve,
 		Release:   a.memory.release,
 	})
 	return s
+}
+
+// flowCost is the memory limit that there must be for each flow remembered, in
+// bytes. A flow takes about 500 of them, parser included, so all of them take
+// up to an eighth of the limit.
+const flowCost = 4 << 10
+
+// maxFlows is how many flows each of so many shards may remember.
+func maxFlows(memoryLimit int64, shards int) int {
+	return max(1024, int(min(memoryLimit/flowCost, 1<<20))/shards)
 }
 
 func (s *shard) Begin(now int64) {
