@@ -228,7 +228,7 @@ func (a *Agent) Account() (Account, error) {
 	var total tally
 	for _, s := range a.shards {
 		s.mu.Lock()
-		t, st := s.tally, s.asm.Stats()
+		t, st := s.tally, s.stats()
 		s.mu.Unlock()
 		total.add(&t)
 		acc.Flows.Open += uint64(st.FlowsOpen)

@@ -57,12 +57,12 @@ func TestPanicInReload(t *testing.T) {
 	a := idleAgent(t, shadowRules("127.0.0.1:9"))
 	first, source := a.current.Load(), a.source
 	a.source = nil // what capture is told last
-	a.reloadSafely()
+	a.reloadSafely(a.reloadNow)
 	a.source = source
 	if s := a.RulesStatus(); !s.Failed || len(s.Problems) != 1 || !strings.Contains(s.Problems[0], "panic") {
 		t.Errorf("the failure is not reported: %+v", s)
 	}
-	a.reloadSafely()
+	a.reloadSafely(a.reloadNow)
 	if s := a.RulesStatus(); s.Failed || a.current.Load() == first || a.panics.counts[inReload].Load() != 1 {
 		t.Errorf("the next one does not load: %+v", s)
 	}

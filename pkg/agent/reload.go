@@ -111,14 +111,14 @@ func (a *Agent) followRules(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-a.reload:
-			a.reloadSafely()
+			a.reloadSafely(a.reloadNow)
 		}
 	}
 }
 
-// reloadSafely is reloadNow, and a panic of it a failure to load.
-func (a *Agent) reloadSafely() {
-	if fault := a.panics.guard(inReload, a.reloadNow); fault != nil {
+// reloadSafely reloads; a panic of that is a failure to load.
+func (a *Agent) reloadSafely(reload func()) {
+	if fault := a.panics.guard(inReload, reload); fault != nil {
 		a.noteLoad(rules.Problems{{Message: fault.Error()}}, true)
 	}
 }
