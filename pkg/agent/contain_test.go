@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
@@ -181,5 +182,52 @@ shadowtap_shadow_endpoints{mirror="MIRROR",state="open"} 0
 `)
 	if err := testutil.GatherAndCompare(a.registry(), strings.NewReader(want), "shadowtap_shadow_endpoints"); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestUnavailableEndpoints: the admin API says which endpoints get no copies,
+// and why, and the metrics which state they are in.
+func TestUnavailableEndpoints(t *testing.T) {
+	a := idleAgent(t, shadowRules("127.0.0.1:1")) // nobody listens there
+	r, err := httpstream.ParseRequest([]byte("GET /httpbin HTTP/1.1\r\n" + host + "\r\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	g := a.current.Load()
+	g.program.Decide(r, 0, &a.shards[0].decision)
+	if _, ok := g.mirror(r, &a.shards[0].decision); !ok {
+		t.Fatal("the copy was refused")
+	}
+	for g.mirrors[0].Stats().Pending > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	list := a.RulesStatus().Mirrors[0].Unavailable
+	if len(list) != 1 || list[0].Address != "127.0.0.1:1" || list[0].State != "open" || !strings.Contains(list[0].Error, "refused") {
+		t.Errorf("%+v", list)
+	}
+	want := strings.ReplaceAll(`
+# HELP shadowtap_shadow_endpoint_circuit Circuit of an endpoint: 0 closed, 1 half open, 2 open, 3 ejected. The first 64 endpoints of a mirror.
+# TYPE shadowtap_shadow_endpoint_circuit gauge
+shadowtap_shadow_endpoint_circuit{endpoint="127.0.0.1:1",mirror="MIRROR"} 2
+`, "MIRROR", g.program.Mirrors()[0].Key())
+	if err := testutil.GatherAndCompare(a.registry(), strings.NewReader(want), "shadowtap_shadow_endpoint_circuit"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestFlowsAreBounded: what all shards together remember of flows follows from
+// the memory limit.
+func TestFlowsAreBounded(t *testing.T) {
+	for _, test := range []struct {
+		limit  int64
+		shards int
+		want   int
+	}{
+		{256 << 20, 1, 65536}, {256 << 20, 16, 4096}, {16 << 20, 16, 1024}, {1 << 50, 16, 65536},
+	} {
+		if got := maxFlows(test.limit, test.shards); got != test.want {
+			t.Errorf("%d flows for each of %d shards within %d bytes, want %d", got, test.shards, test.limit, test.want)
+		}
 	}
 }

@@ -64,6 +64,21 @@ func (m *mirrorMetrics) collect(ch chan<- prometheus.Metric) {
 	}
 }
 
+// unavailable lists the endpoints that get no copies.
+func unavailable(endpoints []replay.EndpointState) (list []EndpointStatus) {
+	for _, e := range endpoints {
+		if e.State == replay.StateClosed || len(list) == maxEndpointSeries {
+			continue
+		}
+		s := EndpointStatus{Address: e.Address, State: e.State.String()}
+		if e.Err != nil {
+			s.Error = e.Err.Error()
+		}
+		list = append(list, s)
+	}
+	return list
+}
+
 // endpoints returns the endpoints of every mirror in use, by key.
 func (s *mirrorSet) endpoints() map[string][]replay.EndpointState {
 	s.mu.Lock()

@@ -136,7 +136,7 @@ func (s State) String() string { return stateNames[s] }
 type EndpointState struct {
 	Endpoint
 	State State
-	// Err is why the circuit is not closed; nil if it is.
+	// Err is why it is not StateClosed; nil if it is.
 	Err error
 }
 
@@ -147,7 +147,11 @@ func (m *Mirror) Endpoints() []EndpointState {
 	defer m.mu.Unlock()
 	states := make([]EndpointState, len(m.endpoints))
 	for i, ep := range m.endpoints {
-		states[i] = EndpointState{Endpoint: ep.Endpoint, State: ep.state(now), Err: ep.circuit.err}
+		s := EndpointState{Endpoint: ep.Endpoint, State: ep.state(now), Err: ep.circuit.err}
+		if s.State == StateEjected {
+			s.Err = errEjected
+		}
+		states[i] = s
 	}
 	return states
 }

@@ -20,7 +20,7 @@ type Outlier struct {
 	MaxPercent int
 }
 
-var errEjected = errors.New("every endpoint is left out after errors in a row")
+var errEjected = errors.New("left out after errors in a row")
 
 // maxEjections bounds how far an ejection grows (Envoy: max_ejection_time is
 // ten times the base by default).
