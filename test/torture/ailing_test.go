@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"math/big"
 	"net"
@@ -307,4 +308,42 @@ func slow(p *patient) func() {
 	}
 	p.serve(func(l net.Listener) *server { return serveShadow(l, late) })
 	return p.healthy
+}
+
+// bulky: nothing is wrong but the size of the rules, which change while there
+// is traffic.
+func bulky(p *patient) func() {
+	p.appear()
+	p.healthy()
+	const mark = "# revision "
+	more := func(i int) {
+		p.reload(func(text string) string {
+			text, _, _ = strings.Cut(text, mark)
+			var b strings.Builder
+			b.WriteString(text)
+			fmt.Fprintf(&b, "%s%d\n", mark, i)
+			for n := 0; b.Len() < 2500<<10; n++ {
+				fmt.Fprintf(&b, `---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: bulk-%d}
+spec:
+  hosts: [host-%d.torture.test]
+  http:
+  - match: [{uri: {prefix: /a/%d}}, {headers: {x-user: {regex: "[a-f]{3}-%d"}}}]
+    rewrite: {uri: /b}
+    route: [{destination: {host: served, subset: v1}}]
+    mirror: {host: served, subset: v2}
+`, n, n, i, i)
+			}
+			return b.String()
+		})
+	}
+	p.onset = func() {
+		for i := range 3 {
+			p.send(4)
+			more(i)
+		}
+	}
+	return func() { more(100) }
 }

@@ -2,6 +2,7 @@ package torture
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -37,6 +38,8 @@ type ailment struct {
 	answers bool // copies may be answered meanwhile
 	body    int  // the longest content of requests, in bytes; 0 is the usual
 	most    bool // as much as there can be at a time is to be held
+	limit   int  // of the agent's memory in MiB; 0 is the usual
+	long    bool // not part of the short form
 }
 
 // Copies fail fast enough for a test, and are tried again as fast.
@@ -59,13 +62,14 @@ var ailments = []ailment{
 	{name: "shadow: no endpoints", begin: deserted, dropped: "no_endpoints", answers: true},
 	{name: "shadow: too slow", begin: slow, args: []string{"--queue", "8", "--in-flight", "2", "--timeout", "1m"}, dropped: "queue_full", answers: true},
 
-	{name: "shadow: silent, bodies of 1 MB", begin: ailing(hold), args: hoarding, failed: []string{"timeout", "circuit_open"}, dropped: "memory", body: 1 << 20, most: true},
-	{name: "shadow: 128 heads of 100 MB", begin: ailing(bigHead), args: hoarding, failed: []string{"protocol", "circuit_open"}, most: true},
-	{name: "shadow: 128 endless answers over TLS", begin: encryptedFlood, args: hoarding, failed: []string{"timeout", "circuit_open"}, answers: true, most: true},
+	{name: "shadow: silent, bodies of 1 MB", begin: ailing(hold), args: hoarding, failed: []string{"timeout", "memory"}, dropped: "memory", body: 1 << 20, most: true},
+	{name: "shadow: 300 heads of 100 MB", begin: ailing(bigHead), args: hoarding, failed: []string{"protocol", "memory", "timeout"}, most: true},
+	{name: "shadow: 300 endless answers over TLS", begin: encryptedFlood, args: hoarding, failed: []string{"timeout", "memory"}, answers: true, most: true},
+	{name: "reload: 2.5 MB of rules, again and again", begin: bulky, answers: true, limit: 256, long: true},
 }
 
 // With these the agent holds as much as it may.
-var hoarding = []string{"--in-flight", "128", "--timeout", "3s", "--connect-timeout", "3s", "--max-failures", "100000"}
+var hoarding = []string{"--in-flight", "300", "--timeout", "3s", "--connect-timeout", "3s", "--max-failures", "100000"}
 
 const (
 	// ailmentShare of all requests are sent while each ailment lasts, in
@@ -76,6 +80,8 @@ const (
 	ailmentLimitMiB = 64
 	ailmentSlackMiB = 24
 )
+
+func (c *ailment) limitMiB() int { return cmp.Or(c.limit, ailmentLimitMiB) }
 
 // shadowAt is where the rules find the shadow.
 var shadowAt = netip.MustParseAddrPort("10.99.7.2:80")
@@ -105,10 +111,7 @@ func (c *ailment) run(t *testing.T, n int, seed uint64) row {
 	p.connect()
 	p.rules = rulesFor(t, net.TCPAddrFromAddrPort(shadowAt))
 	p.admin = http.Client{Transport: &http.Transport{DialContext: p.node.Dial, DisableKeepAlives: true}, Timeout: patience}
-	s := usual
-	if c.body > 0 {
-		s.body = c.body
-	}
+	s := sizes{body: cmp.Or(c.body, usual.body), field: usual.field}
 	p.source = requests{generator: newGenerator(seed, s, true), ledger: &p.ledger}
 	v1, err := p.node.Listen("tcp", served4.String())
 	must(t, err)
@@ -116,7 +119,7 @@ func (c *ailment) run(t *testing.T, n int, seed uint64) row {
 	mend := c.begin(p)
 	defer func() { p.serve(nil) }()
 	p.agent = startAgent(t, p.node.Start, nil, slices.Concat([]string{"-f", p.rules, "--admin", "127.0.0.1:9901",
-		"--memory-limit", fmt.Sprint(ailmentLimitMiB, "MiB")}, impatient, c.args)...)
+		"--memory-limit", fmt.Sprint(c.limitMiB(), "MiB")}, impatient, c.args)...)
 	ready(t, p.agent, p.node)
 	if p.onset != nil {
 		p.onset()
@@ -183,8 +186,8 @@ func (c *ailment) settle(p *patient, ill, well, acc account, came uint64) {
 	if !maps.Equal(well.Shadow.Failed, s.Failed) {
 		l.fault("copies fail though the shadow had answered again: %v, then %v", well.Shadow.Failed, s.Failed)
 	}
-	if got := p.agent.peakAnonMiB(); got > ailmentLimitMiB+ailmentSlackMiB {
-		l.fault("the agent took %d MiB of memory, want at most %d and %d", got, ailmentLimitMiB, ailmentSlackMiB)
+	if got := p.agent.peakAnonMiB(); got > c.limitMiB()+ailmentSlackMiB {
+		l.fault("the agent took %d MiB of memory, want at most %d and %d", got, c.limitMiB(), ailmentSlackMiB)
 	}
 }
 
