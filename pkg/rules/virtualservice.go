@@ -20,6 +20,7 @@ type virtualService struct {
 	gateways []string // full names, sorted, without repetitions
 	routes   []*Route // up to the first that takes everything
 	places   []place  // where each is written
+	ends     []*Route // of routes, those that take everything from some clients
 	services []string // full names of those under its wildcards that are its own in the mesh
 }
 
@@ -106,7 +107,9 @@ func (c *compiler) virtualService(src *VirtualService) *virtualService {
 
 // httpRoutes compiles the routes in order. As in Istio
 // (BuildHTTPRoutesForVirtualService) every match entry becomes a route of its
-// own, and generation ends with the first that takes everything.
+// own, and generation ends with the first that takes everything. For Istio one
+// that does so for some clients ends it for them: on a gateway it is still so
+// when the route stands behind those of all rules for the host (compareCatchAll).
 func (c *compiler) httpRoutes(vs *virtualService, at *field) {
 	var last *Rule // the route that takes everything
 	for i, in := range vs.src.Spec.Http {
@@ -139,8 +142,12 @@ func (c *compiler) httpRoute(vs *virtualService, src *VirtualService, in *networ
 		at := f.dot("match").at(j)
 		rt := c.route(vs, src, in, rule, m, at, act)
 		if last == nil {
+			rt.match.behind = slices.Clip(vs.ends)
 			vs.routes = append(vs.routes, rt)
 			vs.places = append(vs.places, place{&src.Meta, at})
+			if rt.match.everything() {
+				vs.ends = append(vs.ends, rt)
+			}
 		} else if own {
 			c.warnf(&src.Meta, at, "", "is never reached: an entry before it takes every request")
 		}

@@ -4,9 +4,6 @@ import (
 	"slices"
 	"strings"
 
-	"google.golang.org/protobuf/proto"
-	networking "istio.io/api/networking/v1alpha3"
-
 	"github.com/shadowtap/shadowtap/test/referee/envoy"
 )
 
@@ -25,7 +22,6 @@ const (
 	foreignShortName = "short name of a service in another namespace"
 	unknownService   = "names of a service nobody defines"
 	hostInUpperCase  = "a host of a rule in upper case next to a wildcard"
-	catchAllOfSome   = "a route for everything from some clients, on a gateway's host of several rules"
 	relativeRewrite  = "a rewrite without a slash of an absolute-form target"
 )
 
@@ -61,18 +57,6 @@ func deviations() []deviation {
 					full := strings.ToLower(h)
 					return full != h && isService(full) && (full == requestHost(r) || slices.Contains(alternates(full), requestHost(r)))
 				})
-			})
-		},
-	}, {
-		catchAllOfSome,
-		"defect: Istio ends a rule at a route that takes everything from this client before it merges rules; the product puts " +
-			"that route last among those of all rules, and so behind the ones it ends.",
-		func(w *world, r *envoy.Request, theirs, ours *verdict) bool {
-			return w.gateway != "" && slices.ContainsFunc(w.rules, func(a rule) bool {
-				return strings.HasPrefix(ours.route, a.namespace+"/"+a.name+" ") && a.endsForSome() &&
-					slices.ContainsFunc(w.rules, func(b rule) bool {
-						return a.name != b.name && slices.ContainsFunc(b.hosts(), func(h string) bool { return slices.Contains(a.hosts(), h) })
-					})
 			})
 		},
 	}, {
@@ -114,18 +98,6 @@ func (r *rule) hosts() []string {
 		hosts = append(hosts, h)
 	}
 	return hosts
-}
-
-// endsForSome reports whether a match entry takes everything from some clients
-// alone.
-func (r *rule) endsForSome() bool {
-	return slices.ContainsFunc(r.spec.Http, func(h *networking.HTTPRoute) bool {
-		return slices.ContainsFunc(h.Match, func(m *networking.HTTPMatchRequest) bool {
-			all := proto.CloneOf(m)
-			all.SourceLabels, all.SourceNamespace, all.Gateways = nil, "", nil
-			return !proto.Equal(m, all) && takesAll(all)
-		})
-	})
 }
 
 // hosts is the hosts of all rules.
