@@ -71,22 +71,6 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
-// TestHeadersOfSeveralDestinations are for one of them; the copy has none.
-func TestHeadersOfSeveralDestinations(t *testing.T) {
-	p, warnings := compile(t, vs(`
-route:
-- {destination: {host: httpbin, subset: v1}, weight: 50, headers: {request: {set: {x-a: b}}}}
-- {destination: {host: httpbin, subset: v3}, weight: 50}
-mirror: {host: httpbin, subset: v2}`), Options{})
-	if len(warnings) != 1 || warnings[0].Field != "spec.http[0].route[0].headers.request" {
-		t.Errorf("%v", warnings)
-	}
-	r := request(t, "GET /\nHost: h")
-	if got := string(decide(t, p, r, "").Selected[0].AppendHead(nil, r)); strings.Contains(got, "x-a") {
-		t.Errorf("%q", got)
-	}
-}
-
 // TestHostRewrite: where a copy without Host, or in absolute form, is addressed.
 func TestHostRewrite(t *testing.T) {
 	for _, tt := range []struct {

@@ -200,7 +200,8 @@ func (c *compiler) action(src *VirtualService, in *networking.HTTPRoute, at *fie
 	if in.Rewrite != nil {
 		c.rewrite(src, in, at.dot("rewrite"), a)
 	}
-	a.edit = c.edits(src, in, at)
+	var own []*edit
+	a.edit, own = c.edits(src, in, at)
 	a.timeout = c.timeout(&src.Meta, in.Timeout, at.dot("timeout"))
 	mirrored := c.mirrors(src, in, at, a)
 	if c.aborts(&src.Meta, in.Fault, at.dot("fault")) {
@@ -223,7 +224,13 @@ func (c *compiler) action(src *VirtualService, in *networking.HTTPRoute, at *fie
 	if len(in.Route) > 1 && total == 0 {
 		c.errorf(&src.Meta, at.dot("route"), "", "expected a weight above 0 among several destinations")
 	}
-	a.captured = c.captured(src, in, at, mirrored)
+	arrive := c.captured(src, in, at, mirrored)
+	a.captured = union(arrive)
+	if own != nil && mirrored {
+		c.byDestination(&src.Meta, a, own, arrive, func(i int) *field {
+			return at.dot("route").at(i).dot("headers").dot("request")
+		})
+	}
 	return a
 }
 
