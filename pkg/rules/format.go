@@ -167,7 +167,7 @@ func (f format) empty(r *httpstream.Request) bool {
 	for i := range f {
 		switch p := &f[i]; p.kind {
 		case formatRequest:
-			if len(p.field(r)) > 0 {
+			if b, _ := requestField(r, p.source(r)); len(b) > 0 {
 				return false
 			}
 		case formatClient, formatClientHost:
@@ -192,7 +192,7 @@ func (f format) append(dst []byte, r *httpstream.Request) []byte {
 		case formatText:
 			dst = append(dst, p.text...)
 		case formatRequest:
-			dst = append(dst, p.field(r)...)
+			dst = p.appendField(dst, r)
 		case formatProtocol:
 			dst = append(dst, r.Version()...)
 		case formatClient:
@@ -212,20 +212,31 @@ func (f format) append(dst []byte, r *httpstream.Request) []byte {
 	return dst
 }
 
-// field is the value of a %REQ%.
-func (p *formatPart) field(r *httpstream.Request) []byte {
-	b, ok := requestField(r, p.text)
-	if !ok && p.other != "" {
-		b, _ = requestField(r, p.other)
+// source is the name of the field that a %REQ% takes.
+func (p *formatPart) source(r *httpstream.Request) string {
+	if _, ok := requestField(r, p.text); !ok && p.other != "" {
+		return p.other
+	}
+	return p.text
+}
+
+// appendField appends the value of a %REQ%.
+func (p *formatPart) appendField(dst []byte, r *httpstream.Request) []byte {
+	start := len(dst)
+	if name := p.source(r); name == ":path" {
+		dst = appendPath(dst, r, p.form)
+	} else {
+		b, _ := requestField(r, name)
+		dst = append(dst, b...)
 	}
 	if p.max > 0 {
-		b = b[:min(p.max, len(b))]
+		dst = dst[:min(start+p.max, len(dst))]
 	}
-	return b
+	return dst
 }
 
 // requestField is the value of a header field as Envoy sees it, its
-// pseudo-fields included.
+// pseudo-fields included; the path is as it was sent, not as appendPath has it.
 func requestField(r *httpstream.Request, name string) ([]byte, bool) {
 	switch name {
 	case ":authority", "host":

@@ -239,6 +239,9 @@ func (c *compiler) lines(meta *Meta, in map[string]string, at *field, overwrite 
 		if !c.headerName(meta, name, f) {
 			continue
 		}
+		for i := range value {
+			value[i].form = c.form
+		}
 		if text, ok := value.constant(); ok && text == "" {
 			c.warnf(meta, f, "", "has no effect: an empty value is neither set nor added")
 			continue

@@ -33,6 +33,7 @@ func TestHeaders(t *testing.T) {
 		{"REQ", "headers: {request: {set: {x-c: 'b=%REQ(X-B)%'}}}", "", "Host: h|X-A: 1|x-B: 2|X-A: 3|x-c: b=2"},
 		{"REQ with another", "headers: {request: {set: {x-c: '%REQ(no?:METHOD)%'}}}", "", "Host: h|X-A: 1|x-B: 2|X-A: 3|x-c: GET"},
 		{"REQ with a length", "headers: {request: {set: {x-c: '%REQ(:path):3%'}}}", "", "Host: h|X-A: 1|x-B: 2|X-A: 3|x-c: /pa"},
+		{"REQ of the path with a length of all", "headers: {request: {set: {x-c: '%REQ(no?:path):99%'}}}", "", "Host: h|X-A: 1|x-B: 2|X-A: 3|x-c: /path"},
 		{"REQ of the authority", "headers: {request: {set: {x-c: '%REQ(:AUTHORITY)%'}}}", "", "Host: h|X-A: 1|x-B: 2|X-A: 3|x-c: h"},
 		{"REQ of what is missing is empty", "headers: {request: {set: {x-a: '%REQ(no)%'}}}", "", "Host: h|X-A: 1|x-B: 2|X-A: 3"},
 		{"REQ of what is removed", "headers: {request: {set: {x-c: '%REQ(x-b)%'}, remove: [X-B]}}", "", "Host: h|X-A: 1|X-A: 3"},

@@ -27,7 +27,7 @@ func TestMeshHosts(t *testing.T) {
 func testHosts(t *testing.T, gateway string, hosts ...string) *tally {
 	var c tally
 	for i := range 4 * *worlds {
-		g := newGenerator(*seed, uint64(i))
+		g := newGenerator(*seed, uint64(i), gateway != "")
 		w := g.hostsWorld(gateway, hosts)
 		c.run(t, g, w, func(rule) string {
 			return pick(g, "shop.example.com", "SHOP.example.com:8080", "shop.example.com.", "eu.shop.example.com",

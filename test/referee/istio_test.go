@@ -85,7 +85,7 @@ func theirs(c *route.RouteConfiguration, r *envoy.Request) (*verdict, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &verdict{}
+	v := &verdict{cluster: o.Cluster}
 	if o.Route == nil {
 		return v, nil
 	}
@@ -103,7 +103,7 @@ func theirs(c *route.RouteConfiguration, r *envoy.Request) (*verdict, error) {
 		if len(cluster) != 4 {
 			return nil, fmt.Errorf("a mirror to cluster %s", m.Cluster)
 		}
-		v.mirrors = append(v.mirrors, mirrorLine(cluster[3], cluster[2], cluster[1], m.Numerator, m.Denominator))
+		v.mirrors = append(v.mirrors, mirrorLine(cluster[3], cluster[2], cluster[1], m.Numerator, m.Denominator, o.Timeout))
 	}
 	v.setCopy(o.Method, o.Authority, o.Path, o.Fields)
 	return v, nil

@@ -44,7 +44,7 @@ func (g *generator) request(vs *networking.VirtualService, host string) *envoy.R
 	case n == 7:
 		path = strings.Replace(path, "o", "%6F", 1)
 	}
-	r := &envoy.Request{Method: method, Target: path + g.query(m)}
+	r := &envoy.Request{Method: method, Target: path + g.query(m), Source: clientAddress, Choice: g.IntN(4)}
 	if g.chance(.02) {
 		r.Target += pick(g, "#", "#x", "#?a=v")
 	}
