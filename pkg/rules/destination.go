@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"slices"
 
 	networking "istio.io/api/networking/v1alpha3"
 )
@@ -145,9 +144,7 @@ func (c *compiler) capture(vs *VirtualService, t *target, at *field, out map[net
 			}
 			addr := netip.AddrPortFrom(e.addr, uint16(e.port(p)))
 			out[addr] = struct{}{}
-			if !slices.Contains(c.ports[addr], p.number) {
-				c.ports[addr] = append(c.ports[addr], p.number)
-			}
+			c.arrivals.arrive(t, p.number, addr)
 		}
 	}
 	if readable == 0 {

@@ -167,7 +167,8 @@ func (f format) empty(r *httpstream.Request) bool {
 	for i := range f {
 		switch p := &f[i]; p.kind {
 		case formatRequest:
-			if b, _ := requestField(r, p.source(r)); len(b) > 0 {
+			name := p.source(r)
+			if b, _ := requestField(r, name); len(b) > 0 || name == ":path" {
 				return false
 			}
 		case formatClient, formatClientHost:
@@ -246,7 +247,7 @@ func requestField(r *httpstream.Request, name string) ([]byte, bool) {
 		return r.Method(), true
 	case ":path":
 		_, _, rest, _ := httpstream.SplitAbsolute(r.Target())
-		return rest, len(rest) > 0
+		return rest, true // "/" if it is empty
 	}
 	return r.Get(name)
 }

@@ -201,7 +201,7 @@ func (h *headerOps) edit() *edit {
 func (c *compiler) edits(src *VirtualService, in *networking.HTTPRoute, at *field) (route *edit, own []*edit) {
 	ops := c.headerOps(&src.Meta, in.Headers, at)
 	if authority := in.Rewrite.GetAuthority(); authority != "" {
-		if ops.host != "" {
+		if ops.host != "" && !src.delegated { // a delegate inherits either
 			c.errorf(&src.Meta, at.dot("rewrite").dot("authority"), authority, "cannot be given together with a Host in headers.request")
 		}
 		c.hostValue(&src.Meta, at.dot("rewrite").dot("authority"), authority)

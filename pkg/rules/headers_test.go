@@ -117,6 +117,21 @@ func TestEnvoyHeaders(t *testing.T) {
 	}
 }
 
+// TestRequestPath: a value reads the path in its normal form, as it is before a
+// rewrite.
+func TestRequestPath(t *testing.T) {
+	p, _ := compile(t, vs("rewrite: {uri: /new}\nheaders: {request: {set: {x-c: '%REQ(:path?x-a)%', x-d: '%REQ(no?:path):2%'}}}\n"+toV1), Options{})
+	for target, want := range map[string]string{
+		"/a/../b?q#f": "x-c: /b?q|x-d: /b", "http://h": "x-c: /|x-d: /", "http://h?q": "x-c: /?q|x-d: /?", "/%41": "x-c: /A|x-d: /A",
+	} {
+		r := request(t, "GET "+target+"\nHost: h")
+		_, got, _ := strings.Cut(string(decide(t, p, r, "").Selected[0].AppendHead(nil, r)), "Host: h\r\n")
+		if want := strings.ReplaceAll(want, "|", "\r\n") + "\r\n"; got != want {
+			t.Errorf("%s: %q, want %q", target, got, want)
+		}
+	}
+}
+
 // TestHeadersProblems: what Istio's admission refuses is refused.
 func TestHeadersProblems(t *testing.T) {
 	for _, tt := range []struct{ http, field string }{

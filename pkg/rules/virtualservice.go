@@ -22,6 +22,7 @@ type virtualService struct {
 	places   []place  // where each is written
 	ends     []*Route // of routes, those that take everything from some clients
 	services []string // full names of those under its wildcards that are its own in the mesh
+	arrivals arrivals
 }
 
 // place is somewhere in an object.
@@ -99,7 +100,7 @@ func (c *compiler) virtualService(src *VirtualService) *virtualService {
 		}
 		return vs
 	}
-	c.annotated = c.extras(&src.Meta)
+	c.annotated, c.arrivals = c.extras(&src.Meta), &vs.arrivals
 	c.httpRoutes(vs, at.dot("http"))
 	c.strayExtras(&src.Meta, c.annotated)
 	return vs
@@ -260,8 +261,8 @@ func (c *compiler) rewrite(src *VirtualService, in *networking.HTTPRoute, at *fi
 func (c *compiler) timeout(meta *Meta, d *durationpb.Duration, at *field) time.Duration {
 	switch t := d.AsDuration(); {
 	case d == nil:
-	case t < 0, t > 0 && t < time.Millisecond, t%time.Millisecond != 0:
-		c.errorf(meta, at, t.String(), "expected 0 or a whole number of milliseconds")
+	case t < time.Millisecond, t%time.Millisecond != 0:
+		c.errorf(meta, at, t.String(), "expected a whole number of milliseconds, at least one")
 	default:
 		return t
 	}
@@ -276,7 +277,11 @@ func (c *compiler) aborts(meta *Meta, in *networking.HTTPFaultInjection, at *fie
 		return false
 	}
 	// Without a percentage nothing is aborted (translateFault).
-	if p := in.GetAbort().GetPercentage().GetValue(); p >= 100 {
+	p := in.GetAbort().GetPercentage().GetValue()
+	if p != 0 && !(p >= .0001 && p <= 100) { // NaN too
+		c.errorf(meta, at.dot("abort").dot("percentage").dot("value"), fmt.Sprint(p), "expected 0 or a percentage from 0.0001 to 100")
+	}
+	if p >= 100 {
 		c.warnf(meta, at.dot("abort"), "", "mirrors nothing: every request is answered before it is sent anywhere")
 		return true
 	}

@@ -162,6 +162,9 @@ func (g *generator) match(host, name string) *networking.HTTPMatchRequest {
 	if g.may(schemeMatch, .1) {
 		m.Scheme = pick(g, exactly("http"), exactly("https"), beginning("h"), matching("https?"), exactly("HTTP"))
 	}
+	if g.may(portMatch, .1) {
+		m.Port = pick[uint32](g, 80, 80, 8080)
+	}
 	if g.may(sourceMatch, .1) {
 		m.SourceNamespace = pick(g, "default", "other")
 	}
@@ -255,10 +258,10 @@ func (g *generator) hostOperation(ops *networking.Headers_HeaderOperations) {
 // fields, and those of which there is a choice.
 var (
 	constants = []string{"v", "w", "50%%", ""}
-	commands  = append([]string{"%PROTOCOL%", "%REQ(:path)%", "<%REQ(:METHOD):2%>", "%DOWNSTREAM_REMOTE_ADDRESS%",
+	commands  = append([]string{"%PROTOCOL%", "%REQ(:path)%", "<%REQ(:METHOD)%>", "%DOWNSTREAM_REMOTE_ADDRESS%",
 		"%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"}, constants...)
-	fields  = append([]string{"%REQ(x-a)%", "%REQ(X-B):1%!", "%REQ(:authority)%"}, commands...)
-	choices = append([]string{"%REQ(x-a?x-b)%", "%REQ(x-b?:method)%", "%REQ(host)%", "%REQ(no?:AUTHORITY):3%", "%REQ(no)%"}, fields...)
+	fields  = append([]string{"%REQ(x-a)%", "%REQ(X-B)%!", "%REQ(:authority)%"}, commands...)
+	choices = append([]string{"%REQ(x-a?x-b)%", "%REQ(x-b?:method)%", "%REQ(host)%", "%REQ(no?:AUTHORITY)%", "%REQ(no)%"}, fields...)
 )
 
 // action fills in what a route does.
@@ -326,7 +329,7 @@ func (g *generator) fault() *networking.HTTPFaultInjection {
 	}
 	abort := &networking.HTTPFaultInjection_Abort{ErrorType: &networking.HTTPFaultInjection_Abort_HttpStatus{HttpStatus: 503}}
 	if g.chance(.8) {
-		abort.Percentage = pick(g, &networking.Percent{Value: 100}, &networking.Percent{Value: 99.99999}, g.percentage())
+		abort.Percentage = &networking.Percent{Value: pick(g, 100, 100, 99.99999, 50, .0001, 0)}
 	}
 	return &networking.HTTPFaultInjection{Abort: abort}
 }
@@ -334,7 +337,7 @@ func (g *generator) fault() *networking.HTTPFaultInjection {
 // change fills in what a route makes of a request.
 func (g *generator) change(h *networking.HTTPRoute) {
 	if g.chance(.5) {
-		h.Rewrite = &networking.HTTPRewrite{Uri: pick(g, "/", "/v2", "/v2/", "/foo", "//", "/$1", `/\1`, "/%2f", "/v?x=1", "v2")}
+		h.Rewrite = &networking.HTTPRewrite{Uri: pick(g, "/", "/v2", "/v2/", "/foo", "//", "/$1", `/\1`, "/%2f", "/v?x=1", "v2", "v2")}
 	}
 	if g.may(regexChange, .2) {
 		h.Rewrite = &networking.HTTPRewrite{UriRegexRewrite: pick(g,
@@ -380,7 +383,7 @@ func (g *generator) change(h *networking.HTTPRoute) {
 		}
 	}
 	if g.may(timeout, .1) {
-		h.Timeout = pick(g, durationpb.New(2e9), durationpb.New(0), durationpb.New(15e6))
+		h.Timeout = pick(g, durationpb.New(2e9), durationpb.New(15e6))
 	}
 }
 

@@ -72,7 +72,7 @@ func (tr *trial) judge(r *envoy.Request) (theirVerdict, ourVerdict *verdict, dev
 			return nil, nil, "", false, nil
 		}
 	}
-	if ourVerdict, err = ours(tr.program, in); err != nil {
+	if ourVerdict, err = ours(tr.program, in, tr.world.port); err != nil {
 		return nil, nil, "", false, err
 	}
 	if theirVerdict.String() != ourVerdict.String() {
@@ -224,7 +224,7 @@ func TestRoutes(t *testing.T) {
 	var c tally
 	for i := range *worlds {
 		g := newGenerator(*seed, uint64(i), true)
-		w := &world{gateway: "gw"}
+		w := &world{gateway: "gw", port: 80}
 		for j := range 10 {
 			name := fmt.Sprintf("rule-%d", j)
 			root := g.rule(w.gateway, "default", name, pick(g, 3, 5, 5, manyRoutes), name+".example.com")

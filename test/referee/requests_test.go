@@ -49,7 +49,7 @@ func (g *generator) request(vs *networking.VirtualService, host string) *envoy.R
 		r.Target += pick(g, "#", "#x", "#?a=v")
 	}
 	sent := host
-	if g.chance(.06) {
+	if g.chance(.08) {
 		r.Target = pick(g, "http", "HTTP") + "://" + host + r.Target
 		sent = pick(g, host, "elsewhere.example.com")
 		if g.chance(.2) {

@@ -80,9 +80,24 @@ func wire(r *envoy.Request) string {
 	return b.String() + "\r\n"
 }
 
-// ours is what the product makes of a request.
-func ours(p *rules.Program, r *httpstream.Request) (*verdict, error) {
+// ours is what the product makes of a request. Of one that is not seen to arrive
+// anywhere it is asked to explain, and told the port.
+func ours(p *rules.Program, r *httpstream.Request, port uint32) (*verdict, error) {
 	v := &verdict{}
+	if !r.Destination.IsValid() {
+		client, err := p.ParseClient(clientHost)
+		if err != nil {
+			return nil, err
+		}
+		e := p.ExplainFrom(r, rules.Origin{Client: client, Port: port})
+		if e.Matched {
+			v.route = e.Rule.Namespace + "/" + e.Rule.Name + " " + e.Rule.Route
+		}
+		for _, m := range e.Mirrors {
+			v.mirrors = append(v.mirrors, m.Host)
+		}
+		return v, nil
+	}
 	var d rules.Decision
 	p.Decide(r, 0, &d) // every mirror takes the random number 0
 	if d.Route == nil {

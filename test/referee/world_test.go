@@ -21,6 +21,7 @@ type world struct {
 	// gateway is the name of the gateway by which requests come, empty if
 	// they come by a sidecar in namespace default.
 	gateway string
+	port    uint32 // of the listener that they come by
 	rules   []rule
 }
 
@@ -145,7 +146,7 @@ func (w *world) gatewaySpec() *networking.Gateway {
 	return &networking.Gateway{
 		Selector: w.clientLabels(),
 		Servers: []*networking.Server{{
-			Port:  &networking.Port{Number: 80, Name: "http", Protocol: "HTTP"},
+			Port:  &networking.Port{Number: w.port, Name: "http", Protocol: "HTTP"},
 			Hosts: []string{"*/*"},
 		}},
 	}
@@ -207,7 +208,7 @@ func (w *world) text(t testing.TB) string {
 
 // clone is a copy that shares nothing.
 func (w *world) clone() *world {
-	out := &world{gateway: w.gateway}
+	out := &world{gateway: w.gateway, port: w.port}
 	for _, r := range w.rules {
 		r.spec = proto.CloneOf(r.spec)
 		out.rules = append(out.rules, r)
