@@ -69,7 +69,7 @@ func New(cfg Config) (*Agent, error) {
 		cfg:        cfg,
 		log:        cfg.Logger,
 		since:      time.Now(),
-		memory:     &budget{limit: cfg.MemoryLimit / 2},
+		memory:     newBudget(cfg.MemoryLimit / 2),
 		reload:     make(chan struct{}, 1),
 		invalidLog: &rate.Sometimes{First: 10, Interval: 10 * time.Second},
 		panicLog:   &rate.Sometimes{First: 10, Interval: 10 * time.Second},
@@ -78,7 +78,7 @@ func New(cfg Config) (*Agent, error) {
 	a.http = httpstream.NewConfig(httpstream.Config{
 		MaxHead: cfg.MaxHead,
 		MaxBody: cfg.MaxBody,
-		Pool:    httpstream.NewPool(a.memory.reserve, a.memory.release),
+		Pool:    httpstream.NewFairPool(a.memory.reserve, a.memory.release),
 	})
 	a.mirrors = newMirrorSet(a.newMirror)
 	if err := a.open(); err != nil {
