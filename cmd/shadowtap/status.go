@@ -2,14 +2,10 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
-	"os"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,6 +16,8 @@ import (
 // statusFlags say which agents to ask, and how.
 type statusFlags struct {
 	agents  []string
+	kube    bool
+	cluster fleet.Cluster
 	output  string
 	timeout time.Duration
 	token   string // file
@@ -33,9 +31,15 @@ func newStatus() *cobra.Command {
 		Short: "Add up the accounts of running agents",
 		Long: `Asks each agent for its account and prints the sum: what became of every packet,
 request and copy, per mirror and in all. Exits with 1 if an agent does not
-answer or something is not accounted for.`,
+answer or something is not accounted for.
+
+With --kube it asks every agent of a cluster, on the loopback interface of its
+Pod, as kubectl port-forward would.`,
 		Example: `  # the agent of this host
   shadowtap status
+
+  # every agent of the cluster that kubectl talks to
+  shadowtap status --kube
 
   # several hosts, for a script
   shadowtap status --agent http://10.0.0.1:9901 --agent http://10.0.0.2:9901 -o json`,
@@ -44,10 +48,15 @@ answer or something is not accounted for.`,
 	}
 	fl := cmd.Flags()
 	fl.StringArrayVar(&f.agents, "agent", []string{"http://127.0.0.1:9901"}, "URL of an agent's admin API (repeatable)")
+	fl.BoolVar(&f.kube, "kube", false, "ask the agents of a cluster instead")
+	fl.StringVar(&f.cluster.Kubeconfig, "kubeconfig", "", "with --kube: how to reach the API server; empty is what kubectl uses")
+	fl.StringVarP(&f.cluster.Namespace, "namespace", "n", "", "with --kube: namespace of the agents; empty is any")
+	fl.StringVarP(&f.cluster.Selector, "selector", "l", "app.kubernetes.io/name=shadowtap", "with --kube: labels of the agents")
+	fl.Uint16Var(&f.cluster.Port, "admin-port", 9901, "with --kube: port of their admin APIs")
 	fl.StringVarP(&f.output, "output", "o", "text", "text or json")
 	fl.DurationVar(&f.timeout, "timeout", 10*time.Second, "how long to wait for answers")
-	fl.StringVar(&f.token, "token-file", "", "file with the bearer token of the admin APIs")
-	fl.StringVar(&f.ca, "tls-ca", "", "PEM file of the CAs that https agents are verified against")
+	fl.StringVar(&f.token, "token-file", "", "with --agent: file with the bearer token of the admin APIs")
+	fl.StringVar(&f.ca, "tls-ca", "", "with --agent: PEM file of the CAs that https agents are verified against")
 	return cmd
 }
 
@@ -55,17 +64,9 @@ func (f *statusFlags) run(cmd *cobra.Command) error {
 	if err := checkOutput(f.output); err != nil {
 		return err
 	}
-	var agents []fleet.Agent
-	for _, s := range f.agents {
-		u, err := url.Parse(s)
-		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-			return fmt.Errorf("--agent %q: expected http://HOST:PORT or https://HOST:PORT", s)
-		}
-		agents = append(agents, fleet.Agent{Name: u.Host, URL: s})
-	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
 	defer cancel()
-	client, err := f.client()
+	agents, client, err := f.find(ctx)
 	if err != nil {
 		return err
 	}
@@ -82,42 +83,26 @@ func (f *statusFlags) run(cmd *cobra.Command) error {
 	return nil
 }
 
-// client returns what asks the agents.
-func (f *statusFlags) client() (*http.Client, error) {
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	if f.ca != "" {
-		pem, err := os.ReadFile(f.ca)
-		if err != nil {
-			return nil, fmt.Errorf("--tls-ca: %w", err)
+// find returns the agents to ask, and the client to ask them with.
+func (f *statusFlags) find(ctx context.Context) ([]fleet.Agent, *http.Client, error) {
+	if f.kube {
+		f.cluster.Version = version
+		agents, client, err := f.cluster.Agents(ctx)
+		if err == nil && len(agents) == 0 {
+			err = fmt.Errorf("no running Pod has the labels %s (--selector, --namespace)", f.cluster.Selector)
 		}
-		pool := x509.NewCertPool()
-		if !pool.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("--tls-ca %s: expected PEM certificates", f.ca)
+		return agents, client, err
+	}
+	var agents []fleet.Agent
+	for _, s := range f.agents {
+		u, err := url.Parse(s)
+		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			return nil, nil, fmt.Errorf("--agent %q: expected http://HOST:PORT or https://HOST:PORT", s)
 		}
-		transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+		agents = append(agents, fleet.Agent{Name: u.Host, URL: s})
 	}
-	// An agent redirects nobody, and a token is not for others.
-	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	if f.token == "" {
-		return &http.Client{Transport: transport, CheckRedirect: stay}, nil
-	}
-	token, err := os.ReadFile(f.token)
-	if err != nil {
-		return nil, fmt.Errorf("--token-file: %w", err)
-	}
-	return &http.Client{Transport: bearer{transport, strings.TrimSpace(string(token))}, CheckRedirect: stay}, nil
-}
-
-// bearer adds a token to each request.
-type bearer struct {
-	http.RoundTripper
-	token string
-}
-
-func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
-	r = r.Clone(r.Context())
-	r.Header.Set("Authorization", "Bearer "+b.token)
-	return b.RoundTripper.RoundTrip(r)
+	client, err := adminClient(f.token, f.ca)
+	return agents, client, err
 }
 
 func (f *statusFlags) print(cmd *cobra.Command, report *fleet.Report) error {

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/shadowtap/shadowtap/pkg/capture"
+	"github.com/shadowtap/shadowtap/pkg/capture/netns"
 	"github.com/shadowtap/shadowtap/pkg/httpstream"
 )
 
@@ -57,6 +58,9 @@ type Agent struct {
 func New(cfg Config) (*Agent, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
+	}
+	if cfg.Kube && cfg.Node != "" && !cfg.inPods() {
+		cfg.NetNS = netns.DefaultFiles
 	}
 	if cfg.DryRun && cfg.Output == NoOutput {
 		cfg.Output = JSONOutput
