@@ -20,6 +20,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/shadowtap/shadowtap/pkg/capture"
+	"github.com/shadowtap/shadowtap/pkg/capture/netns"
 	"github.com/shadowtap/shadowtap/pkg/httpstream"
 )
 
@@ -29,6 +30,7 @@ type Agent struct {
 	log    *slog.Logger
 	since  time.Time
 	memory *budget
+	own    *ownBudget
 	http   *httpstream.Config
 	source source
 	shards []*shard
@@ -59,6 +61,9 @@ func New(cfg Config) (*Agent, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	if cfg.Kube && cfg.Node != "" && !cfg.inPods() {
+		cfg.NetNS = netns.DefaultFiles
+	}
 	if cfg.DryRun && cfg.Output == NoOutput {
 		cfg.Output = JSONOutput
 	}
@@ -66,17 +71,18 @@ func New(cfg Config) (*Agent, error) {
 		cfg:        cfg,
 		log:        cfg.Logger,
 		since:      time.Now(),
-		memory:     &budget{limit: cfg.MemoryLimit / 2},
+		memory:     newBudget(cfg.MemoryLimit / 2),
 		reload:     make(chan struct{}, 1),
 		panics:     newPanics(cfg.Logger),
 		invalidLog: &rate.Sometimes{First: 10, Interval: 10 * time.Second},
 		panicLog:   &rate.Sometimes{First: 10, Interval: 10 * time.Second},
 	}
+	a.own = &ownBudget{budget: a.memory}
 	a.drainCtx, a.stopDrain = context.WithCancel(context.Background())
 	a.http = httpstream.NewConfig(httpstream.Config{
 		MaxHead: cfg.MaxHead,
 		MaxBody: cfg.MaxBody,
-		Pool:    httpstream.NewPool(a.memory.reserve, a.memory.release),
+		Pool:    httpstream.NewFairPool(a.memory.reserve, a.memory.release),
 	})
 	a.mirrors = newMirrorSet(a.newMirror)
 	if err := a.open(); err != nil {
@@ -105,8 +111,8 @@ func (a *Agent) open() (err error) {
 		a.log.Warn("rules", "problem", p.Error())
 	}
 	if a.cfg.Admin != "" {
-		if a.admin, err = net.Listen("tcp", a.cfg.Admin); err != nil {
-			return fmt.Errorf("--admin: %w", err)
+		if a.admin, err = listenAdmin(&a.cfg); err != nil {
+			return err
 		}
 	}
 	if a.source, err = openSource(a.cfg, a.expel); err != nil {
@@ -118,13 +124,7 @@ func (a *Agent) open() (err error) {
 	if a.cfg.Output != NoOutput {
 		a.printer = newPrinter(a.cfg.Stdout, a.cfg.Output, a.offline(), a.cfg.MemoryLimit/16, a.panics)
 	}
-	if err := a.apply(program, nil); err != nil {
-		return err
-	}
-	if a.cluster != nil && a.cfg.Node != "" {
-		a.retarget() // to no Pod, until the API server has said which there are
-	}
-	return nil
+	return a.apply(program, nil)
 }
 
 // expel ends the flows of captured network namespaces that are gone.

@@ -231,3 +231,24 @@ func TestFlowsAreBounded(t *testing.T) {
 		}
 	}
 }
+
+// TestOwnBudget: what mirrors take counts in the budget of all, of which they
+// leave as much free as they hold once half is in use.
+func TestOwnBudget(t *testing.T) {
+	b := newBudget(100)
+	own := ownBudget{budget: b}
+	if !own.reserve(50) || own.reserve(1) {
+		t.Error("the bound does not hold")
+	}
+	if !b.reserve(1, 0, 20) || b.used.Load() != 70 {
+		t.Errorf("%d used", b.used.Load())
+	}
+	own.release(40)
+	if !own.reserve(5) || own.reserve(30) {
+		t.Error("the bound does not hold")
+	}
+	own.release(15)
+	if b.used.Load() != 20 || own.held.Load() != 0 {
+		t.Errorf("%d used, %d of them own", b.used.Load(), own.held.Load())
+	}
+}

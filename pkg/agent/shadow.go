@@ -35,8 +35,8 @@ func (a *Agent) newMirror(m *rules.Mirror) *replay.Mirror {
 		RequestsPerConnection: p.RequestsPerConnection,
 		Extra:                 []byte(GuardHeader + ": " + a.cfg.Name + "\r\n"),
 		TLS:                   tlsConfig,
-		Reserve:               a.memory.reserve,
-		Release:               a.memory.release,
+		Reserve:               a.own.reserve,
+		Release:               a.own.release,
 		OnPanic: func(fault any, stack []byte) {
 			a.panics.note(inMirror, fault, stack, "mirror", m.Key())
 		},

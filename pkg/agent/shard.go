@@ -52,6 +52,7 @@ func (s *shard) newAssembler() *reassembly.Assembler {
 	return reassembly.New(reassembly.Config{
 		NewStream: s.newStream,
 		MaxFlows:  maxFlows(a.cfg.MemoryLimit, a.source.Shards()),
+		Source:    a.memory.source,
 		Reserve:   a.memory.reserve,
 		Release:   a.memory.release,
 	})
@@ -120,6 +121,7 @@ func (s *shard) newStream(f reassembly.Flow, midstream bool, _ int64) reassembly
 	}
 	c.flow = f
 	c.parser.Reset(s.http, c, !midstream)
+	c.parser.Charge(s.agent.memory.source(f))
 	return c
 }
 

@@ -16,6 +16,7 @@ type row struct {
 	peakMiB     int
 	seconds     float64
 	copies      string // what became of them, where they may fail
+	cost        cost
 }
 
 type table []row
