@@ -21,4 +21,3 @@ COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build /shadowtap /shadowtap
 USER 0:0
 ENTRYPOINT ["/shadowtap"]
-CMD ["run"]

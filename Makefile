@@ -95,6 +95,16 @@ image: ## write the container image for PLATFORMS as an OCI archive, bin/shadowt
 .PHONY: test-deploy
 test-deploy: ## test the image, the chart and the plain manifests (modules of their own)
 	cd deploy/image && $(GO) vet ./... && $(GO) test -count=1 -timeout 30m ./...
+	cd deploy/helm/test && $(GO) vet ./... && $(GO) test -count=1 -timeout 30m ./...
+
+.PHONY: manifests
+manifests: ## render deploy/manifests from the chart
+	cd deploy/helm/test && $(GO) run . > ../../manifests/shadowtap.yaml.new
+	mv deploy/manifests/shadowtap.yaml.new deploy/manifests/shadowtap.yaml
+
+.PHONY: test-kube
+test-kube: ## test on a Kubernetes of two nodes that it makes and removes again (root; the first time takes minutes more)
+	@scripts/as-root.sh test/kube/run.sh
 
 .PHONY: cross
 cross: ## compile everything, tests too, for ARCHES (amd64 arm64)

@@ -28,8 +28,10 @@ import (
 )
 
 const (
-	epoch   = 1700000000
-	version = "v0.0.1-test"
+	epoch       = 1700000000
+	version     = "v0.0.1-test"
+	programPath = "shadowtap"
+	sbomPath    = "usr/share/sbom/shadowtap.cdx.json"
 	// Both architectures together, compressed, as they are pushed.
 	sizeLimit = 60 << 20
 )
@@ -156,7 +158,7 @@ func checkImage(t *testing.T, image v1.Image, platform v1.Platform) {
 	if !config.Created.Equal(time.Unix(epoch, 0)) {
 		t.Errorf("created %v, want SOURCE_DATE_EPOCH", config.Created)
 	}
-	if got := fmt.Sprintf("%v %v %s", config.Config.Entrypoint, config.Config.Cmd, config.Config.User); got != "[/shadowtap] [run] 0:0" {
+	if got := fmt.Sprintf("%v %v %s", config.Config.Entrypoint, config.Config.Cmd, config.Config.User); got != "[/shadowtap] [] 0:0" {
 		t.Errorf("it runs %s", got)
 	}
 

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -34,12 +35,16 @@ func main() {
 // options say what is built.
 type options struct {
 	source     string // directory of the main module
+	program    string // package of the program, below source
 	output     string // tar file to write
 	repository string // name of the image, without a tag
 	version    string // the tag, and what `shadowtap version` prints
 	platforms  []v1.Platform
 	created    time.Time // of every file and image
 }
+
+// programName is the name of the program, as a file of the image.
+func (o options) programName() string { return path.Base(o.program) }
 
 // name is the whole name of the image.
 func (o options) name() string { return o.repository + ":" + o.version }
@@ -49,6 +54,7 @@ func run(args []string) error {
 	var platforms string
 	flags := flag.NewFlagSet("image", flag.ContinueOnError)
 	flags.StringVar(&o.source, "source", "../..", "directory of the main module")
+	flags.StringVar(&o.program, "program", "cmd/shadowtap", "package of the program, below -source")
 	flags.StringVar(&o.output, "o", "image.tar", "tar file to write")
 	flags.StringVar(&o.repository, "repository", "ghcr.io/shadowtap/shadowtap", "name of the image, without a tag")
 	flags.StringVar(&o.version, "version", "dev", "version of the program, and tag of the image")
@@ -113,7 +119,7 @@ func build(o options) error {
 // compile builds the program for a platform as `make build` does for this one.
 func compile(o options, p v1.Platform, output string) error {
 	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false",
-		"-ldflags", "-s -w -X main.version="+o.version, "-o", output, "./cmd/shadowtap")
+		"-ldflags", "-s -w -X main.version="+o.version, "-o", output, "./"+o.program)
 	cmd.Dir = o.source
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+p.OS, "GOARCH="+p.Architecture, "GOWORK=off")
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -19,12 +19,11 @@ import (
 	"golang.org/x/crypto/x509roots/fallback/bundle"
 )
 
-// Where things are in the image. The certificates are where crypto/x509 looks
-// for them first.
+// Where things are in the image, besides the program at its root. The
+// certificates are where crypto/x509 looks for them first.
 const (
-	programPath = "shadowtap"
-	rootsPath   = "etc/ssl/certs/ca-certificates.crt"
-	sbomPath    = "usr/share/sbom/shadowtap.cdx.json"
+	rootsPath = "etc/ssl/certs/ca-certificates.crt"
+	sbomDir   = "usr/share/sbom/"
 )
 
 // file is one file of the image.
@@ -49,7 +48,7 @@ func newImage(o options, p v1.Platform, program string) (v1.Image, error) {
 	image = mutate.ConfigMediaType(image, types.OCIConfigJSON)
 	for _, files := range [][]file{
 		{{rootsPath, 0o644, rootCertificates()}},
-		{{programPath, 0o755, binary}, {sbomPath, 0o644, sbom}},
+		{{o.programName(), 0o755, binary}, {sbomDir + o.programName() + ".cdx.json", 0o644, sbom}},
 	} {
 		layer, err := newLayer(files, o.created)
 		if err != nil {
@@ -70,18 +69,16 @@ func newImage(o options, p v1.Platform, program string) (v1.Image, error) {
 	config.Created = v1.Time{Time: o.created}
 	config.OS, config.Architecture, config.Variant = p.OS, p.Architecture, p.Variant
 	config.Config = v1.Config{
-		Entrypoint: []string{"/" + programPath},
-		Cmd:        []string{"run"},
+		Entrypoint: []string{"/" + o.programName()},
 		WorkingDir: "/",
 		// Capabilities that are added to a container are effective for root
 		// only; what it may do is up to them, not to the user.
 		User: "0:0",
 		Labels: map[string]string{
-			"org.opencontainers.image.title":       "shadowtap",
-			"org.opencontainers.image.description": "Mirrors live HTTP traffic to the next version of a service, from beside the request path",
-			"org.opencontainers.image.source":      "https://github.com/shadowtap/shadowtap",
-			"org.opencontainers.image.licenses":    "Apache-2.0 AND GPL-2.0-only",
-			"org.opencontainers.image.version":     o.version,
+			"org.opencontainers.image.title":    o.programName(),
+			"org.opencontainers.image.source":   "https://github.com/shadowtap/shadowtap",
+			"org.opencontainers.image.licenses": "Apache-2.0 AND GPL-2.0-only",
+			"org.opencontainers.image.version":  o.version,
 		},
 	}
 	return mutate.ConfigFile(image, config)
