@@ -218,7 +218,7 @@ func TestNamespaces(t *testing.T) {
 
 // TestRole holds the role to what is read and written, and no more.
 func TestRole(t *testing.T) {
-	read, got := []string{"get", "list", "watch"}, map[string]string{}
+	read, got := []string{"list", "watch"}, map[string]string{}
 	for _, rule := range object[rbacv1.ClusterRole](t, "").Rules {
 		for _, group := range rule.APIGroups {
 			for _, resource := range rule.Resources {
@@ -233,7 +233,7 @@ func TestRole(t *testing.T) {
 		"apiextensions.k8s.io/customresourcedefinitions": strings.Join(read, " "),
 	}
 	for _, readable := range []string{
-		"/namespaces", "/nodes", "/pods", "/services", "discovery.k8s.io/endpointslices",
+		"/pods", "/services", "discovery.k8s.io/endpointslices",
 		"networking.istio.io/destinationrules", "networking.istio.io/gateways", "networking.istio.io/serviceentries",
 		"networking.istio.io/virtualservices", "networking.istio.io/workloadentries",
 		"gateway.networking.k8s.io/gateways", "gateway.networking.k8s.io/grpcroutes",
@@ -299,7 +299,7 @@ func TestRefused(t *testing.T) {
 
 // TestPlainManifests fails when the chart was changed without `make manifests`.
 func TestPlainManifests(t *testing.T) {
-	want, err := plain()
+	want, err := plain("")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@
 // and that the committed manifests are what it renders.
 //
 //	go run . > ../../manifests/shadowtap.yaml
+//	go run . 'securityProfile: restricted'
 package main
 
 import (
@@ -15,6 +16,7 @@ import (
 	"helm.sh/helm/v3/pkg/chartutil"
 	"helm.sh/helm/v3/pkg/engine"
 	"helm.sh/helm/v3/pkg/releaseutil"
+	"sigs.k8s.io/yaml"
 )
 
 // chartDir is the chart, from here.
@@ -36,7 +38,7 @@ metadata:
 `
 
 func main() {
-	out, err := plain()
+	out, err := plain(strings.Join(os.Args[1:], "\n"))
 	if err == nil {
 		_, err = os.Stdout.Write(out)
 	}
@@ -78,9 +80,14 @@ func render(values map[string]any) (manifests []string, notes string, err error)
 	return manifests, notes, nil
 }
 
-// plain returns the manifests for those who do not use Helm.
-func plain() ([]byte, error) {
-	manifests, _, err := render(map[string]any{})
+// plain returns the manifests for those who do not use Helm, with values in
+// YAML.
+func plain(text string) ([]byte, error) {
+	values := map[string]any{}
+	if err := yaml.Unmarshal([]byte(text), &values); err != nil {
+		return nil, fmt.Errorf("values: %w", err)
+	}
+	manifests, _, err := render(values)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,212 @@
+package mirror
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// TestMirroring is the example in a cluster, and what happens to it there.
+func TestMirroring(t *testing.T) {
+	needCluster(t)
+	defineRules(t)
+	deployBookinfo(t)
+	install(t, plainManifests(t))
+	vip := fmt.Sprintf("http://%s:8000/httpbin", clusterIP(t))
+	eventuallyTargets(t, 1)
+
+	// From the same node and from the other, directly and through the Service.
+	t.Run("steady", func(t *testing.T) {
+		v1 := eventuallyPods(t, bookinfo, v1Label, 1)[0]
+		v := play(t, round{name: "steady", urls: []string{fmt.Sprintf("http://%s:80/httpbin", v1.IP), vip}, percent: 100})
+		if v.never != 0 || v.agents.seen != int64(v.byV1) || v.agents.mirrored != int64(v.byV1) {
+			t.Errorf("v1 answered %d requests: %s", v.byV1, v)
+		}
+	})
+	t.Run("percent", func(t *testing.T) { testPercent(t, vip) })
+	t.Run("scale", func(t *testing.T) {
+		play(t, round{name: "scale", urls: []string{vip}, percent: 100, during: func() {
+			scale(t, "httpbin-v1", v1Label, 4)
+			eventuallyTargets(t, 4)
+			scale(t, "httpbin-v1", v1Label, 1)
+			eventuallyTargets(t, 1)
+		}})
+	})
+	t.Run("pods deleted", func(t *testing.T) {
+		scale(t, "httpbin-v1", v1Label, 2)
+		eventuallyTargets(t, 2)
+		play(t, round{name: "deleted", urls: []string{vip}, percent: 100, during: func() {
+			for _, p := range eventuallyPods(t, bookinfo, v1Label, 2) {
+				kubectl(t, "-n", bookinfo, "delete", "pod", p.Name, "--wait=false")
+				eventuallyPods(t, bookinfo, v1Label, 2)
+			}
+			eventuallyTargets(t, 2)
+		}})
+		scale(t, "httpbin-v1", v1Label, 1)
+		eventuallyTargets(t, 1)
+	})
+	t.Run("agent killed", func(t *testing.T) {
+		play(t, round{name: "killed", urls: []string{vip}, percent: 100, during: func() {
+			for _, p := range eventuallyPods(t, shadowtap, agentLabel, len(nodes)) {
+				kubectl(t, "-n", shadowtap, "delete", "pod", p.Name, "--grace-period=0", "--force", "--wait=false")
+			}
+			eventuallyTargets(t, 1)
+		}})
+	})
+	t.Run("agent rolled", func(t *testing.T) {
+		play(t, round{name: "rolled", urls: []string{vip}, percent: 100, during: func() {
+			kubectl(t, "-n", shadowtap, "rollout", "restart", "daemonset/"+shadowtap)
+			kubectl(t, "-n", shadowtap, "rollout", "status", "daemonset/"+shadowtap, "--timeout=180s")
+			eventuallyTargets(t, 1)
+		}})
+	})
+	t.Run("agent out of memory", func(t *testing.T) { testOutOfMemory(t, vip) })
+	t.Run("no shadow", func(t *testing.T) { testNoShadow(t, vip) })
+	t.Run("TLS in front of v1", testSidecar)
+	t.Run("restricted", func(t *testing.T) {
+		install(t, rendered(t, "securityProfile: restricted"))
+		eventuallyTargets(t, 1)
+		v := play(t, round{name: "restricted", urls: []string{vip}, percent: 100})
+		if v.never != 0 {
+			t.Errorf("with least privileges: %s", v)
+		}
+	})
+	t.Run("rule deleted", func(t *testing.T) {
+		kubectl(t, "-n", bookinfo, "delete", "virtualservice", "bookinfo")
+		eventuallyAgents(t, "the agents capture nothing", func(a pod, s sample) error {
+			if len(s.Targets) != 0 {
+				return fmt.Errorf("the agent on %s captures %v", a.Node, s.Targets)
+			}
+			return nil
+		})
+		v := play(t, round{name: "no-rule", urls: []string{vip}, percent: -1})
+		if v.once != 0 {
+			t.Errorf("mirrored without a rule: %s", v)
+		}
+	})
+}
+
+// scale waits until a Deployment has so many ready pods.
+func scale(t *testing.T, deployment, label string, replicas int) {
+	t.Helper()
+	kubectl(t, "-n", bookinfo, "scale", "deployment/"+deployment, fmt.Sprintf("--replicas=%d", replicas))
+	eventuallyPods(t, bookinfo, label, replicas)
+}
+
+// testPercent edits the rule under load, and then holds each percentage to
+// what v2 receives.
+func testPercent(t *testing.T, vip string) {
+	current := "100"
+	set := func(percent string) {
+		if percent == current {
+			return // nothing would change, and nobody load it
+		}
+		current = percent
+		edited := time.Now()
+		kubectl(t, "-n", bookinfo, "patch", "virtualservice", "bookinfo", "--type=json", "-p",
+			`[{"op": "replace", "path": "/spec/http/0/mirror_percent", "value": `+percent+`}]`)
+		eventuallyAgents(t, "the agents have the new rule", func(a pod, s sample) error {
+			if !s.Loaded.After(edited) {
+				return fmt.Errorf("the agent on %s loaded its rules at %v", a.Node, s.Loaded)
+			}
+			return nil
+		})
+	}
+	play(t, round{name: "editing", urls: []string{vip}, percent: -1, during: func() {
+		set("0")
+		set("50")
+	}})
+	for _, test := range []struct {
+		percent     string
+		least, most float64 // of what v1 answers; six standard deviations
+	}{{"0", 0, 0}, {"50", 0.2, 0.8}, {"100", 1, 1}} {
+		set(test.percent)
+		v := play(t, round{name: "percent-" + test.percent, urls: []string{vip}, percent: -1})
+		share := float64(v.once) / float64(v.byV1)
+		if share < test.least || share > test.most {
+			t.Errorf("%s %% mirrored %d of %d", test.percent, v.once, v.byV1)
+		}
+		if v.agents.mirrored != int64(v.once) || v.agents.sampledOut != int64(v.never) || v.agents.seen != int64(v.byV1) {
+			t.Errorf("%s %%: the accounts say otherwise: %s", test.percent, v)
+		}
+	}
+}
+
+// testNoShadow takes all endpoints of v2 away and gives them back.
+func testNoShadow(t *testing.T, vip string) {
+	shadows := func(n int) {
+		scale(t, "httpbin-v2", v2Label, n)
+		eventuallyAgents(t, fmt.Sprintf("the agents know %d endpoints of v2", n), func(a pod, s sample) error {
+			if s.Shadows != n {
+				return fmt.Errorf("the agent on %s knows %d", a.Node, s.Shadows)
+			}
+			return nil
+		})
+	}
+	shadows(0)
+	v := play(t, round{name: "no-shadow", urls: []string{vip}, percent: -1})
+	if v.byV1 != v.sent || v.agents.dropped["no_endpoints"] != int64(v.byV1) || v.agents.mirrored != 0 {
+		t.Errorf("without an endpoint of v2: %s", v)
+	}
+	shadows(1)
+	if v := play(t, round{name: "shadow-back", urls: []string{vip}, percent: 100}); v.never != 0 {
+		t.Errorf("with an endpoint of v2 again: %s", v)
+	}
+}
+
+// testOutOfMemory gives agents less memory than they take, under load, until
+// the kernel has killed one.
+func testOutOfMemory(t *testing.T, vip string) {
+	play(t, round{name: "oom", urls: []string{vip}, percent: 100, during: func() {
+		kubectl(t, "-n", shadowtap, "patch", "daemonset", shadowtap, "--type=strategic", "-p",
+			`{"spec": {"template": {"spec": {"containers": [{"name": "shadowtap", "resources": {"requests": {"memory": "24Mi"}, "limits": {"memory": "24Mi"}}}]}}}}`)
+		eventually(t, "an agent is killed for want of memory", func() error {
+			all, err := pods(shadowtap, agentLabel)
+			if err != nil {
+				return err
+			}
+			for _, p := range all {
+				if p.LastReason == "OOMKilled" {
+					return nil
+				}
+			}
+			return fmt.Errorf("the agents are %+v", all)
+		})
+		install(t, plainManifests(t))
+		eventuallyTargets(t, 1)
+	}})
+}
+
+// sidecar is a v1 whose pod is reached by TLS only, as in a mesh: a proxy ends
+// it at the pod's address, and v1 gets plain HTTP over loopback.
+var sidecar = fmt.Sprintf(`
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: sidecar-v1, namespace: bookinfo}
+spec:
+  selector: {matchLabels: {app: httpbin, version: v1, proxy: tls}}
+  template:
+    metadata: {labels: {app: httpbin, version: v1, proxy: tls}}
+    spec:
+      containers:
+      - name: httpbin
+        image: %[1]s
+        args: [serve, "127.0.0.1:80", ":%[2]d"]
+      - name: proxy
+        image: %[1]s
+        args: [tls, "$(POD_IP):80", "http://127.0.0.1:80"]
+        env: [{name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}]
+        readinessProbe: {tcpSocket: {port: 80}, periodSeconds: 1}
+`, appImage, recordsPort)
+
+func testSidecar(t *testing.T) {
+	apply(t, sidecar)
+	eventuallyTargets(t, 2)
+	p := eventuallyPods(t, bookinfo, "proxy=tls", 1)[0]
+	v := play(t, round{name: "tls", urls: []string{fmt.Sprintf("https://%s:80/httpbin", p.IP)}, percent: 100, v1: "sidecar-v1"})
+	if v.byV1 != v.sent || v.never != 0 {
+		t.Errorf("behind a proxy that ends TLS: %s", v)
+	}
+	kubectl(t, "-n", bookinfo, "delete", "deployment", "sidecar-v1")
+	eventuallyTargets(t, 1)
+}
