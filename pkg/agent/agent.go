@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -37,9 +38,12 @@ type Agent struct {
 	tls     *tls.Config
 	printer *printer // nil if nothing is printed
 	reload  chan struct{}
-	loaded  atomic.Pointer[loadState]
-	admin   net.Listener // nil if there is none
-	final   atomic.Pointer[Account]
+	cluster *cluster // nil if the rules are not from one
+	// applying is held while a generation takes over from another.
+	applying sync.Mutex
+	loaded   atomic.Pointer[loadState]
+	admin    net.Listener // nil if there is none
+	final    atomic.Pointer[Account]
 
 	// drainCtx ends when what is queued or in flight must be given up.
 	drainCtx  context.Context
@@ -86,6 +90,11 @@ func (a *Agent) open() (err error) {
 	if a.tls, err = tlsConfig(a.cfg); err != nil {
 		return err
 	}
+	if a.cfg.Kube {
+		if err := a.openCluster(); err != nil {
+			return err
+		}
+	}
 	program, problems := a.load()
 	if err := problems.Err(); err != nil {
 		return err
@@ -98,7 +107,7 @@ func (a *Agent) open() (err error) {
 			return fmt.Errorf("--admin: %w", err)
 		}
 	}
-	if a.source, err = openSource(a.cfg); err != nil {
+	if a.source, err = openSource(a.cfg, a.expel); err != nil {
 		return err
 	}
 	for range a.source.Shards() {
@@ -107,7 +116,14 @@ func (a *Agent) open() (err error) {
 	if a.cfg.Output != NoOutput {
 		a.printer = newPrinter(a.cfg.Stdout, a.cfg.Output, a.offline())
 	}
-	return a.apply(program)
+	return a.apply(program, nil)
+}
+
+// expel ends the flows of captured network namespaces that are gone.
+func (a *Agent) expel(instances map[uint32]bool) {
+	for _, s := range a.shards {
+		s.expel(instances)
+	}
 }
 
 // offline reports whether the traffic comes from a file.

@@ -31,6 +31,9 @@ func (c *compiler) destination(vs *VirtualService, d *networking.Destination, at
 	}
 	host := fullName(d.Host, vs.Namespace)
 	s := c.services[host]
+	if needed {
+		c.need(host)
+	}
 	if s == nil && !needed {
 		return nil
 	}

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 )
@@ -28,10 +29,16 @@ func (c *compiler) workloads(s *Snapshot) {
 		key := e.Namespace + "/" + e.Service
 		c.slices[key] = append(c.slices[key], e)
 	}
-	c.pods = map[string][]*Pod{}
+	c.pods, c.podOf = map[string][]*Pod{}, map[podKey]*Pod{}
 	for i := range s.Pods {
 		p := &s.Pods[i]
 		c.pods[p.Namespace] = append(c.pods[p.Namespace], p)
+		c.podOf[podKey{p.Namespace, p.Name, ""}] = p
+		for _, ip := range p.IPs {
+			if k := (podKey{p.Namespace, "", ip}); c.podOf[k] == nil && !p.HostNetwork {
+				c.podOf[k] = p
+			}
+		}
 	}
 }
 
@@ -113,10 +120,8 @@ func (c *compiler) sliceEndpoints(in *Service, list []*EndpointSlice) (out []end
 				at, known[address] = len(out), len(out)
 				ep := newEndpoint(address)
 				ep.ports = map[string]uint32{}
-				if i := slices.IndexFunc(c.pods[in.Namespace], func(p *Pod) bool { return p.Name == e.Pod }); i >= 0 {
-					ep.labels = c.pods[in.Namespace][i].Labels
-				} else {
-					ep.labels = c.labelsAt(in.Namespace, address)
+				if p := cmp.Or(c.podOf[podKey{in.Namespace, e.Pod, ""}], c.podOf[podKey{in.Namespace, "", address}]); p != nil {
+					ep.labels = p.Labels
 				}
 				out = append(out, ep)
 			}
@@ -128,15 +133,9 @@ func (c *compiler) sliceEndpoints(in *Service, list []*EndpointSlice) (out []end
 	return out
 }
 
-// labelsAt are the labels of the Pod with an address.
-func (c *compiler) labelsAt(namespace, address string) map[string]string {
-	for _, p := range c.pods[namespace] {
-		if !p.HostNetwork && slices.Contains(p.IPs, address) {
-			return p.Labels
-		}
-	}
-	return nil
-}
+// podKey is the namespace of a Pod with its name, or with an address that is
+// its own.
+type podKey struct{ namespace, name, address string }
 
 // podEndpoints are the Pods that a Service selects.
 func (c *compiler) podEndpoints(in *Service) (out []endpoint) {
