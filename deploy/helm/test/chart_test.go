@@ -162,8 +162,8 @@ func TestSecurityProfiles(t *testing.T) {
 		added      []corev1.Capability
 	}{
 		{"", true, nil},
-		{"securityProfile: restricted", false, []corev1.Capability{"BPF", "NET_ADMIN", "PERFMON", "SYS_ADMIN"}},
-		{profiles["hostPID"], false, []corev1.Capability{"BPF", "NET_ADMIN", "PERFMON", "SYS_ADMIN", "SYS_PTRACE", "SYS_RESOURCE"}},
+		{"securityProfile: restricted", false, []corev1.Capability{"BPF", "NET_ADMIN", "NET_BROADCAST", "PERFMON", "SYS_ADMIN"}},
+		{profiles["hostPID"], false, []corev1.Capability{"BPF", "NET_ADMIN", "NET_BROADCAST", "PERFMON", "SYS_ADMIN", "SYS_PTRACE", "SYS_RESOURCE"}},
 	} {
 		t.Run(test.values, func(t *testing.T) {
 			sc := object[appsv1.DaemonSet](t, test.values).Spec.Template.Spec.Containers[0].SecurityContext

@@ -65,6 +65,7 @@ capabilities:
   add:
   - BPF
   - NET_ADMIN
+  - NET_BROADCAST # to hear of changes in all network namespaces
   - PERFMON
   - SYS_ADMIN # setns(2)
   {{- if .Values.hostPID }}
