@@ -22,6 +22,8 @@ type sample struct {
 	From, To time.Time
 	Account  agent.Account
 	Targets  []netip.AddrPort
+	// Namespaces counts the network namespaces that are captured in.
+	Namespaces int
 	// Loaded is when the rules in use were; Shadows counts the endpoints that
 	// they mirror to.
 	Loaded  time.Time
@@ -117,21 +119,33 @@ func ask(p pod) (s sample, err error) {
 		return s, err
 	}
 	s.To, s.Targets, s.Loaded = time.Now(), status.Targets, status.LoadedAt
+	entered := map[string]bool{}
+	for _, i := range status.Interfaces {
+		if i.Namespace != "" {
+			entered[i.Namespace] = true
+		}
+	}
+	s.Namespaces = len(entered)
 	for _, m := range status.Mirrors {
 		s.Shadows += len(m.Endpoints)
 	}
 	return s, nil
 }
 
-// captured reports whether one agent had the endpoint among its targets for
-// all of the time, and lived until it had settled what it saw then.
+// taps reports whether the agent captures the endpoint. Each has a network
+// namespace of its own.
+func (s sample) taps(endpoint netip.AddrPort) bool {
+	return s.Namespaces == len(s.Targets) && slices.Contains(s.Targets, endpoint)
+}
+
+// captured reports whether one agent tapped the endpoint for all of the time, and lived until it had settled what it saw then.
 func (w *watch) captured(endpoint netip.AddrPort, from, to time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, samples := range w.samples {
 		begun, settled := false, false
 		for _, s := range samples {
-			held := slices.Contains(s.Targets, endpoint)
+			held := s.taps(endpoint)
 			switch {
 			case s.To.Before(from):
 				begun = held

@@ -86,8 +86,8 @@ func eventuallyTargets(t *testing.T, v1Pods int) {
 		}
 		slices.SortFunc(want, netip.AddrPort.Compare)
 		slices.SortFunc(s.Targets, netip.AddrPort.Compare)
-		if !slices.Equal(s.Targets, want) {
-			return fmt.Errorf("the agent on %s captures %v, want %v", a.Node, s.Targets, want)
+		if !slices.Equal(s.Targets, want) || s.Namespaces != len(want) {
+			return fmt.Errorf("the agent on %s captures %v in %d network namespaces, want %v", a.Node, s.Targets, s.Namespaces, want)
 		}
 		return nil
 	})

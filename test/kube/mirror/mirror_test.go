@@ -2,6 +2,11 @@ package mirror
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -47,9 +52,18 @@ func TestMirroring(t *testing.T) {
 	})
 	t.Run("agent killed", func(t *testing.T) {
 		play(t, round{name: "killed", urls: []string{vip}, percent: 100, during: func() {
-			for _, p := range eventuallyPods(t, shadowtap, agentLabel, len(nodes)) {
-				kubectl(t, "-n", shadowtap, "delete", "pod", p.Name, "--grace-period=0", "--force", "--wait=false")
-			}
+			before := map[string]time.Time{}
+			eventuallyAgents(t, "the agents answer", func(p pod, s sample) error {
+				before[p.Name] = s.Account.Since
+				return nil
+			})
+			killAgents(t)
+			eventuallyAgents(t, "there are new agents", func(p pod, s sample) error {
+				if s.Account.Since.Equal(before[p.Name]) {
+					return fmt.Errorf("%s goes on", p.Name)
+				}
+				return nil
+			})
 			eventuallyTargets(t, 1)
 		}})
 	})
@@ -91,6 +105,29 @@ func scale(t *testing.T, deployment, label string, replicas int) {
 	t.Helper()
 	kubectl(t, "-n", bookinfo, "scale", "deployment/"+deployment, fmt.Sprintf("--replicas=%d", replicas))
 	eventuallyPods(t, bookinfo, label, replicas)
+}
+
+// killAgents kills the processes of all agents as kill -9 does.
+func killAgents(t *testing.T) {
+	t.Helper()
+	processes, err := filepath.Glob("/proc/[0-9]*")
+	must(t, err)
+	killed := 0
+	for _, dir := range processes {
+		// Processes end while this looks at them.
+		name, _ := os.ReadFile(dir + "/comm")
+		cgroup, _ := os.ReadFile(dir + "/cgroup")
+		if string(name) != "shadowtap\n" || !strings.Contains(string(cgroup), "/shadowtap-n") {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(dir))
+		must(t, err)
+		must(t, syscall.Kill(pid, syscall.SIGKILL))
+		killed++
+	}
+	if killed != len(nodes) {
+		t.Fatalf("%d agents were killed, want %d", killed, len(nodes))
+	}
 }
 
 // testPercent edits the rule under load, and then holds each percentage to
@@ -159,7 +196,7 @@ func testNoShadow(t *testing.T, vip string) {
 func testOutOfMemory(t *testing.T, vip string) {
 	play(t, round{name: "oom", urls: []string{vip}, percent: 100, during: func() {
 		kubectl(t, "-n", shadowtap, "patch", "daemonset", shadowtap, "--type=strategic", "-p",
-			`{"spec": {"template": {"spec": {"containers": [{"name": "shadowtap", "resources": {"requests": {"memory": "24Mi"}, "limits": {"memory": "24Mi"}}}]}}}}`)
+			`{"spec": {"template": {"spec": {"containers": [{"name": "shadowtap", "resources": {"requests": {"memory": "64Mi"}, "limits": {"memory": "64Mi"}}}]}}}}`)
 		eventually(t, "an agent is killed for want of memory", func() error {
 			all, err := pods(shadowtap, agentLabel)
 			if err != nil {
