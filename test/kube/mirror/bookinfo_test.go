@@ -22,9 +22,11 @@ const (
 	clientPort  = 8082
 )
 
-// deployBookinfo applies the example and what the test sends with.
+// deployBookinfo applies the example, the definitions it takes, and what the
+// test sends with.
 func deployBookinfo(t *testing.T) {
 	t.Helper()
+	defineRules(t)
 	apply(t, bookinfoManifests(t))
 	apply(t, clients)
 	eventuallyPods(t, bookinfo, v1Label, 1)

@@ -14,7 +14,6 @@ import (
 // TestMirroring is the example in a cluster, and what happens to it there.
 func TestMirroring(t *testing.T) {
 	needCluster(t)
-	defineRules(t)
 	deployBookinfo(t)
 	install(t, plainManifests(t))
 	vip := fmt.Sprintf("http://%s:8000/httpbin", clusterIP(t))
