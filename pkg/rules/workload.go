@@ -55,10 +55,10 @@ func (c *compiler) selected(se *ServiceEntry) (out []endpoint) {
 		}
 	}
 	for _, p := range c.pods[se.Namespace] {
-		if !p.NotReady && hasLabels(p.Labels, labels) {
+		if hasLabels(p.Labels, labels) {
 			for _, ip := range p.IPs[:min(1, len(p.IPs))] {
 				e := newEndpoint(ip)
-				e.labels = p.Labels
+				e.labels, e.notReady = p.Labels, p.NotReady
 				out = append(out, e)
 			}
 		}
@@ -111,7 +111,7 @@ func (c *compiler) sliceEndpoints(in *Service, list []*EndpointSlice) (out []end
 	known := map[string]int{}
 	for _, slice := range list {
 		for _, e := range slice.Endpoints {
-			if e.NotReady || len(e.Addresses) == 0 {
+			if len(e.Addresses) == 0 {
 				continue
 			}
 			address := e.Addresses[0] // the others are the same endpoint's (EndpointSlice API)
@@ -119,7 +119,7 @@ func (c *compiler) sliceEndpoints(in *Service, list []*EndpointSlice) (out []end
 			if !ok {
 				at, known[address] = len(out), len(out)
 				ep := newEndpoint(address)
-				ep.ports = map[string]uint32{}
+				ep.ports, ep.notReady = map[string]uint32{}, e.NotReady
 				if p := cmp.Or(c.podOf[podKey{in.Namespace, e.Pod, ""}], c.podOf[podKey{in.Namespace, "", address}]); p != nil {
 					ep.labels = p.Labels
 				}
@@ -140,11 +140,11 @@ type podKey struct{ namespace, name, address string }
 // podEndpoints are the Pods that a Service selects.
 func (c *compiler) podEndpoints(in *Service) (out []endpoint) {
 	for _, pod := range c.pods[in.Namespace] {
-		if pod.NotReady || len(pod.IPs) == 0 || !hasLabels(pod.Labels, in.Selector) {
+		if len(pod.IPs) == 0 || !hasLabels(pod.Labels, in.Selector) {
 			continue
 		}
 		e := newEndpoint(pod.IPs[0])
-		e.labels, e.ports = pod.Labels, map[string]uint32{}
+		e.labels, e.ports, e.notReady = pod.Labels, map[string]uint32{}, pod.NotReady
 		for _, p := range in.Ports {
 			if n := pod.Ports[p.TargetName]; p.TargetName != "" && n != 0 {
 				e.ports[p.Name] = n
