@@ -44,16 +44,19 @@ type incarnation struct {
 // watch follows all agents, also those that come and go, until it is stopped.
 type watch struct {
 	mu      sync.Mutex
+	began   time.Time
 	samples map[incarnation][]sample
 	broken  []string // accounts that did not add up
 	stop    chan struct{}
 	done    sync.WaitGroup
 }
 
-// watchAgents samples every agent several times a second.
+// watchAgents samples every agent now, and then several times a second.
 func watchAgents(t *testing.T) *watch {
 	t.Helper()
 	w := &watch{samples: map[incarnation][]sample{}, stop: make(chan struct{})}
+	w.sampleAll()
+	w.began = time.Now()
 	w.done.Go(func() {
 		for tick := time.NewTicker(200 * time.Millisecond); ; {
 			select {
@@ -168,9 +171,8 @@ func (w *watch) total() (t tally) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for i, samples := range w.samples {
-		last := samples[len(samples)-1].Account
-		t.add(last, 1)
-		if i.since.Before(samples[0].From.Add(-time.Second)) {
+		t.add(samples[len(samples)-1].Account, 1)
+		if i.since.Before(w.began) {
 			t.add(samples[0].Account, -1)
 		}
 	}
