@@ -18,18 +18,20 @@ func TestMirroring(t *testing.T) {
 	install(t, plainManifests(t))
 	vip := fmt.Sprintf("http://%s:8000/httpbin", clusterIP(t))
 	eventuallyTargets(t, 1)
+	l := &ledger{}
+	defer func() { t.Log("\n" + l.String()) }()
 
 	// From the same node and from the other, directly and through the Service.
 	t.Run("steady", func(t *testing.T) {
 		v1 := eventuallyPods(t, bookinfo, v1Label, 1)[0]
-		v := play(t, round{name: "steady", urls: []string{fmt.Sprintf("http://%s:80/httpbin", v1.IP), vip}, percent: 100})
+		v := l.play(t, round{name: "steady", urls: []string{fmt.Sprintf("http://%s:80/httpbin", v1.IP), vip}, percent: 100})
 		if v.never != 0 || v.agents.mirrored != int64(v.byV1) {
-			t.Errorf("v1 answered %d requests: %s", v.byV1, v)
+			t.Errorf("v1 answered %d requests: %v", v.byV1, v)
 		}
 	})
-	t.Run("percent", func(t *testing.T) { testPercent(t, vip) })
+	t.Run("percent", func(t *testing.T) { testPercent(t, l, vip) })
 	t.Run("scale", func(t *testing.T) {
-		play(t, round{name: "scale", urls: []string{vip}, percent: 100, during: func() {
+		l.play(t, round{name: "scale", urls: []string{vip}, percent: 100, during: func() {
 			scale(t, "httpbin-v1", v1Label, 4)
 			eventuallyTargets(t, 4)
 			scale(t, "httpbin-v1", v1Label, 1)
@@ -39,7 +41,7 @@ func TestMirroring(t *testing.T) {
 	t.Run("pods deleted", func(t *testing.T) {
 		scale(t, "httpbin-v1", v1Label, 2)
 		eventuallyTargets(t, 2)
-		play(t, round{name: "deleted", urls: []string{vip}, percent: 100, during: func() {
+		l.play(t, round{name: "deleted", urls: []string{vip}, percent: 100, during: func() {
 			for _, p := range eventuallyPods(t, bookinfo, v1Label, 2) {
 				kubectl(t, "-n", bookinfo, "delete", "pod", p.Name, "--wait=false")
 				eventuallyPods(t, bookinfo, v1Label, 2)
@@ -50,7 +52,7 @@ func TestMirroring(t *testing.T) {
 		eventuallyTargets(t, 1)
 	})
 	t.Run("agent killed", func(t *testing.T) {
-		play(t, round{name: "killed", urls: []string{vip}, percent: 100, during: func() {
+		l.play(t, round{name: "killed", urls: []string{vip}, percent: 100, during: func() {
 			before := map[string]time.Time{}
 			eventuallyAgents(t, "the agents answer", func(p pod, s sample) error {
 				before[p.Name] = s.Account.Since
@@ -67,21 +69,21 @@ func TestMirroring(t *testing.T) {
 		}})
 	})
 	t.Run("agent rolled", func(t *testing.T) {
-		play(t, round{name: "rolled", urls: []string{vip}, percent: 100, during: func() {
+		l.play(t, round{name: "rolled", urls: []string{vip}, percent: 100, during: func() {
 			kubectl(t, "-n", shadowtap, "rollout", "restart", "daemonset/"+shadowtap)
 			kubectl(t, "-n", shadowtap, "rollout", "status", "daemonset/"+shadowtap, "--timeout=180s")
 			eventuallyTargets(t, 1)
 		}})
 	})
-	t.Run("agent out of memory", func(t *testing.T) { testOutOfMemory(t, vip) })
-	t.Run("no shadow", func(t *testing.T) { testNoShadow(t, vip) })
-	t.Run("TLS in front of v1", testSidecar)
+	t.Run("agent out of memory", func(t *testing.T) { testOutOfMemory(t, l, vip) })
+	t.Run("no shadow", func(t *testing.T) { testNoShadow(t, l, vip) })
+	t.Run("TLS in front of v1", func(t *testing.T) { testSidecar(t, l) })
 	t.Run("restricted", func(t *testing.T) {
 		install(t, rendered(t, "securityProfile: restricted"))
 		eventuallyTargets(t, 1)
-		v := play(t, round{name: "restricted", urls: []string{vip}, percent: 100})
+		v := l.play(t, round{name: "restricted", urls: []string{vip}, percent: 100})
 		if v.never != 0 {
-			t.Errorf("with least privileges: %s", v)
+			t.Errorf("with least privileges: %v", v)
 		}
 	})
 	t.Run("rule deleted", func(t *testing.T) {
@@ -92,9 +94,9 @@ func TestMirroring(t *testing.T) {
 			}
 			return nil
 		})
-		v := play(t, round{name: "no-rule", urls: []string{vip}, percent: -1})
+		v := l.play(t, round{name: "no-rule", urls: []string{vip}, percent: -1})
 		if v.once != 0 {
-			t.Errorf("mirrored without a rule: %s", v)
+			t.Errorf("mirrored without a rule: %v", v)
 		}
 	})
 }
@@ -131,7 +133,7 @@ func killAgents(t *testing.T) {
 
 // testPercent edits the rule under load, and then holds each percentage to
 // what v2 receives.
-func testPercent(t *testing.T, vip string) {
+func testPercent(t *testing.T, l *ledger, vip string) {
 	current := "100"
 	set := func(percent string) {
 		if percent == current {
@@ -148,7 +150,7 @@ func testPercent(t *testing.T, vip string) {
 			return nil
 		})
 	}
-	play(t, round{name: "editing", urls: []string{vip}, percent: -1, during: func() {
+	l.play(t, round{name: "editing", urls: []string{vip}, percent: -1, during: func() {
 		set("0")
 		set("50")
 	}})
@@ -157,20 +159,20 @@ func testPercent(t *testing.T, vip string) {
 		least, most float64 // of what v1 answers; six standard deviations
 	}{{"0", 0, 0}, {"50", 0.2, 0.8}, {"100", 1, 1}} {
 		set(test.percent)
-		v := play(t, round{name: "percent-" + test.percent, urls: []string{vip}, percent: -1})
+		v := l.play(t, round{name: "percent-" + test.percent, urls: []string{vip}, percent: -1})
 		share := float64(v.once) / float64(v.byV1)
 		if share < test.least || share > test.most {
 			t.Errorf("%s %% mirrored %d of %d", test.percent, v.once, v.byV1)
 		}
 		// What is never mirrored is not captured at all.
 		if v.agents.mirrored != int64(v.once) || test.most > 0 && v.agents.sampledOut != int64(v.never) {
-			t.Errorf("%s %%: the accounts say otherwise: %s", test.percent, v)
+			t.Errorf("%s %%: the accounts say otherwise: %v", test.percent, v)
 		}
 	}
 }
 
 // testNoShadow takes all endpoints of v2 away and gives them back.
-func testNoShadow(t *testing.T, vip string) {
+func testNoShadow(t *testing.T, l *ledger, vip string) {
 	shadows := func(n int) {
 		scale(t, "httpbin-v2", v2Label, n)
 		eventuallyAgents(t, fmt.Sprintf("the agents know %d endpoints of v2", n), func(a pod, s sample) error {
@@ -181,20 +183,20 @@ func testNoShadow(t *testing.T, vip string) {
 		})
 	}
 	shadows(0)
-	v := play(t, round{name: "no-shadow", urls: []string{vip}, percent: -1})
+	v := l.play(t, round{name: "no-shadow", urls: []string{vip}, percent: -1})
 	if v.byV1 != v.sent || v.agents.dropped["no_endpoints"] != int64(v.byV1) || v.agents.mirrored != 0 {
-		t.Errorf("without an endpoint of v2: %s", v)
+		t.Errorf("without an endpoint of v2: %v", v)
 	}
 	shadows(1)
-	if v := play(t, round{name: "shadow-back", urls: []string{vip}, percent: 100}); v.never != 0 {
-		t.Errorf("with an endpoint of v2 again: %s", v)
+	if v := l.play(t, round{name: "shadow-back", urls: []string{vip}, percent: 100}); v.never != 0 {
+		t.Errorf("with an endpoint of v2 again: %v", v)
 	}
 }
 
 // testOutOfMemory gives agents less memory than they take, under load, until
 // the kernel has killed one.
-func testOutOfMemory(t *testing.T, vip string) {
-	play(t, round{name: "oom", urls: []string{vip}, percent: 100, during: func() {
+func testOutOfMemory(t *testing.T, l *ledger, vip string) {
+	l.play(t, round{name: "oom", urls: []string{vip}, percent: 100, during: func() {
 		kubectl(t, "-n", shadowtap, "patch", "daemonset", shadowtap, "--type=strategic", "-p",
 			`{"spec": {"template": {"spec": {"containers": [{"name": "shadowtap", "resources": {"requests": {"memory": "64Mi"}, "limits": {"memory": "64Mi"}}}]}}}}`)
 		eventually(t, "an agent is killed for want of memory", func() error {
@@ -207,7 +209,7 @@ func testOutOfMemory(t *testing.T, vip string) {
 					return nil
 				}
 			}
-			return fmt.Errorf("the agents are %+v", all)
+			return fmt.Errorf("the agents are %v", all)
 		})
 		install(t, plainManifests(t))
 		eventuallyTargets(t, 1)
@@ -236,13 +238,13 @@ spec:
         readinessProbe: {tcpSocket: {port: 80}, periodSeconds: 1}
 `, appImage, recordsPort)
 
-func testSidecar(t *testing.T) {
+func testSidecar(t *testing.T, l *ledger) {
 	apply(t, sidecar)
 	eventuallyTargets(t, 2)
 	p := eventuallyPods(t, bookinfo, "proxy=tls", 1)[0]
-	v := play(t, round{name: "tls", urls: []string{fmt.Sprintf("https://%s:80/httpbin", p.IP)}, percent: 100, v1: "sidecar-v1"})
+	v := l.play(t, round{name: "tls", urls: []string{fmt.Sprintf("https://%s:80/httpbin", p.IP)}, percent: 100, v1: "sidecar-v1"})
 	if v.byV1 != v.sent || v.never != 0 {
-		t.Errorf("behind a proxy that ends TLS: %s", v)
+		t.Errorf("behind a proxy that ends TLS: %v", v)
 	}
 	kubectl(t, "-n", bookinfo, "delete", "deployment", "sidecar-v1")
 	eventuallyTargets(t, 1)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"text/tabwriter"
 	"time"
 )
 
@@ -30,10 +31,11 @@ type round struct {
 
 // verdict is what became of the requests of a round.
 type verdict struct {
+	name             string
 	sent, byV1, byV2 int
 	// failed are requests that production did not answer as it should.
 	failed []outcome
-	// copied is by how many copies v2 received of what v1 answered.
+	// once and never: v2 received one copy, or none, of what v1 answered.
 	once, never int
 	// wrong are copies that should not be, or not as they are.
 	wrong []string
@@ -44,18 +46,32 @@ type verdict struct {
 	agents      tally
 }
 
+// ledger is what became of the requests of all rounds.
+type ledger struct{ rounds []verdict }
+
+// String is a table.
+func (l *ledger) String() string {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "round\tsent\tfailed\tto v2\tto v1\tonce\twrong\tnever\tsampled\tdropped\tuntapped\tUNEXPL")
+	for _, v := range l.rounds {
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", v.name, v.sent, len(v.failed), v.byV2, v.byV1,
+			v.once, len(v.wrong), v.never, v.agents.sampledOut, v.agents.missing(), v.untapped, len(v.unexplained))
+	}
+	_ = w.Flush() // to memory
+	return b.String()
+}
+
+// String is for failures: the row of the ledger, and what the agents say.
 func (v verdict) String() string {
-	return fmt.Sprintf("%d sent, %d failed; %d answered by v1 = %d mirrored once + %d not; %d by v2; %d wrong; not mirrored: %d untapped, %d unexplained; "+
-		"agents: %d seen, %d mirrored, %d filtered, %d sampled out, dropped %v, failed %v, lost %v",
-		v.sent, len(v.failed), v.byV1, v.once, v.never, v.byV2, len(v.wrong), v.untapped, len(v.unexplained),
-		v.agents.seen, v.agents.mirrored, v.agents.filtered, v.agents.sampledOut, v.agents.dropped, v.agents.failed, v.agents.lost)
+	return fmt.Sprintf("\n%sagents: %+v", &ledger{[]verdict{v}}, v.agents)
 }
 
 // play runs a round and says what became of its requests. What must hold in
 // every round is checked here: production is not harmed, nothing is mirrored
 // twice or otherwise than the rule says, and nothing is missing without a
 // reason.
-func play(t *testing.T, r round) verdict {
+func (l *ledger) play(t *testing.T, r round) verdict {
 	t.Helper()
 	if r.v1 == "" {
 		r.v1 = "httpbin-v1"
@@ -90,8 +106,8 @@ func play(t *testing.T, r round) verdict {
 	agents.sampleAll()
 	agents.close()
 	v := judge(t, r, outcomes, agents, addresses.stop())
-	t.Logf("%s: %s", r.name, v)
-	check(t, r, v, agents)
+	l.rounds = append(l.rounds, v)
+	check(t, v, agents)
 	return v
 }
 
@@ -99,7 +115,7 @@ func play(t *testing.T, r round) verdict {
 func judge(t *testing.T, r round, outcomes []outcome, agents *watch, addresses map[string]string) verdict {
 	t.Helper()
 	got := copies(t)
-	v := verdict{sent: len(outcomes), agents: agents.total()}
+	v := verdict{name: r.name, sent: len(outcomes), agents: agents.total()}
 	var missing []outcome
 	for _, o := range outcomes {
 		all := got[o.ID]
@@ -146,22 +162,22 @@ func judge(t *testing.T, r round, outcomes []outcome, agents *watch, addresses m
 }
 
 // check fails the test where a law is broken.
-func check(t *testing.T, r round, v verdict, agents *watch) {
+func check(t *testing.T, v verdict, agents *watch) {
 	t.Helper()
 	if v.sent == 0 || v.byV1 == 0 {
-		t.Errorf("%s: %d requests were sent and v1 answered %d: that shows nothing", r.name, v.sent, v.byV1)
+		t.Errorf("%s: %d requests were sent and v1 answered %d: that shows nothing", v.name, v.sent, v.byV1)
 	}
 	for _, o := range few(v.failed) {
-		t.Errorf("%s: production failed: %+v", r.name, o)
+		t.Errorf("%s: production failed: %+v", v.name, o)
 	}
 	for _, w := range few(v.wrong) {
-		t.Errorf("%s: %s", r.name, w)
+		t.Errorf("%s: %s", v.name, w)
 	}
 	for _, o := range few(v.unexplained) {
-		t.Errorf("%s: no copy and no reason: %+v", r.name, o)
+		t.Errorf("%s: no copy and no reason: %+v", v.name, o)
 	}
 	for _, b := range few(agents.broken) {
-		t.Errorf("%s: an account does not add up: %s", r.name, b)
+		t.Errorf("%s: an account does not add up: %s", v.name, b)
 	}
 }
 
