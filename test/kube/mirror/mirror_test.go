@@ -30,24 +30,31 @@ func TestMirroring(t *testing.T) {
 		}
 	})
 	t.Run("percent", func(t *testing.T) { testPercent(t, l, vip) })
+	// A pod is tapped before it is ready, and until it has ended.
 	t.Run("scale", func(t *testing.T) {
-		l.play(t, round{name: "scale", urls: []string{vip}, percent: 100, during: func() {
+		v := l.play(t, round{name: "scale", urls: []string{vip}, percent: 100, during: func() {
 			scale(t, "httpbin-v1", v1Label, 4)
 			eventuallyTargets(t, 4)
 			scale(t, "httpbin-v1", v1Label, 1)
 			eventuallyTargets(t, 1)
 		}})
+		if v.never != 0 {
+			t.Errorf("while pods of v1 came and went: %v", v)
+		}
 	})
 	t.Run("pods deleted", func(t *testing.T) {
 		scale(t, "httpbin-v1", v1Label, 2)
 		eventuallyTargets(t, 2)
-		l.play(t, round{name: "deleted", urls: []string{vip}, percent: 100, during: func() {
+		v := l.play(t, round{name: "deleted", urls: []string{vip}, percent: 100, during: func() {
 			for _, p := range eventuallyPods(t, bookinfo, v1Label, 2) {
 				kubectl(t, "-n", bookinfo, "delete", "pod", p.Name, "--wait=false")
 				eventuallyPods(t, bookinfo, v1Label, 2)
 			}
 			eventuallyTargets(t, 2)
 		}})
+		if v.never != 0 {
+			t.Errorf("while pods of v1 were replaced: %v", v)
+		}
 		scale(t, "httpbin-v1", v1Label, 1)
 		eventuallyTargets(t, 1)
 	})
