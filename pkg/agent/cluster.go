@@ -12,9 +12,25 @@ import (
 
 // cluster is the API server as the source of the rules.
 type cluster struct {
-	source *kube.Source
+	source clusterSource
 	synced chan struct{} // closed when the first rules are in use
 	local  localPods
+}
+
+// clusterSource is what the agent uses of a kube.Source.
+type clusterSource interface {
+	Run(ctx context.Context, changed func())
+	Read() (*rules.Snapshot, rules.Problems)
+	Need(rules.Needs) (known bool)
+	Touch()
+	Status() kube.Status
+}
+
+func newCluster() *cluster {
+	return &cluster{
+		synced: make(chan struct{}),
+		local:  localPods{changed: make(chan struct{}, 1), pods: map[string]kube.Pod{}},
+	}
 }
 
 // InPod reports whether this process runs in a Pod that may take its rules from
@@ -22,16 +38,16 @@ type cluster struct {
 func InPod() bool { return kube.InPod() }
 
 func (a *Agent) openCluster() error {
-	c := &cluster{synced: make(chan struct{}), local: localPods{changed: make(chan struct{}, 1), pods: map[string]kube.Pod{}}}
+	c := newCluster()
 	cfg := kube.Config{Kubeconfig: a.cfg.Kubeconfig, Version: a.cfg.Version, Logger: a.log}
 	if a.cfg.Node != "" {
 		cfg.Node, cfg.Pods = a.cfg.Node, &c.local
 	}
-	var err error
-	if c.source, err = kube.New(cfg); err != nil {
+	source, err := kube.New(cfg)
+	if err != nil {
 		return err
 	}
-	a.cluster = c
+	c.source, a.cluster = source, c
 	return nil
 }
 

@@ -273,13 +273,14 @@ func (a *apiServer) discovery(w http.ResponseWriter, path []string) {
 
 // selected reports whether a request asks for an object.
 func selected(r *http.Request, namespace string, object map[string]any) bool {
-	raw, _ := json.Marshal(object)
-	var o struct {
-		Metadata metav1.ObjectMeta
-		Spec     struct{ NodeName string }
-		Status   struct{ Phase string }
+	text := func(section, field string) string {
+		m, _ := object[section].(map[string]any)
+		s, _ := m[field].(string)
+		return s
 	}
-	_ = json.Unmarshal(raw, &o)
+	if namespace != "" && namespace != text("metadata", "namespace") {
+		return false
+	}
 	byLabel, err := labels.Parse(r.URL.Query().Get("labelSelector"))
 	if err != nil {
 		return false
@@ -288,8 +289,13 @@ func selected(r *http.Request, namespace string, object map[string]any) bool {
 	if err != nil {
 		return false
 	}
-	return (namespace == "" || namespace == o.Metadata.Namespace) && byLabel.Matches(labels.Set(o.Metadata.Labels)) &&
-		byField.Matches(fields.Set{"spec.nodeName": o.Spec.NodeName, "status.phase": o.Status.Phase})
+	set := labels.Set{}
+	own, _ := object["metadata"].(map[string]any)["labels"].(map[string]any)
+	for k, v := range own {
+		set[k] = fmt.Sprint(v)
+	}
+	return byLabel.Matches(set) &&
+		byField.Matches(fields.Set{"spec.nodeName": text("spec", "nodeName"), "status.phase": text("status", "phase")})
 }
 
 // form is an object as the client wants to have it.
