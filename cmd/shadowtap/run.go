@@ -70,6 +70,8 @@ out and reported; the others stay in use.`,
 	fl.StringVar(&c.Kubeconfig, "kubeconfig", "", "with --kube: how to reach the API server; empty is the service account of the Pod, else what kubectl uses")
 	fl.StringVar(&c.Node, "node", "", "with --kube: name of this node, whose Pods are captured; empty is $NODE_NAME, or else any Pod's packets that come by")
 	fl.StringArrayVarP(&c.Interfaces, "interface", "i", nil, "capture only on interfaces of this name or glob (repeatable)")
+	fl.StringArrayVar(&c.NetNS, "netns", nil, "capture also in the network namespaces of these files, a path or a quoted glob: /run/netns/* or /proc/PID/ns/net (repeatable)")
+	fl.StringVar(&c.NetNSProc, "netns-proc", "", "capture also in the network namespaces of the processes in this procfs: the host's /proc")
 	fl.StringVar(&f.attach, "attach", "auto", "how to attach: auto, tcx (Linux 6.6 and later) or clsact")
 	fl.Uint16Var(&c.Priority, "tc-priority", 0, "priority of the filter where clsact is used; 0 chooses a free one")
 	fl.Var(&f.ring, "ring-size", "size of each ring buffer, a power of two; 0 chooses")

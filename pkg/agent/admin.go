@@ -42,8 +42,10 @@ type MirrorStatus struct {
 
 // InterfaceStatus is one place where the TC program is attached.
 type InterfaceStatus struct {
-	Name      string    `json:"name"`
-	Index     int       `json:"index"`
+	Name  string `json:"name"`
+	Index int    `json:"index"`
+	// Namespace is the network namespace, if it is not the agent's own.
+	Namespace string    `json:"namespace,omitempty"`
 	Direction string    `json:"direction"`
 	Attach    string    `json:"attach"`
 	Since     time.Time `json:"since"`
@@ -73,7 +75,7 @@ func (a *Agent) RulesStatus() RulesStatus {
 	}
 	for _, h := range a.source.Hooks() {
 		s.Interfaces = append(s.Interfaces, InterfaceStatus{
-			Name: h.Name, Index: h.Ifindex, Direction: h.Direction.String(), Attach: h.Mode.String(), Since: h.Since.UTC(),
+			Name: h.Name, Index: h.Ifindex, Namespace: h.Namespace, Direction: h.Direction.String(), Attach: h.Mode.String(), Since: h.Since.UTC(),
 		})
 	}
 	return s

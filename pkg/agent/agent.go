@@ -107,7 +107,7 @@ func (a *Agent) open() (err error) {
 			return fmt.Errorf("--admin: %w", err)
 		}
 	}
-	if a.source, err = openSource(a.cfg); err != nil {
+	if a.source, err = openSource(a.cfg, a.expel); err != nil {
 		return err
 	}
 	for range a.source.Shards() {
@@ -117,6 +117,13 @@ func (a *Agent) open() (err error) {
 		a.printer = newPrinter(a.cfg.Stdout, a.cfg.Output, a.offline())
 	}
 	return a.apply(program, nil)
+}
+
+// expel ends the flows of captured network namespaces that are gone.
+func (a *Agent) expel(instances map[uint32]bool) {
+	for _, s := range a.shards {
+		s.expel(instances)
+	}
 }
 
 // offline reports whether the traffic comes from a file.

@@ -48,6 +48,12 @@ type Config struct {
 
 	// Interfaces narrows live capture to interfaces by name or glob.
 	Interfaces []string
+	// NetNS are the files of network namespaces, as globs, in which is captured
+	// too: what goes to their addresses. NetNSProc is where the host's
+	// processes are found (/proc), in whose namespaces is captured too; empty
+	// is nowhere. See netns.Options.
+	NetNS     []string
+	NetNSProc string
 	// Attach chooses the hook: tcx, clsact, or what the kernel has.
 	Attach attach.Mode
 	// Priority is the priority of the filter where clsact is used.
@@ -136,6 +142,9 @@ func (c Config) Validate() error {
 	if c.PCAP != "" && len(c.Interfaces) > 0 {
 		bad("--pcap and --interface exclude each other")
 	}
+	if c.PCAP != "" && c.inPods() {
+		bad("--pcap excludes --netns and --netns-proc")
+	}
 	switch c.Output {
 	case NoOutput, JSONOutput, TextOutput:
 	default:
@@ -163,6 +172,9 @@ func (c Config) Validate() error {
 	}
 	return errors.Join(errs...)
 }
+
+// inPods reports whether other network namespaces are captured in.
+func (c Config) inPods() bool { return len(c.NetNS) > 0 || c.NetNSProc != "" }
 
 // validName keeps the agent's name harmless inside a header field.
 func validName(s string) bool {

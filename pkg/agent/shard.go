@@ -76,6 +76,13 @@ func (s *shard) close() {
 	s.asm.Close()
 }
 
+// expel ends the flows of instances.
+func (s *shard) expel(instances map[uint32]bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asm.Expel(func(f reassembly.Flow) bool { return instances[f.Instance] })
+}
+
 // barrier returns once no batch that began before it is running.
 func (s *shard) barrier() {
 	s.mu.Lock()
