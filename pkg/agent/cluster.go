@@ -88,6 +88,9 @@ func (a *Agent) reloadCluster() {
 	}
 	problems = append(problems, a.checkTLS(program)...)
 	a.logProblems(problems)
+	if zone := zoneOf(snapshot, a.cfg.Node); zone != "" {
+		a.mirrors.setZone(zone) // for good: a node does not move
+	}
 	if err := a.apply(program, problems); err != nil {
 		a.log.Error("rules reloaded in part", "error", err)
 	}
@@ -98,6 +101,19 @@ func (a *Agent) reloadCluster() {
 		close(a.cluster.synced)
 		a.log.Info("rules loaded from the cluster", "targets", len(program.Targets()), "mirrors", len(program.Mirrors()))
 	}
+}
+
+// zoneOf is the zone of a node. It is known as soon as it matters: when an
+// endpoint on the node is captured.
+func zoneOf(s *rules.Snapshot, node string) string {
+	for i := range s.EndpointSlices {
+		for _, e := range s.EndpointSlices[i].Endpoints {
+			if e.Node == node && node != "" && e.Zone != "" {
+				return e.Zone
+			}
+		}
+	}
+	return ""
 }
 
 // logProblems logs the problems that are new. In a cluster rules are compiled

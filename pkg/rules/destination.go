@@ -13,6 +13,7 @@ type target struct {
 	service   *service
 	ports     []servicePort // that it may mean; never empty
 	endpoints []*endpoint   // empty only if they come and go
+	leaving   []*endpoint   // where requests arrive besides, but none is sent
 	subset    string
 }
 
@@ -62,7 +63,7 @@ func (c *compiler) destination(vs *VirtualService, d *networking.Destination, at
 	}
 	for i := range s.endpoints {
 		if s.endpoints[i].has(labels) {
-			t.endpoints = append(t.endpoints, &s.endpoints[i])
+			t.add(&s.endpoints[i])
 		}
 	}
 	if len(t.endpoints) == 0 && !s.dynamic {
@@ -92,6 +93,17 @@ func (c *compiler) destination(vs *VirtualService, d *networking.Destination, at
 	}
 	return t
 }
+
+func (t *target) add(e *endpoint) {
+	if e.notReady {
+		t.leaving = append(t.leaving, e)
+	} else {
+		t.endpoints = append(t.endpoints, e)
+	}
+}
+
+// arrivals are the endpoints where requests may arrive.
+func (t *target) arrivals() []*endpoint { return slices.Concat(t.endpoints, t.leaving) }
 
 func subsetSuffix(subset string, labels map[string]string) string {
 	if subset == "" {
@@ -129,7 +141,7 @@ func (c *compiler) capture(vs *VirtualService, t *target, at *field, out map[net
 			continue
 		}
 		readable++
-		for _, e := range t.endpoints {
+		for _, e := range t.arrivals() {
 			if !e.addr.IsValid() {
 				c.errorf(&vs.Meta, at, e.host, "cannot be captured by name: the ServiceEntry needs the addresses of its endpoints and resolution STATIC")
 				return

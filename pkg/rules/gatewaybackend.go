@@ -26,7 +26,7 @@ func (c *compiler) lookupHost(host, from string, port uint32) (t *target, missin
 	}
 	t = &target{service: s, ports: []servicePort{*p}}
 	for i := range s.endpoints {
-		t.endpoints = append(t.endpoints, &s.endpoints[i])
+		t.add(&s.endpoints[i])
 	}
 	return t, ""
 }

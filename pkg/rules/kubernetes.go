@@ -57,8 +57,12 @@ type SliceEndpoint struct {
 	// Pod is the name of the Pod, in the namespace of the EndpointSlice,
 	// empty if it is none. Its labels are those of the endpoint.
 	Pod string
-	// NotReady endpoints get no requests.
+	// NotReady endpoints get no new connections, so no copies go to them.
+	// Requests on connections that they have, as one does that terminates,
+	// still arrive there.
 	NotReady bool
+	// Node and Zone are where the endpoint is, empty if that is not known.
+	Node, Zone string
 }
 
 // Pod is one Pod, as far as it says which workload has an address.
@@ -122,6 +126,8 @@ type (
 			Conditions struct {
 				Ready *bool `yaml:"ready"`
 			} `yaml:"conditions"`
+			NodeName  string `yaml:"nodeName"`
+			Zone      string `yaml:"zone"`
 			TargetRef struct {
 				Kind string `yaml:"kind"`
 				Name string `yaml:"name"`
@@ -242,7 +248,7 @@ func (d *decoder) endpointSlice(in *sliceForm) EndpointSlice {
 		s.Ports = append(s.Ports, EndpointPort{Name: p.Name, Port: p.Port})
 	}
 	for _, e := range in.Endpoints {
-		out := SliceEndpoint{Addresses: e.Addresses, NotReady: e.Conditions.Ready != nil && !*e.Conditions.Ready}
+		out := SliceEndpoint{Addresses: e.Addresses, NotReady: e.Conditions.Ready != nil && !*e.Conditions.Ready, Node: e.NodeName, Zone: e.Zone}
 		if e.TargetRef.Kind == "Pod" {
 			out.Pod = e.TargetRef.Name
 		}

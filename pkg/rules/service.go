@@ -37,10 +37,12 @@ type servicePort struct {
 func (p *servicePort) http() bool { return p.protocol == "HTTP" || p.protocol == "" }
 
 type endpoint struct {
-	host   string     // IP address or DNS name
-	addr   netip.Addr // not valid for a name
-	ports  map[string]uint32
-	labels map[string]string
+	host     string     // IP address or DNS name
+	addr     netip.Addr // not valid for a name
+	ports    map[string]uint32
+	labels   map[string]string
+	notReady bool   // requests arrive at it, but none is to be sent there
+	zone     string // empty if it is not known
 }
 
 // port is where the endpoint serves p (Istio: the endpoint's own map goes

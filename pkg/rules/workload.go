@@ -111,7 +111,7 @@ func (c *compiler) sliceEndpoints(in *Service, list []*EndpointSlice) (out []end
 	known := map[string]int{}
 	for _, slice := range list {
 		for _, e := range slice.Endpoints {
-			if e.NotReady || len(e.Addresses) == 0 {
+			if len(e.Addresses) == 0 {
 				continue
 			}
 			address := e.Addresses[0] // the others are the same endpoint's (EndpointSlice API)
@@ -120,11 +120,13 @@ func (c *compiler) sliceEndpoints(in *Service, list []*EndpointSlice) (out []end
 				at, known[address] = len(out), len(out)
 				ep := newEndpoint(address)
 				ep.ports = map[string]uint32{}
+				ep.notReady, ep.zone = true, e.Zone
 				if p := cmp.Or(c.podOf[podKey{in.Namespace, e.Pod, ""}], c.podOf[podKey{in.Namespace, "", address}]); p != nil {
 					ep.labels = p.Labels
 				}
 				out = append(out, ep)
 			}
+			out[at].notReady = out[at].notReady && e.NotReady
 			for _, p := range slice.Ports {
 				out[at].ports[p.Name] = p.Port
 			}
@@ -140,11 +142,11 @@ type podKey struct{ namespace, name, address string }
 // podEndpoints are the Pods that a Service selects.
 func (c *compiler) podEndpoints(in *Service) (out []endpoint) {
 	for _, pod := range c.pods[in.Namespace] {
-		if pod.NotReady || len(pod.IPs) == 0 || !hasLabels(pod.Labels, in.Selector) {
+		if len(pod.IPs) == 0 || !hasLabels(pod.Labels, in.Selector) {
 			continue
 		}
 		e := newEndpoint(pod.IPs[0])
-		e.labels, e.ports = pod.Labels, map[string]uint32{}
+		e.labels, e.ports, e.notReady = pod.Labels, map[string]uint32{}, pod.NotReady
 		for _, p := range in.Ports {
 			if n := pod.Ports[p.TargetName]; p.TargetName != "" && n != 0 {
 				e.ports[p.Name] = n
