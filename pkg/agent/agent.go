@@ -20,6 +20,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/shadowtap/shadowtap/pkg/capture"
+	"github.com/shadowtap/shadowtap/pkg/capture/netns"
 	"github.com/shadowtap/shadowtap/pkg/httpstream"
 )
 
@@ -58,6 +59,9 @@ func New(cfg Config) (*Agent, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	if cfg.Kube && cfg.Node != "" && !cfg.inPods() {
+		cfg.NetNS = netns.DefaultFiles
+	}
 	if cfg.DryRun && cfg.Output == NoOutput {
 		cfg.Output = JSONOutput
 	}
@@ -65,7 +69,7 @@ func New(cfg Config) (*Agent, error) {
 		cfg:        cfg,
 		log:        cfg.Logger,
 		since:      time.Now(),
-		memory:     &budget{limit: cfg.MemoryLimit / 2},
+		memory:     newBudget(cfg.MemoryLimit / 2),
 		reload:     make(chan struct{}, 1),
 		invalidLog: &rate.Sometimes{First: 10, Interval: 10 * time.Second},
 		panicLog:   &rate.Sometimes{First: 10, Interval: 10 * time.Second},
@@ -74,7 +78,7 @@ func New(cfg Config) (*Agent, error) {
 	a.http = httpstream.NewConfig(httpstream.Config{
 		MaxHead: cfg.MaxHead,
 		MaxBody: cfg.MaxBody,
-		Pool:    httpstream.NewPool(a.memory.reserve, a.memory.release),
+		Pool:    httpstream.NewFairPool(a.memory.reserve, a.memory.release),
 	})
 	a.mirrors = newMirrorSet(a.newMirror)
 	if err := a.open(); err != nil {

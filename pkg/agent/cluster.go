@@ -144,11 +144,19 @@ func (a *Agent) targets(p *rules.Program) []netip.AddrPort {
 	return a.cluster.local.among(p.Targets())
 }
 
+// setTargets captures the endpoints of a program.
+func (a *Agent) setTargets(p *rules.Program) error {
+	if pods, ok := a.source.(*podSource); ok && a.cluster != nil && a.cfg.Node != "" {
+		return pods.SetWorkloads(a.targets(p), a.cluster.local.workloads())
+	}
+	return a.source.SetTargets(a.targets(p))
+}
+
 // retarget captures at the Pods that this node has now.
 func (a *Agent) retarget() {
 	a.applying.Lock()
 	defer a.applying.Unlock()
-	if err := a.source.SetTargets(a.targets(a.current.Load().program)); err != nil {
+	if err := a.setTargets(a.current.Load().program); err != nil {
 		a.log.Error("setting the captured endpoints", "error", err)
 	}
 }
@@ -182,6 +190,17 @@ func (l *localPods) signal() {
 	case l.changed <- struct{}{}:
 	default:
 	}
+}
+
+// workloads are the Pods as capture knows them.
+func (l *localPods) workloads() []Workload {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := make([]Workload, 0, len(l.pods))
+	for _, p := range l.pods {
+		all = append(all, Workload{Addresses: p.IPs, HostNetwork: p.HostNetwork, Sidecar: p.Sidecar})
+	}
+	return all
 }
 
 // among are the targets that are addresses of Pods here, or of the node where

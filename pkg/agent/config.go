@@ -51,7 +51,8 @@ type Config struct {
 	// NetNS are the files of network namespaces, as globs, in which is captured
 	// too: what goes to their addresses. NetNSProc is where the host's
 	// processes are found (/proc), in whose namespaces is captured too; empty
-	// is nowhere. See netns.Options.
+	// is nowhere. See netns.Options. Without either, with Kube and Node, NetNS
+	// is netns.DefaultFiles.
 	NetNS     []string
 	NetNSProc string
 	// Attach chooses the hook: tcx, clsact, or what the kernel has.

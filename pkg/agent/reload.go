@@ -62,7 +62,7 @@ func (a *Agent) apply(program *rules.Program, problems rules.Problems) error {
 	}
 	retire(a.drainCtx)
 	a.noteLoad(problems, false)
-	if err := a.source.SetTargets(a.targets(program)); err != nil {
+	if err := a.setTargets(program); err != nil {
 		return fmt.Errorf("setting the captured endpoints: %w", err)
 	}
 	return nil

@@ -13,8 +13,12 @@ type target struct {
 	service   *service
 	ports     []servicePort // that it may mean; never empty
 	endpoints []*endpoint   // empty only if they come and go
-	leaving   []*endpoint   // where requests arrive besides, but none is sent
 	subset    string
+}
+
+// ready reports whether there is an endpoint that copies can be sent to.
+func (t *target) ready() bool {
+	return slices.ContainsFunc(t.endpoints, func(e *endpoint) bool { return !e.notReady })
 }
 
 // destination resolves d, and reports why that is not possible: it would be a
@@ -63,14 +67,14 @@ func (c *compiler) destination(vs *VirtualService, d *networking.Destination, at
 	}
 	for i := range s.endpoints {
 		if s.endpoints[i].has(labels) {
-			t.add(&s.endpoints[i])
+			t.endpoints = append(t.endpoints, &s.endpoints[i])
 		}
 	}
 	if len(t.endpoints) == 0 && !s.dynamic {
 		report(&vs.Meta, at, "", "%s has no endpoint%s", s.host, subsetSuffix(d.Subset, labels))
 		return nil
 	}
-	if len(t.endpoints) == 0 && needed {
+	if !t.ready() && needed {
 		c.warnf(&vs.Meta, at, "", "%s has no endpoint now%s", s.host, subsetSuffix(d.Subset, labels))
 	}
 	if d.Port == nil {
@@ -93,17 +97,6 @@ func (c *compiler) destination(vs *VirtualService, d *networking.Destination, at
 	}
 	return t
 }
-
-func (t *target) add(e *endpoint) {
-	if e.notReady {
-		t.leaving = append(t.leaving, e)
-	} else {
-		t.endpoints = append(t.endpoints, e)
-	}
-}
-
-// arrivals are the endpoints where requests may arrive.
-func (t *target) arrivals() []*endpoint { return slices.Concat(t.endpoints, t.leaving) }
 
 func subsetSuffix(subset string, labels map[string]string) string {
 	if subset == "" {
@@ -141,7 +134,7 @@ func (c *compiler) capture(vs *VirtualService, t *target, at *field, out map[net
 			continue
 		}
 		readable++
-		for _, e := range t.arrivals() {
+		for _, e := range t.endpoints {
 			if !e.addr.IsValid() {
 				c.errorf(&vs.Meta, at, e.host, "cannot be captured by name: the ServiceEntry needs the addresses of its endpoints and resolution STATIC")
 				return

@@ -26,14 +26,14 @@ func (c *compiler) lookupHost(host, from string, port uint32) (t *target, missin
 	}
 	t = &target{service: s, ports: []servicePort{*p}}
 	for i := range s.endpoints {
-		t.add(&s.endpoints[i])
+		t.endpoints = append(t.endpoints, &s.endpoints[i])
 	}
 	return t, ""
 }
 
 // warnEmpty warns of a backend that has no endpoint now.
 func (c *compiler) warnEmpty(meta *Meta, t *target, at *field) {
-	if len(t.endpoints) == 0 {
+	if !t.ready() {
 		c.warnf(meta, at, "", "%s has no endpoint now", t.service.host)
 	}
 }

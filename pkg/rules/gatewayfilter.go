@@ -229,7 +229,7 @@ func (c *compiler) gatewayCaptured(gr *gatewayRoute, backends []gateway.HTTPBack
 			c.need(t.service.host)
 			c.warnEmpty(gr.meta, t, f)
 		}
-		for _, e := range t.arrivals() {
+		for _, e := range t.endpoints {
 			if !e.addr.IsValid() {
 				report(gr.meta, f, e.host, "cannot be captured by name: the addresses of the endpoints are needed")
 				break

@@ -57,9 +57,7 @@ type SliceEndpoint struct {
 	// Pod is the name of the Pod, in the namespace of the EndpointSlice,
 	// empty if it is none. Its labels are those of the endpoint.
 	Pod string
-	// NotReady endpoints get no new connections, so no copies go to them.
-	// Requests on connections that they have, as one does that terminates,
-	// still arrive there.
+	// NotReady endpoints get no new connections.
 	NotReady bool
 	// Node and Zone are where the endpoint is, empty if that is not known.
 	Node, Zone string

@@ -37,12 +37,15 @@ type servicePort struct {
 func (p *servicePort) http() bool { return p.protocol == "HTTP" || p.protocol == "" }
 
 type endpoint struct {
-	host     string     // IP address or DNS name
-	addr     netip.Addr // not valid for a name
-	ports    map[string]uint32
-	labels   map[string]string
-	notReady bool   // requests arrive at it, but none is to be sent there
-	zone     string // empty if it is not known
+	host   string     // IP address or DNS name
+	addr   netip.Addr // not valid for a name
+	ports  map[string]uint32
+	labels map[string]string
+	zone   string // empty if it is not known
+	// notReady endpoints get no new connections. They are captured all the
+	// same: one that starts is tapped before its first request then, and one
+	// that terminates still answers on the connections it has.
+	notReady bool
 }
 
 // port is where the endpoint serves p (Istio: the endpoint's own map goes

@@ -55,10 +55,10 @@ func (c *compiler) selected(se *ServiceEntry) (out []endpoint) {
 		}
 	}
 	for _, p := range c.pods[se.Namespace] {
-		if !p.NotReady && hasLabels(p.Labels, labels) {
+		if hasLabels(p.Labels, labels) {
 			for _, ip := range p.IPs[:min(1, len(p.IPs))] {
 				e := newEndpoint(ip)
-				e.labels = p.Labels
+				e.labels, e.notReady = p.Labels, p.NotReady
 				out = append(out, e)
 			}
 		}
@@ -119,8 +119,7 @@ func (c *compiler) sliceEndpoints(in *Service, list []*EndpointSlice) (out []end
 			if !ok {
 				at, known[address] = len(out), len(out)
 				ep := newEndpoint(address)
-				ep.ports = map[string]uint32{}
-				ep.notReady, ep.zone = true, e.Zone
+				ep.ports, ep.notReady, ep.zone = map[string]uint32{}, true, e.Zone
 				if p := cmp.Or(c.podOf[podKey{in.Namespace, e.Pod, ""}], c.podOf[podKey{in.Namespace, "", address}]); p != nil {
 					ep.labels = p.Labels
 				}
