@@ -22,6 +22,7 @@ type clusterSource interface {
 	Run(ctx context.Context, changed func())
 	Read() (*rules.Snapshot, rules.Problems)
 	Need(rules.Needs) (known bool)
+	Report(rules.Problems)
 	Touch()
 	Status() kube.Status
 }
@@ -88,6 +89,7 @@ func (a *Agent) reloadCluster() {
 	}
 	problems = append(problems, a.checkTLS(program)...)
 	a.logProblems(problems)
+	a.cluster.source.Report(problems)
 	if zone := zoneOf(snapshot, a.cfg.Node); zone != "" {
 		a.mirrors.setZone(zone) // for good: a node does not move
 	}

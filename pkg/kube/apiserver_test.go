@@ -219,6 +219,8 @@ func (a *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.requests[verb+resource]++
 	a.mu.Unlock()
 	switch {
+	case resource == "events.events.k8s.io":
+		a.event(w, r, namespace, path[1:])
 	case rule && !slices.Contains(versions, version):
 		a.fail(w, http.StatusNotFound, metav1.StatusReasonNotFound)
 	case forbidden:
@@ -365,4 +367,32 @@ func (a *apiServer) watch(w http.ResponseWriter, r *http.Request, resource, name
 			return
 		}
 	}
+}
+
+// event creates an Event, or says whether one is there.
+func (a *apiServer) event(w http.ResponseWriter, r *http.Request, namespace string, path []string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	const resource = "events.events.k8s.io"
+	if a.objects[resource] == nil {
+		a.objects[resource] = map[string]map[string]any{}
+	}
+	var object map[string]any
+	if r.Method == http.MethodPost {
+		a.requests["create "+resource]++
+		if err := json.NewDecoder(r.Body).Decode(&object); err != nil {
+			a.fail(w, http.StatusBadRequest, metav1.StatusReasonBadRequest)
+			return
+		}
+		if a.objects[resource][keyOf(object)] != nil {
+			a.fail(w, http.StatusConflict, metav1.StatusReasonAlreadyExists)
+			return
+		}
+		a.objects[resource][keyOf(object)] = object
+	} else if object = a.objects[resource][namespace+"/"+path[0]]; object == nil {
+		a.fail(w, http.StatusNotFound, metav1.StatusReasonNotFound)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(object)
 }
