@@ -107,8 +107,8 @@ func (a *Agent) open() (err error) {
 		a.log.Warn("rules", "problem", p.Error())
 	}
 	if a.cfg.Admin != "" {
-		if a.admin, err = net.Listen("tcp", a.cfg.Admin); err != nil {
-			return fmt.Errorf("--admin: %w", err)
+		if a.admin, err = listenAdmin(&a.cfg); err != nil {
+			return err
 		}
 	}
 	if a.source, err = openSource(a.cfg, a.expel); err != nil {

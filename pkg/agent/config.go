@@ -75,7 +75,13 @@ type Config struct {
 	// Admin is the address of the admin listener, "" for none. Pprof adds
 	// /debug/pprof/ to it.
 	Admin string
-	Pprof bool
+	// AdminTokenFile holds the bearer token that the admin API wants, AdminCert
+	// and AdminKey are PEM files with which it speaks TLS. All are read again
+	// when they change. Without them Admin has to be a loopback address, unless
+	// AdminInsecure is set.
+	AdminTokenFile, AdminCert, AdminKey string
+	AdminInsecure                       bool
+	Pprof                               bool
 
 	// MaxBody and MaxHead bound a request, in bytes; see httpstream.Config.
 	MaxBody int64
@@ -145,6 +151,16 @@ func (c Config) Validate() error {
 	}
 	if c.PCAP != "" && c.inPods() {
 		bad("--pcap excludes --netns and --netns-proc")
+	}
+	if (c.AdminCert == "") != (c.AdminKey == "") {
+		bad("--admin-cert and --admin-key go together")
+	}
+	if c.Admin == "" {
+		if c.AdminTokenFile != "" || c.AdminCert != "" {
+			bad("--admin-token-file and --admin-cert are for --admin")
+		}
+	} else if !onLoopback(c.Admin) && !c.AdminInsecure && (c.AdminTokenFile == "" || c.AdminCert == "") {
+		bad("--admin %s can be reached from other hosts: give --admin-token-file, --admin-cert and --admin-key, or --admin-insecure", c.Admin)
 	}
 	switch c.Output {
 	case NoOutput, JSONOutput, TextOutput:

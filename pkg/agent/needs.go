@@ -40,7 +40,7 @@ func (a *Agent) Needs() Needs {
 			n.Files = append(n.Files, filepath.Join(path, e.Name()))
 		}
 	}
-	n.Files = append(n.Files, c.TLSCAFile, c.Kubeconfig)
+	n.Files = append(n.Files, c.TLSCAFile, c.Kubeconfig, c.AdminTokenFile, c.AdminCert, c.AdminKey)
 	for _, m := range a.current.Load().program.Mirrors() {
 		if t := m.Policy.TLS; t != nil {
 			n.Files = append(n.Files, t.CACertificates, t.ClientCertificate, t.PrivateKey)

@@ -279,6 +279,7 @@ func (p *podSource) settle(n *netns.Namespace, at *pod, look bool) {
 	case err == nil:
 		at.failure = ""
 	case errors.Is(err, fs.ErrNotExist): // vanished will be called
+	case errors.Is(err, capture.ErrClosed): // so will nothing more
 	case err.Error() != at.failure:
 		at.failure = err.Error()
 		p.log.Error("not captured in a network namespace", "namespace", n.String(), "error", err)
