@@ -2,6 +2,7 @@ package rules
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -75,7 +76,7 @@ func (c *compiler) destination(vs *VirtualService, d *networking.Destination, at
 		return nil
 	}
 	if !t.ready() && needed {
-		c.warnf(&vs.Meta, at, "", "%s has no endpoint now%s", s.host, subsetSuffix(d.Subset, labels))
+		c.warnf(&vs.Meta, at, "", "%s "+noEndpointNow+"%s", s.host, subsetSuffix(d.Subset, labels))
 	}
 	if d.Port == nil {
 		t.ports = s.ports
@@ -105,12 +106,13 @@ func subsetSuffix(subset string, labels map[string]string) string {
 	return fmt.Sprintf(" with the labels of subset %s (%s)", subset, labelList(labels))
 }
 
-// captured is where the requests of a route arrive: the endpoints of its
-// destinations. A destination without a port means whichever port of the
-// service the request was addressed to. It is found out for routes without a
-// mirror too: it tells which of several rules for a host a request came by.
-func (c *compiler) captured(vs *VirtualService, in *networking.HTTPRoute, at *field, mirrored bool) map[netip.AddrPort]struct{} {
-	out := map[netip.AddrPort]struct{}{}
+// captured is where the requests of a route arrive: the endpoints of each of
+// its destinations, nil for one that requests are not sent to. A destination
+// without a port means whichever port of the service the request was addressed
+// to. It is found out for routes without a mirror too: it tells which of
+// several rules for a host a request came by.
+func (c *compiler) captured(vs *VirtualService, in *networking.HTTPRoute, at *field, mirrored bool) []map[netip.AddrPort]struct{} {
+	out := make([]map[netip.AddrPort]struct{}, len(in.Route))
 	for i, rd := range in.Route {
 		f := at.dot("route").at(i).dot("destination")
 		if rd.Destination == nil {
@@ -121,18 +123,28 @@ func (c *compiler) captured(vs *VirtualService, in *networking.HTTPRoute, at *fi
 		if t == nil || (len(in.Route) > 1 && rd.Weight == 0) {
 			continue // Istio leaves out destinations of weight 0 among several
 		}
-		report := c.errorf
-		if !mirrored {
-			report = func(*Meta, *field, string, string, ...any) {} // nothing needs it
-		}
-		c.capture(vs, t, f, out, report)
+		out[i] = map[netip.AddrPort]struct{}{}
+		c.capture(vs, t, f, out[i], mirrored)
 	}
 	return out
 }
 
-// capture adds the addresses of t to out.
-func (c *compiler) capture(vs *VirtualService, t *target, at *field, out map[netip.AddrPort]struct{},
-	report func(meta *Meta, f *field, value, format string, args ...any)) {
+// union is the addresses of all.
+func union(sets []map[netip.AddrPort]struct{}) map[netip.AddrPort]struct{} {
+	out := map[netip.AddrPort]struct{}{}
+	for _, s := range sets {
+		maps.Copy(out, s)
+	}
+	return out
+}
+
+// capture adds the addresses of t to out. If nothing is mirrored of what
+// arrives there, nothing is wrong with them.
+func (c *compiler) capture(vs *VirtualService, t *target, at *field, out map[netip.AddrPort]struct{}, mirrored bool) {
+	report := c.errorf
+	if !mirrored {
+		report = func(*Meta, *field, string, string, ...any) {}
+	}
 	readable := 0
 	for i := range t.ports {
 		p := &t.ports[i]
@@ -150,8 +162,8 @@ func (c *compiler) capture(vs *VirtualService, t *target, at *field, out map[net
 				continue
 			}
 			out[addr] = struct{}{}
-			if !slices.Contains(c.ports[addr], p.number) {
-				c.ports[addr] = append(c.ports[addr], p.number)
+			if mirrored {
+				c.arrivals.arrive(t, p.number, addr)
 			}
 		}
 	}

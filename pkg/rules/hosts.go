@@ -20,6 +20,7 @@ func (c *compiler) hosts() hostTable {
 	}
 	c.bindCovered(&t)
 	c.alternates(&t)
+	c.serve(&t)
 	return t
 }
 
@@ -45,7 +46,10 @@ func (c *compiler) bind(t *hostTable, host string, vs *virtualService, at *field
 // bindAt makes the routes of vs those of a host at a gateway. told is whether
 // it has been said that the host is another rule's for other clients.
 func (c *compiler) bindAt(t *hostTable, name, gateway string, vs *virtualService, at *field, told *bool) {
-	h := &virtualHost{routes: vs.routes, owner: vs, gateway: gateway}
+	h := &virtualHost{routes: vs.routes, owner: vs, gateway: gateway, any: name == "*"}
+	if s := c.services.of(name, vs.src.Namespace); s != nil {
+		h.ports = s.httpPorts()
+	}
 	head := t.get(name)
 	rival := head.find(func(o *virtualHost) bool {
 		return o.rivals(h) && (gateway != meshGateway || !o.selective())
@@ -108,7 +112,10 @@ func (c *compiler) bindCovered(t *hostTable) {
 	slices.SortStableFunc(wildcards, func(a, b wildcard) int { return len(b.host) - len(a.host) })
 	for _, w := range wildcards {
 		for _, name := range c.covered(w.host) {
-			h := &virtualHost{routes: w.vs.routes, owner: w.vs, gateway: meshGateway}
+			h := &virtualHost{
+				routes: w.vs.routes, owner: w.vs, gateway: meshGateway,
+				covered: true, ports: c.services.of(name, w.vs.src.Namespace).httpPorts(),
+			}
 			if t.get(name).find(func(o *virtualHost) bool { return o.rivals(h) }) == nil {
 				t.append(name, h)
 				w.vs.services = append(w.vs.services, name)
@@ -135,7 +142,7 @@ func (c *compiler) alternates(t *hostTable) {
 	added := map[string]*virtualHost{} // the last of each name
 	older := make(map[*virtualService]bool, len(c.virtualServices))
 	add := func(name string, h *virtualHost) {
-		alias := &virtualHost{routes: h.routes, owner: h.owner, gateway: h.gateway, alias: true}
+		alias := &virtualHost{routes: h.routes, owner: h.owner, gateway: h.gateway, alias: true, ports: h.ports}
 		rival := t.exact[name].find(func(o *virtualHost) bool { return !o.alias && o.rivals(alias) && !o.selective() })
 		if len(c.services[name]) > 0 || rival != nil && older[rival.owner] {
 			return

@@ -18,6 +18,8 @@ type Endpoint struct {
 	// TLS is whether to speak TLS, and ServerName what to verify then.
 	TLS        bool
 	ServerName string
+	// Zone is where the endpoint is, empty if that is not known.
+	Zone string
 }
 
 // Mirror is a destination of copies: a port of a service, or of a subset of
@@ -76,14 +78,14 @@ type RouteMirror struct {
 	suffix bool   // append hostSuffix to the host
 
 	// Set by Route.bind.
-	route *Route
-	shape shape
+	route  *Route
+	shapes []shape // by variant of the action
 }
 
 // AppendHead appends the head of the copy of r for this mirror, as
 // Route.AppendHead does with what the mirror changes besides.
 func (m *RouteMirror) AppendHead(dst []byte, r *httpstream.Request) []byte {
-	return m.route.appendHead(dst, r, &m.shape)
+	return m.route.appendHead(dst, r, m.shapes)
 }
 
 // Timeout bounds the exchange with the shadow; 0 leaves it to the mirror.
@@ -229,7 +231,7 @@ func (c *compiler) mirror(meta *Meta, t *target, port *servicePort, at *field) *
 		if e.notReady || e.port(port) == 0 {
 			continue
 		}
-		to := Endpoint{Address: e.address(port)}
+		to := Endpoint{Address: e.address(port), Zone: e.zone}
 		if m.Policy.TLS != nil {
 			to.TLS, to.ServerName = true, m.Policy.TLS.serverName(t.service)
 		}

@@ -39,13 +39,16 @@ func (p *Program) named(v *view, dst netip.AddrPort) (c choice) {
 		head = p.gateways.hosts.lookup(v.authority, v.client, netip.AddrPort{})
 	}
 	host := p.hosts.lookup(v.authority, v.client, dst)
+	if host != nil && v.elsewhere(host) {
+		host = p.hosts.lookupOn(v.port, v.authority, v.client, dst)
+	}
 	if host == nil {
 		c.consider(head, v, dst, nil)
 		return c
 	}
 	// The port of a gateway leaves no trace at the endpoint.
 	if host.gateway == meshGateway && v.port == 0 && p.asksPort {
-		v.port = p.listener(v.authority, dst)
+		v.port = host.listener(v.authority, dst)
 	}
 	if host.gateway == meshGateway && host.owner != nil && c.consider(head, v, dst, &host.owner.src.Meta) {
 		return c

@@ -45,6 +45,7 @@ type endpoint struct {
 	// complete is set if ports are all that it serves: others than those of
 	// the service at which requests arrive.
 	complete bool
+	zone     string // empty if it is not known
 	// notReady endpoints get no new connections. They are captured all the
 	// same: one that starts is tapped before its first request then, and one
 	// that terminates still answers on the connections it has.

@@ -15,7 +15,7 @@ import (
 func TestGatewayRoutes(t *testing.T) {
 	var c tally
 	for i := range 3 * *worlds {
-		g := newGenerator(*seed, uint64(i))
+		g := newGenerator(*seed, uint64(i), false)
 		w := g.gatewayWorld(5, false)
 		c.gateway(t, g, w, "shop.example.com", "shop.example.com", "shop.example.com:80", "SHOP.example.com", "eu.shop.example.com", "a.b.shop.example.com",
 			"www.example.com", "example.com", "foo.com", "foo.org")
@@ -27,7 +27,7 @@ func TestGatewayRoutes(t *testing.T) {
 func TestMeshRoutes(t *testing.T) {
 	var c tally
 	for i := range 3 * *worlds {
-		g := newGenerator(*seed, uint64(i))
+		g := newGenerator(*seed, uint64(i), false)
 		w := g.gatewayWorld(4, true)
 		c.gateway(t, g, w, "httpbin", "httpbin.default", "httpbin.default.svc.cluster.local", "httpbin:80", "reviews", "reviews.default.svc",
 			"ratings.other", "ratings.other.svc.cluster.local.")
@@ -53,13 +53,13 @@ func (c *tally) gateway(t *testing.T, g *generator, w *gatewayWorld, hosts ...st
 // TestGrants: what a ReferenceGrant does not allow is not mirrored to. The
 // product refuses such a rule.
 func TestGrants(t *testing.T) {
-	w := &gatewayWorld{gateway: newGenerator(1, 0).listeners()}
+	w := &gatewayWorld{gateway: newGenerator(1, 0, false).listeners()}
 	from := gateway.NamespacesFromAll
 	w.gateway.Spec.Listeners = []gateway.Listener{{
 		Name: "l", Port: 80, Protocol: gateway.HTTPProtocolType,
 		AllowedRoutes: &gateway.AllowedRoutes{Namespaces: &gateway.RouteNamespaces{From: &from}},
 	}}
-	g := newGenerator(1, 1)
+	g := newGenerator(1, 1, false)
 	r := &gateway.HTTPRoute{TypeMeta: typed("v1", "HTTPRoute"), ObjectMeta: meta("default", "r", 0)}
 	r.Spec.CommonRouteSpec = gateway.CommonRouteSpec{ParentRefs: []gateway.ParentReference{{
 		Group: new(gateway.Group(gateway.GroupName)), Kind: new(gateway.Kind("Gateway")), Name: theGateway,

@@ -55,7 +55,7 @@ func gatewayDeviations() []gatewayDeviation {
 		"Of the listeners on a port a request is for the one with the most specific hostname alone (Gateway.spec.listeners). " +
 			"Istio keeps to that only where that listener has a route for the host.",
 		func(w *gatewayWorld, r *envoy.Request, theirs, ours *verdict) bool {
-			l := w.listener(requestHost(r))
+			l := w.listenerFor(requestHost(r))
 			return ours.route == "" && l != nil && !slices.ContainsFunc(w.attached(), func(a attachment) bool {
 				return a.listener == l && matchesHost(a.host, requestHost(r))
 			})
@@ -66,7 +66,7 @@ func gatewayDeviations() []gatewayDeviation {
 			"specific match goes first. Istio orders only the routes that name the same hostname and puts the others behind one another.",
 		func(w *gatewayWorld, r *envoy.Request, theirs, ours *verdict) bool {
 			host := requestHost(r)
-			l := w.listener(host)
+			l := w.listenerFor(host)
 			declared := map[string]bool{}
 			for _, a := range w.attached() {
 				if a.listener == l && a.host == w.best(l, host) {
@@ -182,8 +182,8 @@ func (w *gatewayWorld) best(l *gateway.Listener, host string) (best string) {
 	return best
 }
 
-// listener is the one that a request for host is for, nil if there is none.
-func (w *gatewayWorld) listener(host string) (best *gateway.Listener) {
+// listenerFor is the one that a request for host is for, nil if there is none.
+func (w *gatewayWorld) listenerFor(host string) (best *gateway.Listener) {
 	if w.gateway == nil {
 		return nil
 	}

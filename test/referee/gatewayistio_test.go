@@ -27,7 +27,7 @@ import (
 func (w *gatewayWorld) istio() (*route.RouteConfiguration, error) {
 	out := &route.RouteConfiguration{}
 	err := test.Wrap(func(t test.Failer) {
-		services := &world{}
+		services := &world{port: 80}
 		var configs []config.Config
 		for _, o := range services.objects() {
 			configs = append(configs, o.istioConfig())

@@ -77,7 +77,7 @@ func (w *gatewayWorld) cluster() []runtime.Object {
 // compile implements subject.
 func (w *gatewayWorld) compile(t testing.TB) (*rules.Program, error) {
 	t.Helper()
-	services := &world{gateway: w.proxyGateway()}
+	services := &world{gateway: w.proxyGateway(), port: 80}
 	return compile(append(services.file(t), documents(t, w.rules())...))
 }
 
@@ -112,6 +112,9 @@ func (w *gatewayWorld) text(t testing.TB) string {
 // admit implements subject: what the API server checks, the product checks
 // with the same definitions.
 func (w *gatewayWorld) admit() error { return nil }
+
+// listener implements subject.
+func (w *gatewayWorld) listener() uint32 { return 80 }
 
 // routeName implements subject. Of the objects that Istio merges one gives its
 // name to all; names of rules are unique in a world.
