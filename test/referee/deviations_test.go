@@ -120,7 +120,8 @@ func deviations() []deviation {
 		"By Istio's documentation a destination without a port means the only port of its service. A sidecar's generator looks " +
 			"at the services of its listener's port alone, and so names a cluster that there is not.",
 		func(w *world, r *envoy.Request, theirs, ours *verdict) bool {
-			return w.gateway == "" && theirs.route == ours.route && slices.Equal(theirs.copy, ours.copy) &&
+			return w.gateway == "" && theirs.route == ours.route &&
+				(slices.Equal(theirs.copy, ours.copy) || slashAdded(r, theirs, ours)) &&
 				slices.EqualFunc(theirs.mirrors, ours.mirrors, func(a, b string) bool {
 					there := fmt.Sprintf(" port %d:", w.port)
 					host, _, _ := strings.Cut(b, " ")
@@ -133,14 +134,19 @@ func deviations() []deviation {
 		"Envoy sends the origin-form with the path as the rule has it. A copy keeps the absolute form, where such a path " +
 			"would be part of the host, so it gets a slash.",
 		func(w *world, r *envoy.Request, theirs, ours *verdict) bool {
-			if !strings.Contains(r.Target, "://") || strings.HasPrefix(r.Target, "/") || theirs.copy == nil || ours.copy == nil {
-				return false
-			}
-			method, path, _ := strings.Cut(theirs.copy[0], " ")
-			return !strings.HasPrefix(path, "/") && theirs.route == ours.route && slices.Equal(theirs.mirrors, ours.mirrors) &&
-				ours.copy[0] == method+" /"+path && slices.Equal(theirs.copy[1:], ours.copy[1:])
+			return theirs.route == ours.route && slices.Equal(theirs.mirrors, ours.mirrors) && slashAdded(r, theirs, ours)
 		},
 	}}
+}
+
+// slashAdded reports whether the copies of a request with an absolute-form
+// target differ in the slash before the path alone.
+func slashAdded(r *envoy.Request, theirs, ours *verdict) bool {
+	if !strings.Contains(r.Target, "://") || strings.HasPrefix(r.Target, "/") || theirs.copy == nil || ours.copy == nil {
+		return false
+	}
+	method, path, _ := strings.Cut(theirs.copy[0], " ")
+	return !strings.HasPrefix(path, "/") && ours.copy[0] == method+" /"+path && slices.Equal(theirs.copy[1:], ours.copy[1:])
 }
 
 const clusterDomain = ".svc.cluster.local"
