@@ -208,8 +208,9 @@ func (c *compiler) backendRef(gr *gatewayRoute, ref *gateway.BackendObjectRefere
 }
 
 // gatewayCaptured is where the requests of a rule arrive: the endpoints of each
-// of its backends, nil for one that requests are not sent to. It is found out for rules without a mirror too, as it tells by
-// which listener a request came; what is missing there is not reported.
+// of its backends, nil for one that requests are not sent to. It is found out
+// for rules without a mirror too, as it tells by which listener a request came;
+// what is missing there is not reported.
 func (c *compiler) gatewayCaptured(gr *gatewayRoute, backends []gateway.HTTPBackendRef, at *field, mirrored bool) []map[netip.AddrPort]struct{} {
 	out := make([]map[netip.AddrPort]struct{}, len(backends))
 	report := c.errorf
