@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -24,6 +25,7 @@ type runFlags struct {
 	maxBody, maxHead, memory, ring size
 	rate                           size
 	account, logLevel, logFormat   string
+	user                           string
 	meant                          meaning
 }
 
@@ -31,19 +33,26 @@ func newRun() *cobra.Command {
 	f := runFlags{cfg: agent.DefaultConfig()}
 	f.maxBody, f.maxHead, f.memory = size(f.cfg.MaxBody), size(f.cfg.MaxHead), size(f.cfg.MemoryLimit)
 	cmd := &cobra.Command{
-		Use:   "run -f FILE... | --port PORT --to URL",
+		Use:   "run -f FILE... | --port PORT --to URL | --kube",
 		Short: "Capture and mirror until stopped",
 		Long: `Captures the requests that arrive at the endpoints of routes that carry a
 mirror, and sends copies where the rules say. What to capture comes from the
 rules; where to attach is found out, unless --interface narrows it.
 
 Stops on SIGINT or SIGTERM: detaches, lets what was captured run through and
-writes the final account. SIGHUP, or a change of a rules file, reloads.`,
+writes the final account. SIGHUP, or a change of a rules file, reloads.
+
+With --kube the rules are those of the cluster, followed as they change, and
+what arrives at the Pods of --node is captured. An object that is wrong is left
+out and reported; the others stay in use.`,
 		Example: `  # what the rules say, on whatever interface it arrives
   sudo shadowtap run -f rules.yaml
 
   # a quarter of what arrives on port 8000 of this host
   sudo shadowtap run --port 8000 --to http://10.99.1.2:80 --percent 25
+
+  # what the rules of the cluster say, for the Pods of this node
+  sudo shadowtap run --kube --kubeconfig ~/.kube/config --node "$(hostname)"
 
   # look before you leap: print what would be sent, send nothing
   sudo shadowtap run -f rules.yaml --dry-run -o text
@@ -59,7 +68,12 @@ writes the final account. SIGHUP, or a change of a rules file, reloads.`,
 	fl.StringVar(&f.to, "to", "", "instead of rules: mirror to this URL, http://HOST[:PORT] or https://HOST[:PORT]")
 	fl.Float64Var(&c.Percent, "percent", c.Percent, "with --port: percentage of requests to mirror")
 	f.meant.flags(fl)
+	fl.BoolVar(&c.Kube, "kube", false, "take the rules from the API server; on in a Pod where neither --file nor --port is given")
+	fl.StringVar(&c.Kubeconfig, "kubeconfig", "", "with --kube: how to reach the API server; empty is the service account of the Pod, else what kubectl uses")
+	fl.StringVar(&c.Node, "node", "", "with --kube: name of this node, whose Pods are captured; empty is $NODE_NAME, or else any Pod's packets that come by")
 	fl.StringArrayVarP(&c.Interfaces, "interface", "i", nil, "capture only on interfaces of this name or glob (repeatable)")
+	fl.StringArrayVar(&c.NetNS, "netns", nil, "capture also in the network namespaces of these files, a path or a quoted glob: /run/netns/* or /proc/PID/ns/net (repeatable); with --kube and --node: /run/netns/*")
+	fl.StringVar(&c.NetNSProc, "netns-proc", "", "capture also in the network namespaces of the processes in this procfs: the host's /proc")
 	fl.StringVar(&f.attach, "attach", "auto", "how to attach: auto, tcx (Linux 6.6 and later) or clsact")
 	fl.Uint16Var(&c.Priority, "tc-priority", 0, "priority of the filter where clsact is used; 0 chooses a free one")
 	fl.Var(&f.ring, "ring-size", "size of each ring buffer, a power of two; 0 chooses")
@@ -81,6 +95,7 @@ writes the final account. SIGHUP, or a change of a rules file, reloads.`,
 	fl.DurationVar(&c.DrainTimeout, "drain-timeout", c.DrainTimeout, "how long a stop waits for copies under way")
 	fl.StringVar(&c.TLSCAFile, "tls-ca", "", "PEM file of the CAs that https mirrors are verified against")
 	fl.BoolVar(&c.TLSSkipVerify, "tls-skip-verify", false, "do not verify the certificates of https mirrors")
+	fl.StringVar(&f.user, "user", "", "become this user, UID or UID:GID, once the rules are loaded; only the capabilities for capturing are kept")
 	fl.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	fl.StringVar(&f.logFormat, "log-format", "text", "text or json")
 	return cmd
@@ -93,6 +108,13 @@ func (f *runFlags) run(cmd *cobra.Command) error {
 	a, err := agent.New(f.cfg)
 	if err != nil {
 		return err
+	}
+	account, err := f.openAccount(cmd.OutOrStdout())
+	if err != nil {
+		return err
+	}
+	if err := confine(a.Needs(), f.user, f.cfg.Logger); err != nil {
+		return err // nothing is attached yet, and the rest goes with the process
 	}
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
@@ -112,7 +134,7 @@ func (f *runFlags) run(cmd *cobra.Command) error {
 	if err := a.Run(ctx); err != nil {
 		return err
 	}
-	return f.writeAccount(cmd.OutOrStdout(), a)
+	return f.writeAccount(account, a)
 }
 
 // complete fills in the fields of the configuration whose flags are of
@@ -134,11 +156,38 @@ func (f *runFlags) complete(cmd *cobra.Command) error {
 			return fmt.Errorf("--to: %w", err)
 		}
 	}
+	if !c.Kube && len(c.Files) == 0 && c.Port == 0 && c.To == nil && c.PCAP == "" {
+		c.Kube = agent.InPod()
+	}
+	if c.Kube && c.Node == "" {
+		c.Node = os.Getenv("NODE_NAME")
+	}
 	c.Logger, err = newLogger(cmd.ErrOrStderr(), f.logLevel, f.logFormat)
 	return err
 }
 
-func (f *runFlags) writeAccount(stdout io.Writer, a *agent.Agent) error {
+// openAccount opens where the final account goes, nil if nowhere: it may be a
+// place that only the privileges of the start can write to.
+func (f *runFlags) openAccount(stdout io.Writer) (io.WriteCloser, error) {
+	switch f.account {
+	case "":
+		return nil, nil
+	case "-":
+		return unclosed{stdout}, nil
+	}
+	file, err := os.OpenFile(f.account, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("--account: %w", err)
+	}
+	return file, nil
+}
+
+// unclosed is a writer that is somebody else's to close.
+type unclosed struct{ io.Writer }
+
+func (unclosed) Close() error { return nil }
+
+func (f *runFlags) writeAccount(to io.WriteCloser, a *agent.Agent) error {
 	account, err := a.Account()
 	if err != nil {
 		return err
@@ -147,19 +196,15 @@ func (f *runFlags) writeAccount(stdout io.Writer, a *agent.Agent) error {
 	f.cfg.Logger.Info("final account", "seen", r.Seen, "mirrored", r.Mirrored, "filtered", r.Filtered,
 		"sampled_out", r.SampledOut, "looped", r.Looped, "dropped", r.Dropped,
 		"sent", s.Sent, "answered", s.Answered, "failed", s.Failed)
-	if f.account == "" {
+	if to == nil {
 		return nil
 	}
 	out, err := json.MarshalIndent(account, "", "  ")
 	if err != nil {
 		return err
 	}
-	out = append(out, '\n')
-	if f.account == "-" {
-		_, err = stdout.Write(out)
-		return err
-	}
-	return os.WriteFile(f.account, out, 0o644)
+	_, err = to.Write(append(out, '\n'))
+	return errors.Join(err, to.Close())
 }
 
 func newLogger(w io.Writer, level, format string) (*slog.Logger, error) {

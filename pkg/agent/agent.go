@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/shadowtap/shadowtap/pkg/capture"
+	"github.com/shadowtap/shadowtap/pkg/capture/netns"
 	"github.com/shadowtap/shadowtap/pkg/httpstream"
 )
 
@@ -37,9 +39,12 @@ type Agent struct {
 	tls     *tls.Config
 	printer *printer // nil if nothing is printed
 	reload  chan struct{}
-	loaded  atomic.Pointer[loadState]
-	admin   net.Listener // nil if there is none
-	final   atomic.Pointer[Account]
+	cluster *cluster // nil if the rules are not from one
+	// applying is held while a generation takes over from another.
+	applying sync.Mutex
+	loaded   atomic.Pointer[loadState]
+	admin    net.Listener // nil if there is none
+	final    atomic.Pointer[Account]
 
 	// drainCtx ends when what is queued or in flight must be given up.
 	drainCtx  context.Context
@@ -54,6 +59,9 @@ func New(cfg Config) (*Agent, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	if cfg.Kube && cfg.Node != "" && !cfg.inPods() {
+		cfg.NetNS = netns.DefaultFiles
+	}
 	if cfg.DryRun && cfg.Output == NoOutput {
 		cfg.Output = JSONOutput
 	}
@@ -61,7 +69,7 @@ func New(cfg Config) (*Agent, error) {
 		cfg:        cfg,
 		log:        cfg.Logger,
 		since:      time.Now(),
-		memory:     &budget{limit: cfg.MemoryLimit / 2},
+		memory:     newBudget(cfg.MemoryLimit / 2),
 		reload:     make(chan struct{}, 1),
 		invalidLog: &rate.Sometimes{First: 10, Interval: 10 * time.Second},
 		panicLog:   &rate.Sometimes{First: 10, Interval: 10 * time.Second},
@@ -70,7 +78,7 @@ func New(cfg Config) (*Agent, error) {
 	a.http = httpstream.NewConfig(httpstream.Config{
 		MaxHead: cfg.MaxHead,
 		MaxBody: cfg.MaxBody,
-		Pool:    httpstream.NewPool(a.memory.reserve, a.memory.release),
+		Pool:    httpstream.NewFairPool(a.memory.reserve, a.memory.release),
 	})
 	a.mirrors = newMirrorSet(a.newMirror)
 	if err := a.open(); err != nil {
@@ -86,6 +94,11 @@ func (a *Agent) open() (err error) {
 	if a.tls, err = tlsConfig(a.cfg); err != nil {
 		return err
 	}
+	if a.cfg.Kube {
+		if err := a.openCluster(); err != nil {
+			return err
+		}
+	}
 	program, problems := a.load()
 	if err := problems.Err(); err != nil {
 		return err
@@ -98,7 +111,7 @@ func (a *Agent) open() (err error) {
 			return fmt.Errorf("--admin: %w", err)
 		}
 	}
-	if a.source, err = openSource(a.cfg); err != nil {
+	if a.source, err = openSource(a.cfg, a.expel); err != nil {
 		return err
 	}
 	for range a.source.Shards() {
@@ -107,7 +120,14 @@ func (a *Agent) open() (err error) {
 	if a.cfg.Output != NoOutput {
 		a.printer = newPrinter(a.cfg.Stdout, a.cfg.Output, a.offline())
 	}
-	return a.apply(program)
+	return a.apply(program, nil)
+}
+
+// expel ends the flows of captured network namespaces that are gone.
+func (a *Agent) expel(instances map[uint32]bool) {
+	for _, s := range a.shards {
+		s.expel(instances)
+	}
 }
 
 // offline reports whether the traffic comes from a file.

@@ -38,7 +38,7 @@ func (c *conn) Closed(why reassembly.CloseReason, _ int64) {
 	defer c.contain()
 	reason := httpstream.Incomplete
 	switch why {
-	case reassembly.CloseIdle, reassembly.CloseEvicted:
+	case reassembly.CloseIdle, reassembly.CloseEvicted, reassembly.CloseGone:
 		reason = httpstream.Expired
 	case reassembly.CloseShutdown:
 		reason = httpstream.Interrupted
@@ -109,7 +109,7 @@ func (c *conn) Ignore(p httpstream.Protocol) {
 func (c *conn) Request(r *httpstream.Request) {
 	c.held = r
 	flow := capture.Flow(c.flow)
-	r.Source, r.Destination = flow.Source(), flow.Destination()
+	r.Source, r.Destination = flow.Source(), c.shard.agent.source.Endpoint(flow)
 	c.account(c.decide(r))
 	c.held = nil
 	r.Release()

@@ -43,6 +43,7 @@ func (a *Agent) newShard() *shard {
 	}
 	s.asm = reassembly.New(reassembly.Config{
 		NewStream: s.newStream,
+		Source:    a.memory.source,
 		Reserve:   a.memory.reserve,
 		Release:   a.memory.release,
 	})
@@ -76,6 +77,13 @@ func (s *shard) close() {
 	s.asm.Close()
 }
 
+// expel ends the flows of instances.
+func (s *shard) expel(instances map[uint32]bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asm.Expel(func(f reassembly.Flow) bool { return instances[f.Instance] })
+}
+
 // barrier returns once no batch that began before it is running.
 func (s *shard) barrier() {
 	s.mu.Lock()
@@ -91,6 +99,7 @@ func (s *shard) newStream(f reassembly.Flow, midstream bool, _ int64) reassembly
 	}
 	c.flow = f
 	c.parser.Reset(s.http, c, !midstream)
+	c.parser.Charge(s.agent.memory.source(f))
 	return c
 }
 

@@ -28,28 +28,43 @@ type source interface {
 	Ignore(capture.Flow)
 	// Packets returns the packet counts.
 	Packets() (Packets, error)
+	// Endpoint returns the captured endpoint that a flow goes to. It is called
+	// from Sinks.
+	Endpoint(capture.Flow) netip.AddrPort
 	// Hooks says where live capture is attached.
-	Hooks() []attach.Hook
+	Hooks() []hook
 	Close() error
 }
 
-func openSource(cfg Config) (source, error) {
-	if cfg.PCAP == "" {
-		return openLive(cfg)
+// hook is a place where the program is attached.
+type hook struct {
+	attach.Hook
+	Namespace string // a pod's; empty: the agent's own
+}
+
+// openSource opens what the configuration names. expel ends the flows of
+// instances that are gone; it is called from any goroutine while Run runs.
+func openSource(cfg Config, expel func(instances map[uint32]bool)) (source, error) {
+	switch {
+	case cfg.PCAP != "":
+		return openFile(cfg.PCAP)
+	case cfg.inPods():
+		return openPods(cfg, expel)
 	}
-	return openFile(cfg.PCAP)
+	return openLive(cfg)
 }
 
 // liveSource captures from this host's interfaces.
 type liveSource struct{ *capture.Tap }
 
-func openLive(cfg Config) (source, error) {
+func openLive(cfg Config) (*liveSource, error) {
 	tap, err := capture.Open(capture.Config{
 		Interfaces:        cfg.Interfaces,
 		Attach:            cfg.Attach,
 		Priority:          cfg.Priority,
 		RingBytes:         cfg.RingBytes,
 		MaxBytesPerSecond: cfg.MaxCaptureRate,
+		Instances:         cfg.inPods(),
 		Logger:            cfg.Logger,
 	})
 	if err != nil {
@@ -70,6 +85,16 @@ func (l *liveSource) Ignore(f capture.Flow) {
 	// A failure costs copies of bytes that the shard discards; the kernel
 	// may also have forgotten the flow, which is no failure at all.
 	_ = l.Tap.Ignore(f)
+}
+
+func (l *liveSource) Endpoint(f capture.Flow) netip.AddrPort { return f.Destination() }
+
+func (l *liveSource) Hooks() []hook {
+	var hooks []hook
+	for _, h := range l.Tap.Hooks() {
+		hooks = append(hooks, hook{Hook: h})
+	}
+	return hooks
 }
 
 func (l *liveSource) Packets() (Packets, error) {
@@ -151,6 +176,8 @@ func (s *fileSource) Packets() (Packets, error) {
 	}, nil
 }
 
-func (s *fileSource) Hooks() []attach.Hook { return nil }
+func (s *fileSource) Endpoint(f capture.Flow) netip.AddrPort { return f.Destination() }
+
+func (s *fileSource) Hooks() []hook { return nil }
 
 func (s *fileSource) Close() error { return s.file.Close() }

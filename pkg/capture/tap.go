@@ -38,6 +38,8 @@ type Config struct {
 	// 400 ms; 0: 4 ms. It is the price of not waking a reader per packet: so
 	// much latency at most for the copies, none for production.
 	Poll time.Duration
+	// Instances says that NewInstance will be called.
+	Instances bool
 	// Logger receives what goes wrong in the background; nil: nobody.
 	Logger *slog.Logger
 }
@@ -47,6 +49,8 @@ const defaultPoll = 4 * time.Millisecond
 var (
 	errClosed = errors.New("tap is closed")
 	errRan    = errors.New("tap has run before")
+
+	errNoInstances = errors.New("tap was not opened for instances")
 )
 
 // follower attaches the program to interfaces as they come and go.
@@ -57,12 +61,14 @@ type follower interface {
 	Hooks() []attach.Hook
 }
 
-// Tap is the capture of one network namespace: the one of the thread that
-// called Open. Its methods may be called concurrently, but for Close.
+// Tap is the capture of one network namespace, the one of the thread that
+// called Open, and of those of its Instances. Its methods may be called concurrently, but for Close.
 type Tap struct {
 	config   Config
 	log      *slog.Logger
-	objs     *tapObjects
+	spec     *ebpf.CollectionSpec
+	objs     *objects
+	loader   *instanceLoader // nil without Config.Instances
 	ringMaps []*ebpf.Map
 	rings    []*ring
 	control  *controlPage
@@ -79,9 +85,15 @@ type Tap struct {
 	mu      sync.Mutex // guards what follows
 	ran     bool
 	closed  bool
+	ended   bool // no more instances
 	host    hostAddrs
 	targets []Target
 	table   targetTable
+	ports   *targetPorts
+	// Instances are numbered from 1 on, and no number is used again: a late
+	// packet of one is not taken for another's.
+	lastInstance uint32
+	instances    map[*Instance]struct{}
 }
 
 // Open loads the kernel program and allocates its rings. It attaches nothing
@@ -102,7 +114,7 @@ func Open(cfg Config) (tap *Tap, err error) {
 	if cfg.Poll < 0 || cfg.Poll > sleepMax {
 		return nil, fmt.Errorf("poll interval of %v: must be at most %v", cfg.Poll, sleepMax)
 	}
-	t := &Tap{config: cfg, log: cfg.Logger}
+	t := &Tap{config: cfg, log: cfg.Logger, instances: make(map[*Instance]struct{})}
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
 	}
@@ -117,8 +129,16 @@ func Open(cfg Config) (tap *Tap, err error) {
 	if t.clock, err = newClock(); err != nil {
 		return nil, err
 	}
-	if t.objs, t.ringMaps, err = load(shards, ringBytes, cfg.MaxBytesPerSecond); err != nil {
+	if t.spec, err = newSpec(shards, ringBytes, cfg.MaxBytesPerSecond); err != nil {
 		return nil, err
+	}
+	if t.objs, t.ringMaps, err = load(t.spec); err != nil {
+		return nil, err
+	}
+	if cfg.Instances {
+		if t.loader, err = newInstanceLoader(t.spec, &t.objs.tapMaps); err != nil {
+			return nil, err
+		}
 	}
 	if t.control, err = mapControl(t.objs.Control); err != nil {
 		return nil, err
@@ -132,7 +152,8 @@ func Open(cfg Config) (tap *Tap, err error) {
 		}
 		t.rings = append(t.rings, r)
 	}
-	t.table = targetTable{m: t.objs.Targets, control: t.control, keys: make(map[tapTarget]struct{})}
+	t.ports = newTargetPorts(t.control)
+	t.table = newTargetTable(t.objs.Targets, t.ports)
 	if t.addrs, err = newAddrWatcher(t.log); err != nil {
 		return nil, err
 	}
@@ -235,7 +256,7 @@ func (t *Tap) Close() error {
 	if closed {
 		return nil
 	}
-	return t.release()
+	return errors.Join(t.closeInstances(), t.release())
 }
 
 // release frees whatever Open got hold of.
@@ -249,6 +270,9 @@ func (t *Tap) release() error {
 	}
 	for _, m := range t.ringMaps {
 		errs = append(errs, m.Close())
+	}
+	if t.loader != nil {
+		errs = append(errs, t.loader.close())
 	}
 	if t.objs != nil {
 		errs = append(errs, t.objs.Close())

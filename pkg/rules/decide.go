@@ -78,6 +78,7 @@ type Program struct {
 	clients    map[netip.Addr]*Client
 	asksClient bool // a rule is not for all clients
 	asksPort   bool // a rule is not for all ports
+	needs      Needs
 }
 
 // Targets are the addresses whose requests have to be captured: the endpoints

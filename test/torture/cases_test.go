@@ -14,6 +14,8 @@ var (
 type scenario struct {
 	name    string
 	share   int // of all requests, in percent
+	most    int // requests, whatever the share; 0 is no bound
+	limit   int // of the agent's memory, in MiB; 0 is the usual
 	sizes   sizes
 	network network
 	attack  attack
@@ -35,6 +37,9 @@ func anySize(g *generator) int {
 	return 1 + g.IntN(1460)
 }
 
+// small is what a source may send however little is left for it.
+var small = sizes{body: 2_000, field: 100}
+
 var usual = sizes{body: 20_000, field: 2_000}
 
 // scenarios are what the program is put through with a recording.
@@ -47,7 +52,7 @@ var scenarios = []scenario{
 		network: network{cut: anySize, reorder: 2, repeat: 5, overlap: 3, probe: 3, synData: true, pipeline: 6, messages: 30}},
 	{name: "every byte a segment", share: 5, sizes: sizes{body: 1000, field: 100},
 		network: network{cut: singleBytes, reorder: 4, repeat: 20, pipeline: 3, messages: 10}},
-	{name: "large bodies", share: 1, sizes: sizes{body: 4 << 20, field: 3_500},
+	{name: "large bodies", share: 1, most: 1000, limit: 1200, sizes: sizes{body: 20 << 20, field: 3_500},
 		network: network{cut: anySize, repeat: 20, overlap: 20, pipeline: 2, messages: 10}},
 	{name: "forged segments, resets, SYNs", share: 10, sizes: usual,
 		network: network{cut: anySize, forge: 2, probe: 2, pipeline: 4, messages: 30}},
@@ -69,7 +74,14 @@ var scenarios = []scenario{
 	{name: "attack: half-open connections", share: 1, sizes: usual, network: honest, attack: attack{clients: 1, client: synFlood}},
 	{name: "attack: ambiguous requests", share: 1, sizes: usual, network: honest, attack: attack{clients: 40, client: ambiguous}},
 	{name: "attack: deep pipelines", share: 1, sizes: usual, network: honest, attack: attack{clients: 5, client: pipelines}},
-	{name: "attack: slow bodies", share: 1, sizes: usual, network: honest, attack: attack{clients: 100, client: slowBodies, starves: true}},
+	{name: "attack: a million half-open connections", share: 1, sizes: usual, network: honest, attack: attack{clients: 1, client: millionSYNs, long: true}},
+	{name: "attack: slow heads", share: 1, sizes: usual, network: honest, attack: attack{clients: 10, client: slowHeads}},
+	{name: "attack: idle connections", share: 1, sizes: usual, network: honest, attack: attack{clients: 5, client: idle}},
+	{name: "attack: a head byte by byte", share: 1, sizes: usual, network: honest, attack: attack{clients: 10, client: drops}},
+	{name: "attack: colliding addresses and ports", share: 1, sizes: usual, network: honest, attack: attack{clients: 3, client: colliding}},
+	{name: "attack: slow bodies", share: 1, sizes: usual, network: honest, attack: attack{clients: 100, client: slowBodies}},
+	{name: "attack: slow bodies from everywhere", share: 1, sizes: small, network: honest, attack: attack{clients: 100, client: slowBodies, sources: manySources}},
+	{name: "attack: slow bodies from the same address", share: 1, sizes: small, network: honest, attack: attack{clients: 100, client: slowBodies, sources: sameSource}},
 }
 
 // honest is what clients do that share the tap with hostile ones.

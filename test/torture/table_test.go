@@ -15,6 +15,7 @@ type row struct {
 	failures    int // of production
 	peakMiB     int
 	seconds     float64
+	cost        cost
 }
 
 type table []row

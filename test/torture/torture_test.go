@@ -16,11 +16,15 @@ func TestTorture(t *testing.T) {
 	s := sizeOfRun(t)
 	var table table
 	for i, c := range scenarios {
-		if c.bytes > 0 && s.requests <= shortRequests {
+		if (c.bytes > 0 || c.attack.long) && s.requests <= shortRequests {
 			continue
 		}
 		t.Run(c.name, func(t *testing.T) {
-			table.add(c.run(t, max(20, s.requests*c.share/100), s.seed+uint64(i)<<32))
+			n := max(20, s.requests*c.share/100)
+			if c.most > 0 {
+				n = min(n, c.most)
+			}
+			table.add(c.run(t, n, s.seed+uint64(i)<<32))
 		})
 	}
 	for i, p := range paths {
@@ -31,7 +35,7 @@ func TestTorture(t *testing.T) {
 			table.add(p.run(t, max(20, s.requests*liveShare/100), s.seed+uint64(1000+i)<<32))
 		})
 	}
-	fmt.Printf("seed %d\n%s", s.seed, table)
+	fmt.Printf("seed %d\n%s%s", s.seed, table, costs(table))
 }
 
 // run sends n requests through the program and returns what became of them.
@@ -44,7 +48,7 @@ func (c *scenario) run(t *testing.T, n int, seed uint64) row {
 	defer s.stop()
 	read, write, err := os.Pipe()
 	must(t, err)
-	a := startAgent(t, (*exec.Cmd).Start, read, "-f", rulesFor(t, listener.Addr()), "--pcap", "/dev/stdin", "--admin", "", "--memory-limit", fmt.Sprint(c.limitMiB(), "MiB"))
+	a := startAgent(t, (*exec.Cmd).Start, read, "-f", rulesFor(t, listener.Addr()), "--pcap", "/dev/stdin", "--admin", "", "--memory-limit", fmt.Sprint(c.limitMiB(), "MiB"), "--max-body", "32MiB")
 	must(t, read.Close())
 	rec := newRecording(write)
 	g := newGenerator(seed, c.sizes, !c.network.loses())
@@ -70,7 +74,8 @@ func (c *scenario) run(t *testing.T, n int, seed uint64) row {
 		l.fault("the agent took %d MiB of memory, want at most %d and %d", peak, attackLimitMiB, attackSlackMiB)
 	}
 	l.report(t)
-	return row{name: c.name, requests: len(l.entries), expected: l.expected, unexplained: l.unexpl, peakMiB: peak, seconds: time.Since(begin).Seconds()}
+	l.cost.cpu = a.cpu()
+	return row{name: c.name, cost: l.cost, requests: len(l.entries), expected: l.expected, unexplained: l.unexpl, peakMiB: peak, seconds: time.Since(begin).Seconds()}
 }
 
 const (
@@ -81,8 +86,11 @@ const (
 )
 
 // limitMiB is the limit of the agent's memory: its default, or less where it
-// is attacked.
+// is attacked, or more where there is more to hold at once.
 func (c *scenario) limitMiB() int {
+	if c.limit > 0 {
+		return c.limit
+	}
 	if c.attack.client != nil {
 		return attackLimitMiB
 	}
@@ -115,7 +123,9 @@ func (c *scenario) play(g *generator, rec *recording, l *ledger, n int) error {
 			streams = append(streams, packets)
 		}
 		for range c.attack.clients {
-			streams = append(streams, c.attack.client(g, client(clients)))
+			packets := c.attack.client(g, c.attack.sources.address(clients))
+			l.cost.add(packets)
+			streams = append(streams, packets)
 			clients++
 			l.hostile++
 		}
