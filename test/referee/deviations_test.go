@@ -94,7 +94,7 @@ func deviations() []deviation {
 		"By Istio's documentation a destination without a port means the only port of its service. A sidecar's generator looks " +
 			"at the services of its listener's port alone, and so names a cluster that there is not.",
 		func(w *world, r *envoy.Request, theirs, ours *verdict) bool {
-			return theirs.route == ours.route && w.sameMirrors(theirs, ours) && sameCopy(r, theirs, ours)
+			return theirs.route == ours.route && !slices.Equal(theirs.mirrors, ours.mirrors) && w.sameMirrors(theirs, ours) && sameCopy(r, theirs, ours)
 		},
 	}, {
 		relativeRewrite,
