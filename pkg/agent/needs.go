@@ -26,9 +26,11 @@ func (a *Agent) Needs() Needs {
 		n.Capabilities = []int{unix.CAP_BPF, unix.CAP_NET_ADMIN, unix.CAP_PERFMON}
 	}
 	if c.inPods() {
-		// setns(2) into the namespaces, and to get at those of processes.
+		// setns(2) into the namespaces, and to get at those of processes, which
+		// takes CAP_SYS_PTRACE. The runtimes of Kubernetes mount namespaces on
+		// files; elsewhere a file is often a link to /proc/PID/ns/net.
 		n.Capabilities = append(n.Capabilities, unix.CAP_SYS_ADMIN)
-		if c.NetNSProc != "" || strings.Contains(strings.Join(c.NetNS, " "), "/proc/") {
+		if !c.Kube || c.NetNSProc != "" || strings.Contains(strings.Join(c.NetNS, " "), "/proc/") {
 			n.Capabilities = append(n.Capabilities, unix.CAP_SYS_PTRACE)
 		}
 	}
@@ -40,7 +42,7 @@ func (a *Agent) Needs() Needs {
 			n.Files = append(n.Files, filepath.Join(path, e.Name()))
 		}
 	}
-	n.Files = append(n.Files, c.TLSCAFile, c.Kubeconfig)
+	n.Files = append(n.Files, c.TLSCAFile, c.Kubeconfig, c.AdminTokenFile, c.AdminCert, c.AdminKey)
 	for _, m := range a.current.Load().program.Mirrors() {
 		if t := m.Policy.TLS; t != nil {
 			n.Files = append(n.Files, t.CACertificates, t.ClientCertificate, t.PrivateKey)

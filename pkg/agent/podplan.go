@@ -38,10 +38,11 @@ func (l plan) targets(addresses []netip.Addr) (targets []capture.Target) {
 	return targets
 }
 
-// proxied reports whether a namespace is that of a workload with a sidecar.
+// proxied reports whether a namespace is that of a workload with a sidecar. The
+// host's is that of many, and what holds for one of them does not for all.
 func (l plan) proxied(addresses []netip.Addr) bool {
 	for _, a := range addresses {
-		if l.workloads[a].Sidecar {
+		if w := l.workloads[a]; w.Sidecar && !w.HostNetwork {
 			return true
 		}
 	}

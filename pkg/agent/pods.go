@@ -215,10 +215,10 @@ func (p *podSource) changed(n *netns.Namespace) {
 	}
 	moved := !slices.Equal(at.addresses, n.Addresses())
 	at.addresses = n.Addresses()
-	p.settle(n, at, true)
-	if moved {
+	if moved { // first, or a request might be captured in both places
 		p.settleHost()
 	}
+	p.settle(n, at, true)
 }
 
 // vanished forgets a namespace.
@@ -279,6 +279,7 @@ func (p *podSource) settle(n *netns.Namespace, at *pod, look bool) {
 	case err == nil:
 		at.failure = ""
 	case errors.Is(err, fs.ErrNotExist): // vanished will be called
+	case errors.Is(err, capture.ErrClosed): // so will nothing more
 	case err.Error() != at.failure:
 		at.failure = err.Error()
 		p.log.Error("not captured in a network namespace", "namespace", n.String(), "error", err)

@@ -46,10 +46,12 @@ type Config struct {
 
 const defaultPoll = 4 * time.Millisecond
 
-var (
-	errClosed = errors.New("tap is closed")
-	errRan    = errors.New("tap has run before")
+// ErrClosed is what the methods of a Tap and an Instance return after their
+// end.
+var ErrClosed = errors.New("tap is closed")
 
+var (
+	errRan         = errors.New("tap has run before")
 	errNoInstances = errors.New("tap was not opened for instances")
 )
 
@@ -203,7 +205,7 @@ func (t *Tap) SetTargets(targets []Target) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
-		return errClosed
+		return ErrClosed
 	}
 	return t.retarget(slices.Clone(targets), t.host)
 }
