@@ -69,7 +69,7 @@ func (a *Agent) RulesStatus() RulesStatus {
 		Failed:     loaded.Failed,
 		Problems:   []string{},
 		Rules:      program.Rules(),
-		Targets:    program.Targets(),
+		Targets:    a.targets(program),
 		Mirrors:    []MirrorStatus{},
 		Interfaces: []InterfaceStatus{},
 	}

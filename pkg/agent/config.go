@@ -46,7 +46,8 @@ type Config struct {
 	// Rules is how the rules are meant.
 	Rules rules.Options
 
-	// Interfaces narrows live capture to interfaces by name or glob.
+	// Interfaces narrows live capture on this host, not in other network
+	// namespaces, to interfaces by name or glob.
 	Interfaces []string
 	// NetNS are the files of network namespaces, as globs, in which is captured
 	// too: what goes to their addresses. NetNSProc is where the host's
