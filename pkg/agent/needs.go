@@ -3,7 +3,6 @@ package agent
 import (
 	"os"
 	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,11 +25,9 @@ func (a *Agent) Needs() Needs {
 		n.Capabilities = []int{unix.CAP_BPF, unix.CAP_NET_ADMIN, unix.CAP_PERFMON}
 	}
 	if c.inPods() {
-		// setns(2) into the namespaces, and to get at those of processes.
-		n.Capabilities = append(n.Capabilities, unix.CAP_SYS_ADMIN)
-		if c.NetNSProc != "" || strings.Contains(strings.Join(c.NetNS, " "), "/proc/") {
-			n.Capabilities = append(n.Capabilities, unix.CAP_SYS_PTRACE)
-		}
+		// To enter the namespaces (setns(2)), by what may be links to those of
+		// processes, or files without permissions as ip-netns(8) makes them.
+		n.Capabilities = append(n.Capabilities, unix.CAP_SYS_ADMIN, unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH)
 	}
 	for _, path := range c.Files {
 		n.Files = append(n.Files, path, filepath.Dir(path))
