@@ -3,6 +3,7 @@ package agent
 import (
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,9 +26,14 @@ func (a *Agent) Needs() Needs {
 		n.Capabilities = []int{unix.CAP_BPF, unix.CAP_NET_ADMIN, unix.CAP_PERFMON}
 	}
 	if c.inPods() {
-		// To enter the namespaces (setns(2)), by what may be links to those of
-		// processes, or files without permissions as ip-netns(8) makes them.
-		n.Capabilities = append(n.Capabilities, unix.CAP_SYS_ADMIN, unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH)
+		// setns(2) into the namespaces, and to get at those of processes, which
+		// takes CAP_SYS_PTRACE. The runtimes of Kubernetes mount namespaces on
+		// files; elsewhere a file is often a link to /proc/PID/ns/net, or has no
+		// permissions until ip-netns(8) has mounted something there.
+		n.Capabilities = append(n.Capabilities, unix.CAP_SYS_ADMIN)
+		if !c.Kube || c.NetNSProc != "" || strings.Contains(strings.Join(c.NetNS, " "), "/proc/") {
+			n.Capabilities = append(n.Capabilities, unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH)
+		}
 	}
 	for _, path := range c.Files {
 		n.Files = append(n.Files, path, filepath.Dir(path))
