@@ -3,6 +3,7 @@ package replay
 import (
 	"errors"
 	"testing"
+	"time"
 )
 
 // TestNear: endpoints that are near take all copies as long as one of them can
@@ -27,7 +28,7 @@ func TestNear(t *testing.T) {
 		defer m.mu.Unlock()
 		for _, e := range m.endpoints {
 			if e.Address == address {
-				e.circuit.failed(false, 1, m.cfg.MaxBackoff, errors.New("down"), clk.Now())
+				e.circuit.failed(false, 1, time.Second, errors.New("down"), clk.Now())
 			}
 		}
 	}
@@ -42,7 +43,7 @@ func TestNear(t *testing.T) {
 	if got := picked(); len(got) != 2 || got["10.0.0.1:80"] == 0 || got["10.0.0.3:80"] == 0 {
 		t.Errorf("none near is left: %v", got)
 	}
-	clk.advance(m.cfg.MaxBackoff)
+	clk.advance(time.Second)
 	if got := picked(); got["10.0.0.1:80"]+got["10.0.0.3:80"] != 0 {
 		t.Errorf("after the back-off: %v", got)
 	}
