@@ -23,11 +23,11 @@ var laws = []struct {
 		// Every test that runs an agent reads its account all the time; these
 		// compare it with what is known to have happened.
 		"TestTenThousandKeepAliveRequests TestGracefulStopUnderLoad TestStopSendsWhatIsQueued TestConnectionsThatEndBadly TestInvalidRequestsAreDropped " +
-			"TestPercent TestLoopGuard TestFullQueueDropsAndCounts TestBadShadows TestShadowComesBack TestShadowMovesUnderLoad TestManyReloadsUnderLoad TestDemo"},
+			"TestPercent TestLoopGuard TestFullQueueDropsAndCounts TestBadShadows TestShadowComesBack TestShadowMovesUnderLoad TestManyReloadsUnderLoad TestDemo TestPodChurn"},
 	{"The shadow gets the same bytes production got, once.",
 		"TestBodies TestLargeBodiesInWirePackets TestOutputOfALiveRun TestTenThousandKeepAliveRequests TestOrderPerConnection TestOpenConnectionsArePickedUp TestEveryPathOnce " +
 			"TestInterfacesComeAndGo TestOneLineForm TestPCAPReplay TestPublicCaptures TestSeedRules TestDeclinedH2CIsNoUpgrade " +
-			"TestLossyNetwork TestShortConnections TestWhatCannotBeCopiedIsNotGuessed"},
+			"TestLossyNetwork TestShortConnections TestWhatCannotBeCopiedIsNotGuessed TestPodsOnce TestPodsProxied TestPodChurn"},
 	{"Rules mean what Envoy and Istio mean.",
 		"TestSeedRules TestRulesChangeUnderLoad TestBrokenRulesKeepTheOldOnes TestPCAPDryRun TestErrorsEndWithTwo"},
 	{"Speed: production does not wait for the mirror, and the mirror keeps up with production.",
