@@ -26,8 +26,8 @@ var laws = []struct {
 			"TestPercent TestLoopGuard TestFullQueueDropsAndCounts TestBadShadows TestShadowComesBack TestShadowMovesUnderLoad TestManyReloadsUnderLoad TestDemo TestPodChurn"},
 	{"The shadow gets the same bytes production got, once.",
 		"TestBodies TestLargeBodiesInWirePackets TestOutputOfALiveRun TestTenThousandKeepAliveRequests TestOrderPerConnection TestOpenConnectionsArePickedUp TestEveryPathOnce " +
-			"TestInterfacesComeAndGo TestOneLineForm TestPCAPReplay TestPublicCaptures TestSeedRules TestDeclinedH2CIsNoUpgrade " +
-			"TestLossyNetwork TestShortConnections TestWhatCannotBeCopiedIsNotGuessed TestPodsOnce TestPodsProxied TestPodChurn"},
+			"TestInterfacesComeAndGo TestOneLineForm TestPCAPReplay TestPublicCaptures TestPodsOnce TestPodsProxied TestPodChurn TestSeedRules TestDeclinedH2CIsNoUpgrade " +
+			"TestLossyNetwork TestShortConnections TestWhatCannotBeCopiedIsNotGuessed"},
 	{"Rules mean what Envoy and Istio mean.",
 		"TestSeedRules TestRulesChangeUnderLoad TestBrokenRulesKeepTheOldOnes TestPCAPDryRun TestErrorsEndWithTwo"},
 	{"Speed: production does not wait for the mirror, and the mirror keeps up with production.",
