@@ -39,6 +39,15 @@ type MirrorStatus struct {
 	Subset    string   `json:"subset,omitempty"`
 	Port      uint32   `json:"port,omitempty"`
 	Endpoints []string `json:"endpoints"`
+	// Unavailable are the endpoints that get no copies now, up to 64 of them.
+	Unavailable []EndpointStatus `json:"unavailable,omitempty"`
+}
+
+// EndpointStatus is why an endpoint gets no copies; see replay.State.
+type EndpointStatus struct {
+	Address string `json:"address"`
+	State   string `json:"state"`
+	Error   string `json:"error,omitempty"`
 }
 
 // InterfaceStatus is one place where the TC program is attached.
@@ -67,11 +76,13 @@ func (a *Agent) RulesStatus() RulesStatus {
 	for _, p := range loaded.Problems {
 		s.Problems = append(s.Problems, p.Error())
 	}
+	states := a.mirrors.endpoints()
 	for _, m := range program.Mirrors() {
 		ms := MirrorStatus{Host: m.Host, Subset: m.Subset, Port: m.Port, Endpoints: []string{}}
 		for _, e := range m.Endpoints {
 			ms.Endpoints = append(ms.Endpoints, e.Address)
 		}
+		ms.Unavailable = unavailable(states[m.Key()])
 		s.Mirrors = append(s.Mirrors, ms)
 	}
 	for _, h := range a.source.Hooks() {
@@ -147,7 +158,7 @@ func (a *Agent) serveAdmin(ctx context.Context) error {
 	// Server.Close ends connections and does not wait for their handlers, but
 	// what handlers read is released after this.
 	var serving sync.RWMutex
-	ended, handler := false, guard(a.adminHandler(), a.cfg.AdminTokenFile, a.log)
+	ended, handler := false, a.panics.handler(guard(a.adminHandler(), a.cfg.AdminTokenFile, a.log))
 	defer func() {
 		serving.Lock()
 		ended = true

@@ -30,6 +30,7 @@ type Agent struct {
 	log    *slog.Logger
 	since  time.Time
 	memory *budget
+	own    *ownBudget
 	http   *httpstream.Config
 	source source
 	shards []*shard
@@ -49,6 +50,7 @@ type Agent struct {
 	// drainCtx ends when what is queued or in flight must be given up.
 	drainCtx  context.Context
 	stopDrain context.CancelFunc
+	panics    *panics
 	// Whoever sends what is logged must not be able to fill the log.
 	invalidLog, panicLog *rate.Sometimes
 }
@@ -71,9 +73,11 @@ func New(cfg Config) (*Agent, error) {
 		since:      time.Now(),
 		memory:     newBudget(cfg.MemoryLimit / 2),
 		reload:     make(chan struct{}, 1),
+		panics:     newPanics(cfg.Logger),
 		invalidLog: &rate.Sometimes{First: 10, Interval: 10 * time.Second},
 		panicLog:   &rate.Sometimes{First: 10, Interval: 10 * time.Second},
 	}
+	a.own = &ownBudget{budget: a.memory}
 	a.drainCtx, a.stopDrain = context.WithCancel(context.Background())
 	a.http = httpstream.NewConfig(httpstream.Config{
 		MaxHead: cfg.MaxHead,
@@ -118,7 +122,7 @@ func (a *Agent) open() (err error) {
 		a.shards = append(a.shards, a.newShard())
 	}
 	if a.cfg.Output != NoOutput {
-		a.printer = newPrinter(a.cfg.Stdout, a.cfg.Output, a.offline())
+		a.printer = newPrinter(a.cfg.Stdout, a.cfg.Output, a.offline(), a.cfg.MemoryLimit/16, a.panics)
 	}
 	return a.apply(program, nil)
 }
@@ -224,7 +228,7 @@ func (a *Agent) Account() (Account, error) {
 	var total tally
 	for _, s := range a.shards {
 		s.mu.Lock()
-		t, st := s.tally, s.asm.Stats()
+		t, st := s.tally, s.stats()
 		s.mu.Unlock()
 		total.add(&t)
 		acc.Flows.Open += uint64(st.FlowsOpen)

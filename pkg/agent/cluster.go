@@ -47,11 +47,11 @@ func (a *Agent) followCluster(ctx context.Context) error {
 			case <-a.reload:
 				a.cluster.source.Touch()
 			case <-a.cluster.local.changed:
-				a.retarget()
+				a.reloadSafely(a.retarget)
 			}
 		}
 	})
-	a.cluster.source.Run(ctx, a.reloadCluster)
+	a.cluster.source.Run(ctx, func() { a.reloadSafely(a.reloadCluster) })
 	return nil
 }
 

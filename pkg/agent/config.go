@@ -46,7 +46,8 @@ type Config struct {
 	// Rules is how the rules are meant.
 	Rules rules.Options
 
-	// Interfaces narrows live capture to interfaces by name or glob.
+	// Interfaces narrows live capture on this host, not in other network
+	// namespaces, to interfaces by name or glob.
 	Interfaces []string
 	// NetNS are the files of network namespaces, as globs, in which is captured
 	// too: what goes to their addresses. NetNSProc is where the host's
@@ -93,6 +94,10 @@ type Config struct {
 	// replay.Config.
 	Queue, InFlight         int
 	Timeout, ConnectTimeout time.Duration
+	// MaxFailures and MaxBackoff are when an endpoint of a mirror is left alone
+	// and for how long; see replay.Config.
+	MaxFailures int
+	MaxBackoff  time.Duration
 	// TLSCAFile and TLSSkipVerify say how https mirrors are verified.
 	TLSCAFile     string
 	TLSSkipVerify bool
@@ -120,6 +125,8 @@ func DefaultConfig() Config {
 		Queue:        4096,
 		InFlight:     128,
 		Timeout:      15 * time.Second,
+		MaxFailures:  5,
+		MaxBackoff:   time.Second,
 		DrainTimeout: 5 * time.Second,
 		Stdout:       os.Stdout,
 		Logger:       slog.Default(),
@@ -181,6 +188,8 @@ func (c Config) Validate() error {
 		{"queue", int64(c.Queue), 1},
 		{"in-flight", int64(c.InFlight), 1},
 		{"timeout", int64(c.Timeout), 1},
+		{"max-failures", int64(c.MaxFailures), 1},
+		{"max-backoff", int64(c.MaxBackoff), 1},
 		{"drain-timeout", int64(c.DrainTimeout), 0},
 	} {
 		if f.value < f.least {

@@ -22,7 +22,7 @@ type generation struct {
 func (g *generation) mirror(r *httpstream.Request, d *rules.Decision) (refused dropReason, ok bool) {
 	a := g.agent
 	if a.cfg.DryRun {
-		if !a.printer.print(rules.NewRecord(r, d)) {
+		if !g.print(r, d) {
 			return dropQueueFull, false
 		}
 		return 0, true
@@ -36,9 +36,16 @@ func (g *generation) mirror(r *httpstream.Request, d *rules.Decision) (refused d
 		}
 	}
 	if ok && a.printer != nil {
-		a.printer.print(rules.NewRecord(r, d))
+		g.print(r, d)
 	}
 	return refused, ok
+}
+
+// print queues the record of a request that is mirrored.
+func (g *generation) print(r *httpstream.Request, d *rules.Decision) bool {
+	// Bodies are copied as they are, fields into two strings each.
+	size := int64(len(d.Selected)) * (2*int64(r.Size()) + 2048)
+	return g.agent.printer.print(size, func() *rules.Record { return rules.NewRecord(r, d) })
 }
 
 func (g *generation) submit(r *httpstream.Request, s replay.Shaper, m *replay.Mirror) (dropReason, bool) {

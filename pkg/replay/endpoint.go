@@ -3,7 +3,6 @@ package replay
 import (
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"net"
 	"time"
@@ -21,14 +20,6 @@ type Endpoint struct {
 	ServerName string
 }
 
-// Backoff of an endpoint that cannot be connected to: doubled from the first
-// to the last, which bounds both what a dead shadow costs and how long one
-// that came back is missed.
-const (
-	minBackoff = 50 * time.Millisecond
-	maxBackoff = time.Second
-)
-
 // endpoint is the state of an Endpoint, guarded by Mirror.mu.
 type endpoint struct {
 	Endpoint
@@ -38,10 +29,7 @@ type endpoint struct {
 	idle   []*conn // in the order they became idle, taken from the end
 	gone   bool    // no longer an endpoint of the mirror
 
-	fails   int       // failed attempts to connect in a row
-	probing bool      // one worker is trying again
-	retryAt time.Time // no attempt before, if fails > 0
-	err     error     // what copies fail with meanwhile
+	circuit circuit
 	record  record
 }
 
@@ -82,38 +70,16 @@ func (ep *endpoint) take() *conn {
 	return c
 }
 
-// mayDial reports whether it is worth trying to connect now. After a failure
-// one worker at a time tries, no sooner than the backoff says; the copies
-// meanwhile fail at once. Otherwise a dead shadow would cost a dial, and a
-// silent one a worker for ConnectTimeout, for every copy.
-func (ep *endpoint) mayDial(now time.Time) bool {
-	return ep.fails == 0 || !ep.probing && !now.Before(ep.retryAt)
-}
-
 // usable reports whether an exchange could begin.
 func (ep *endpoint) usable(now time.Time) bool {
-	return !ep.record.ejected(now) && (len(ep.idle) > 0 || ep.mayDial(now))
-}
-
-// connected notes how an attempt to connect ended. Several that began while
-// all was well and fail together count as one failure.
-func (ep *endpoint) connected(err error, now time.Time) {
-	ep.probing = false
-	switch {
-	case err == nil:
-		ep.fails, ep.err = 0, nil
-	case ep.fails == 0 || !now.Before(ep.retryAt):
-		ep.retryAt = now.Add(min(minBackoff<<min(ep.fails, 10), maxBackoff))
-		ep.fails++
-		ep.err = fmt.Errorf("not tried again yet: %w", err)
-	}
+	return !ep.record.ejected(now) && (len(ep.idle) > 0 || ep.circuit.permits(now))
 }
 
 var errNoEndpoints = errors.New("no endpoints left")
 
 // pick chooses between two random endpoints the one with fewer exchanges
 // under way, as Envoy's LEAST_REQUEST does, which is Istio's default. One
-// that is backing off is chosen only if all are. There must be an endpoint.
+// that is not usable is chosen only if none is. There must be an endpoint.
 func (m *Mirror) pick(now time.Time) *endpoint {
 	n := len(m.endpoints)
 	if n == 1 {
@@ -168,10 +134,8 @@ func (m *Mirror) SetEndpoints(list []Endpoint) {
 	var idle []*conn
 	for _, ep := range known {
 		ep.gone = true
-		idle = append(idle, ep.idle...)
-		ep.idle = nil
+		idle = append(idle, m.disconnect(ep)...)
 	}
-	m.connections -= uint64(len(idle))
 	m.mu.Unlock()
 	closeAll(idle)
 }

@@ -15,6 +15,7 @@ type row struct {
 	failures    int // of production
 	peakMiB     int
 	seconds     float64
+	copies      string // what became of them, where they may fail
 	cost        cost
 }
 
@@ -26,15 +27,15 @@ func (t *table) add(r row) { *t = append(*t, r) }
 func (t table) String() string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "case\trequests\tmirrored\tgap\tincomplete\tnot ended\tno memory\tunseen, explained\tunexplained\tproduction failures\tpeak MiB\tseconds\t")
+	fmt.Fprintln(w, "case\trequests\tmirrored\tgap\tincomplete\tnot ended\tno memory\tunseen, explained\tunexplained\tproduction failures\tpeak MiB\tseconds\t copies")
 	total := row{name: "all"}
 	for _, r := range append(t[:len(t):len(t)], row{name: ""}) {
 		if r.name == "" {
 			r = total
 		}
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%.1f\t\n", r.name, r.requests,
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%.1f\t %s\n", r.name, r.requests,
 			r.expected[mirrored], r.expected[gap], r.expected[incomplete], r.expected[unfinished], r.expected[noMemory], r.expected[unseen],
-			r.unexplained, r.failures, r.peakMiB, r.seconds)
+			r.unexplained, r.failures, r.peakMiB, r.seconds, r.copies)
 		for i, n := range r.expected {
 			total.expected[i] += n
 		}
