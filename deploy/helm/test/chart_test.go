@@ -260,9 +260,7 @@ func TestRole(t *testing.T) {
 		}
 	}
 	want := map[string]string{
-		"events.k8s.io/events":                           "create patch",
-		"gateway.networking.k8s.io/grpcroutes/status":    "patch",
-		"gateway.networking.k8s.io/httproutes/status":    "patch",
+		"events.k8s.io/events":                           "get create",
 		"apiextensions.k8s.io/customresourcedefinitions": strings.Join(read, " "),
 	}
 	for _, readable := range []string{

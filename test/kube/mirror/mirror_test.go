@@ -106,6 +106,11 @@ func TestMirroring(t *testing.T) {
 			t.Errorf("mirrored without a rule: %v", v)
 		}
 	})
+	// The role suffices.
+	logs := kubectl(t, "-n", shadowtap, "logs", "-l", agentLabel, "--tail=-1")
+	if !strings.Contains(logs, "rules loaded from the cluster") || strings.Contains(logs, "forbidden") {
+		t.Errorf("the agents' logs:\n%s", logs)
+	}
 }
 
 // scale waits until a Deployment has so many ready pods.
