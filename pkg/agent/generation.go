@@ -74,6 +74,7 @@ type mirrorSet struct {
 	newMirror func(m *rules.Mirror) *replay.Mirror
 
 	mu      sync.Mutex
+	zone    string // where this agent is, empty if that is not known; endpoints there are preferred
 	byKey   map[string]*replay.Mirror
 	leaving map[*replay.Mirror]string // no longer named, still draining; by key
 	retired replay.Stats              // what drained mirrors have done, all together
@@ -86,6 +87,13 @@ func newMirrorSet(newMirror func(m *rules.Mirror) *replay.Mirror) *mirrorSet {
 		byKey:     map[string]*replay.Mirror{},
 		leaving:   map[*replay.Mirror]string{},
 	}
+}
+
+// setZone says in which zone this agent is, for the generations to come.
+func (s *mirrorSet) setZone(zone string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.zone = zone
 }
 
 // adopt returns the mirrors that p names, by ID, creating those that do not
@@ -103,7 +111,7 @@ func (s *mirrorSet) adopt(p *rules.Program) (mirrors []*replay.Mirror, retire fu
 			m = s.newMirror(r)
 			s.byKey[key] = m
 		} else {
-			m.SetEndpoints(endpoints(r))
+			m.SetEndpoints(endpoints(r, s.zone))
 		}
 		mirrors = append(mirrors, m)
 	}
@@ -166,10 +174,11 @@ func (s *mirrorSet) stats() map[string]replay.Stats {
 	return all
 }
 
-func endpoints(m *rules.Mirror) []replay.Endpoint {
+// endpoints are those of m for an agent in a zone, empty if that is not known.
+func endpoints(m *rules.Mirror, zone string) []replay.Endpoint {
 	es := make([]replay.Endpoint, len(m.Endpoints))
 	for i, e := range m.Endpoints {
-		es[i] = replay.Endpoint(e)
+		es[i] = replay.Endpoint{Address: e.Address, TLS: e.TLS, ServerName: e.ServerName, Near: zone != "" && e.Zone == zone}
 	}
 	return es
 }

@@ -25,7 +25,7 @@ func (a *Agent) newMirror(m *rules.Mirror) *replay.Mirror {
 	p := &m.Policy
 	cfg := replay.Config{
 		Name:                  m.Key(),
-		Endpoints:             endpoints(m),
+		Endpoints:             endpoints(m, a.mirrors.zone),
 		Queue:                 least(a.cfg.Queue, p.MaxPending),
 		InFlight:              least(least(a.cfg.InFlight, p.MaxConnections), p.MaxRequests),
 		Timeout:               a.cfg.Timeout,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"time"
 )
 
@@ -18,6 +19,9 @@ type Endpoint struct {
 	// ServerName is the name the certificate is verified for and that is
 	// sent as SNI. Default: the host of Address.
 	ServerName string
+	// Near endpoints are preferred to others as long as one can be used:
+	// traffic between zones costs time and money.
+	Near bool
 }
 
 // endpoint is the state of an Endpoint, guarded by Mirror.mu.
@@ -77,23 +81,34 @@ func (ep *endpoint) usable(now time.Time) bool {
 
 var errNoEndpoints = errors.New("no endpoints left")
 
-// pick chooses between two random endpoints the one with fewer exchanges
+// pick chooses an endpoint for a copy: one of those that are near, unless none
+// of them can be used. There must be an endpoint.
+func (m *Mirror) pick(now time.Time) *endpoint {
+	if m.near > 0 && m.near < len(m.endpoints) {
+		if e := leastLoaded(m.endpoints[:m.near], now); e.usable(now) {
+			return e
+		}
+	}
+	return leastLoaded(m.endpoints, now)
+}
+
+// leastLoaded chooses between two random endpoints the one with fewer exchanges
 // under way, as Envoy's LEAST_REQUEST does, which is Istio's default. One
 // that is not usable is chosen only if none is. There must be an endpoint.
-func (m *Mirror) pick(now time.Time) *endpoint {
-	n := len(m.endpoints)
+func leastLoaded(endpoints []*endpoint, now time.Time) *endpoint {
+	n := len(endpoints)
 	if n == 1 {
-		return m.endpoints[0]
+		return endpoints[0]
 	}
 	i, j := rand.IntN(n), rand.IntN(n-1)
 	if j >= i {
 		j++
 	}
-	a, b := m.endpoints[i], m.endpoints[j]
+	a, b := endpoints[i], endpoints[j]
 	switch aUsable, bUsable := a.usable(now), b.usable(now); {
 	case !aUsable && !bUsable:
 		for k := range n {
-			if e := m.endpoints[(i+k)%n]; e.usable(now) {
+			if e := endpoints[(i+k)%n]; e.usable(now) {
 				return e
 			}
 		}
@@ -130,7 +145,20 @@ func (m *Mirror) SetEndpoints(list []Endpoint) {
 			delete(known, ep.Endpoint)
 		}
 	}
+	// Those that are near come first.
+	slices.SortStableFunc(fresh, func(a, b *endpoint) int {
+		switch {
+		case a.Near == b.Near:
+			return 0
+		case a.Near:
+			return -1
+		}
+		return 1
+	})
 	m.endpoints = fresh
+	if m.near = slices.IndexFunc(fresh, func(e *endpoint) bool { return !e.Near }); m.near < 0 {
+		m.near = len(fresh)
+	}
 	var idle []*conn
 	for _, ep := range known {
 		ep.gone = true

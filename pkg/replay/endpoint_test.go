@@ -209,14 +209,14 @@ func TestTLS(t *testing.T) {
 		base *tls.Config
 		want Outcome
 	}{
-		{"by address", Endpoint{address, true, ""}, good, Answered2xx},
-		{"by name", Endpoint{address, true, "example.com"}, good, Answered2xx},
-		{"name of the base", Endpoint{address, true, ""}, &tls.Config{RootCAs: roots, ServerName: "example.com"}, Answered2xx},
-		{"wrong name", Endpoint{address, true, "example.net"}, good, TLSFailed},
-		{"unknown authority", Endpoint{address, true, ""}, nil, TLSFailed},
-		{"not verified on purpose", Endpoint{address, true, "example.net"}, &tls.Config{InsecureSkipVerify: true}, Answered2xx},
-		{"not TLS", Endpoint{plain.addr, true, ""}, good, TLSFailed},
-		{"plain to TLS", Endpoint{address, false, ""}, good, Answered4xx},
+		{"by address", Endpoint{Address: address, TLS: true}, good, Answered2xx},
+		{"by name", Endpoint{Address: address, TLS: true, ServerName: "example.com"}, good, Answered2xx},
+		{"name of the base", Endpoint{Address: address, TLS: true}, &tls.Config{RootCAs: roots, ServerName: "example.com"}, Answered2xx},
+		{"wrong name", Endpoint{Address: address, TLS: true, ServerName: "example.net"}, good, TLSFailed},
+		{"unknown authority", Endpoint{Address: address, TLS: true}, nil, TLSFailed},
+		{"not verified on purpose", Endpoint{Address: address, TLS: true, ServerName: "example.net"}, &tls.Config{InsecureSkipVerify: true}, Answered2xx},
+		{"not TLS", Endpoint{Address: plain.addr, TLS: true}, good, TLSFailed},
+		{"plain to TLS", Endpoint{Address: address, TLS: false}, good, Answered4xx},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c := newClient(t, Config{Endpoints: []Endpoint{test.ep}, TLS: test.base})

@@ -31,7 +31,8 @@ type Mirror struct {
 	period       time.Duration // of the sweeper
 	queue        ring
 	pendingBytes int64
-	endpoints    []*endpoint
+	endpoints    []*endpoint // those that are near first
+	near         int         // how many are
 	workers      []*worker
 	idle         []*worker // in the order they became idle, taken from the end
 	summoned     bool      // a worker is on its way to the queue
