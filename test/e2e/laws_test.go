@@ -26,7 +26,7 @@ var laws = []struct {
 			"TestPercent TestLoopGuard TestFullQueueDropsAndCounts TestBadShadows TestShadowComesBack TestShadowMovesUnderLoad TestManyReloadsUnderLoad TestDemo"},
 	{"The shadow gets the same bytes production got, once.",
 		"TestBodies TestLargeBodiesInWirePackets TestOutputOfALiveRun TestTenThousandKeepAliveRequests TestOrderPerConnection TestOpenConnectionsArePickedUp TestEveryPathOnce " +
-			"TestInterfacesComeAndGo TestOneLineForm TestPCAPReplay TestPublicCaptures TestSeedRules TestDeclinedH2CIsNoUpgrade " +
+			"TestInterfacesComeAndGo TestOneLineForm TestPCAPReplay TestPublicCaptures TestPodsOnce TestPodsProxied TestPodChurn TestSeedRules TestDeclinedH2CIsNoUpgrade " +
 			"TestLossyNetwork TestShortConnections TestWhatCannotBeCopiedIsNotGuessed"},
 	{"Rules mean what Envoy and Istio mean.",
 		"TestSeedRules TestRulesChangeUnderLoad TestBrokenRulesKeepTheOldOnes TestPCAPDryRun TestErrorsEndWithTwo"},
