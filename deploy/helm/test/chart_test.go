@@ -35,7 +35,6 @@ var profiles = map[string]string{
 	"restricted":  "securityProfile: restricted",
 	"hostPID":     "{securityProfile: restricted, hostPID: true, extraCapabilities: [SYS_RESOURCE]}",
 	"hostNetwork": "hostNetwork: true",
-	"secret":      "{admin: {secretName: admin}, podMonitor: {create: true}}",
 	"surge":       "updateStrategy: {rollingUpdate: {maxSurge: 1, maxUnavailable: 0}}",
 	"everything": `
 image: {digest: "sha256:` + strings.Repeat("0", 64) + `"}
@@ -187,52 +186,22 @@ func TestSecurityProfiles(t *testing.T) {
 	}
 }
 
-// TestNetworks: in a network of its own, the pod lets the kubelet at the admin
-// API; in the node's, nobody but the node itself.
+// TestNetworks: in a network of its own, the pod lets the kubelet at metrics
+// and probes; in the node's, nobody but the node itself. Nowhere does the admin
+// API leave the loopback address.
 func TestNetworks(t *testing.T) {
-	own := object[appsv1.DaemonSet](t, "admin: {port: 1234}").Spec.Template.Spec
+	own := object[appsv1.DaemonSet](t, "{admin: {port: 1}, metrics: {port: 2}}").Spec.Template.Spec
 	c := own.Containers[0]
-	if own.HostNetwork || own.HostPID || !slices.Contains(c.Args, "--admin=:1234") || !slices.Contains(c.Args, "--admin-insecure") || c.Ports[0].ContainerPort != 1234 ||
-		c.LivenessProbe.HTTPGet.Host != "" || c.ReadinessProbe.HTTPGet.Port.IntValue() != 1234 {
+	if own.HostNetwork || own.HostPID || !slices.Contains(c.Args, "--admin=127.0.0.1:1") || !slices.Contains(c.Args, "--metrics=:2") ||
+		c.Ports[0].ContainerPort != 2 || c.LivenessProbe.HTTPGet.Host != "" || c.ReadinessProbe.HTTPGet.Port.IntValue() != 2 {
 		t.Errorf("in a network of its own: %+v", own)
 	}
 	host := object[appsv1.DaemonSet](t, "hostNetwork: true").Spec.Template.Spec
 	c = host.Containers[0]
-	if !host.HostNetwork || host.DNSPolicy != corev1.DNSClusterFirstWithHostNet || !slices.Contains(c.Args, "--admin=127.0.0.1:9901") || slices.Contains(c.Args, "--admin-insecure") ||
+	if !host.HostNetwork || host.DNSPolicy != corev1.DNSClusterFirstWithHostNet ||
+		!slices.Contains(c.Args, "--admin=127.0.0.1:9901") || !slices.Contains(c.Args, "--metrics=127.0.0.1:9902") ||
 		len(c.Ports) != 0 || c.LivenessProbe.HTTPGet.Host != "127.0.0.1" || c.ReadinessProbe.HTTPGet.Host != "127.0.0.1" {
 		t.Errorf("in the node's network: %+v", host)
-	}
-}
-
-// TestAdmin: an admin API that other hosts can reach has a token and TLS, or
-// says that it has not; see shadowtap run --admin.
-func TestAdmin(t *testing.T) {
-	for _, test := range []struct {
-		values string
-		flags  []string
-		scheme corev1.URIScheme
-	}{
-		{"", []string{"--admin=:9901", "--admin-insecure"}, ""},
-		{"hostNetwork: true", []string{"--admin=127.0.0.1:9901"}, ""},
-		{"admin: {secretName: admin}", []string{"--admin=:9901", "--admin-token-file=/etc/shadowtap/admin/token",
-			"--admin-cert=/etc/shadowtap/admin/tls.crt", "--admin-key=/etc/shadowtap/admin/tls.key"}, corev1.URISchemeHTTPS},
-	} {
-		spec := object[appsv1.DaemonSet](t, test.values).Spec.Template.Spec
-		c := spec.Containers[0]
-		var flags []string
-		for _, a := range c.Args {
-			if strings.HasPrefix(a, "--admin") {
-				flags = append(flags, a)
-			}
-		}
-		if !slices.Equal(flags, test.flags) || c.LivenessProbe.HTTPGet.Scheme != test.scheme || c.ReadinessProbe.HTTPGet.Scheme != test.scheme {
-			t.Errorf("%s: %v, probed by %s", test.values, flags, c.LivenessProbe.HTTPGet.Scheme)
-		}
-		mounted := slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.MountPath == "/etc/shadowtap/admin" }) &&
-			slices.ContainsFunc(spec.Volumes, func(v corev1.Volume) bool { return v.Secret != nil && v.Secret.SecretName == "admin" })
-		if mounted != (test.scheme != "") {
-			t.Errorf("%s: the secret is mounted: %v", test.values, mounted)
-		}
 	}
 }
 
@@ -295,7 +264,7 @@ func TestDefaultsThatMatter(t *testing.T) {
 	}
 	policy := object[networkingv1.NetworkPolicy](t, "")
 	if !slices.Equal(policy.Spec.PolicyTypes, []networkingv1.PolicyType{networkingv1.PolicyTypeIngress}) || len(policy.Spec.Ingress) != 0 {
-		t.Errorf("the admin API is open: %+v", policy.Spec)
+		t.Errorf("the metrics are open: %+v", policy.Spec)
 	}
 	selected := ds.Spec.Selector.MatchLabels
 	for k, v := range selected {

@@ -49,14 +49,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
-{{- /* How the kubelet asks the admin API, which in the node's network is on loopback. */ -}}
+{{- /* How the kubelet probes: in the node's network, on loopback. */ -}}
 {{- define "shadowtap.probe" -}}
-port: {{ .Values.admin.port }}
+port: {{ .Values.metrics.port }}
 {{- if .Values.hostNetwork }}
 host: 127.0.0.1
-{{- end }}
-{{- if .Values.admin.secretName }}
-scheme: HTTPS
 {{- end }}
 {{- end -}}
 
