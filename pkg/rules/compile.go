@@ -79,6 +79,7 @@ func compileOnce(s *Snapshot, o Options) (*Program, Problems) {
 	if c.problems.Err() == nil {
 		c.incomplete(s)
 	}
+	c.letGo()
 	return p, c.problems
 }
 
