@@ -85,6 +85,7 @@ out and reported; the others stay in use.`,
 	fl.StringVarP(&f.output, "output", "o", "", "print each mirrored request: json (one per line) or text; --dry-run defaults to json")
 	fl.StringVar(&f.account, "account", "", "write the final account as JSON to this file, - for standard output")
 	fl.StringVar(&c.Admin, "admin", c.Admin, "address of the admin API: /metrics, /healthz, /readyz, /api/v1; empty for none")
+	fl.StringVar(&c.Metrics, "metrics", "", "address of another listener for /metrics, /healthz and /readyz alone, open to whoever reaches it")
 	fl.StringVar(&c.AdminTokenFile, "admin-token-file", "", "file with the bearer token that the admin API wants, except for /healthz and /readyz")
 	fl.StringVar(&c.AdminCert, "admin-cert", "", "PEM certificate with which the admin API speaks TLS")
 	fl.StringVar(&c.AdminKey, "admin-key", "", "PEM key of --admin-cert")

@@ -44,8 +44,9 @@ type Agent struct {
 	// applying is held while a generation takes over from another.
 	applying sync.Mutex
 	loaded   atomic.Pointer[loadState]
-	admin    net.Listener // nil if there is none
-	final    atomic.Pointer[Account]
+	// admin and metrics are nil if there is none.
+	admin, metrics net.Listener
+	final          atomic.Pointer[Account]
 
 	// drainCtx ends when what is queued or in flight must be given up.
 	drainCtx  context.Context
@@ -115,6 +116,13 @@ func (a *Agent) open() (err error) {
 			return err
 		}
 	}
+	if a.cfg.Metrics != "" {
+		l, err := net.Listen("tcp", a.cfg.Metrics)
+		if err != nil {
+			return fmt.Errorf("--metrics: %w", err)
+		}
+		a.metrics = &boundedListener{Listener: l, most: maxAdminConns}
+	}
 	if a.source, err = openSource(a.cfg, a.expel); err != nil {
 		return err
 	}
@@ -156,6 +164,12 @@ func (a *Agent) Run(ctx context.Context) error {
 			return a.serveAdmin(services)
 		})
 	}
+	if a.metrics != nil {
+		group.Go(func() error {
+			defer stopCapturing()
+			return a.serveMetrics(services)
+		})
+	}
 	group.Go(func() error { return a.followRules(services) })
 	group.Go(func() error {
 		select {
@@ -195,8 +209,10 @@ func (a *Agent) closeAccount(ctx context.Context) {
 // close releases everything that open got.
 func (a *Agent) close() {
 	a.stopDrain()
-	if a.admin != nil {
-		_ = a.admin.Close()
+	for _, l := range []net.Listener{a.admin, a.metrics} {
+		if l != nil {
+			_ = l.Close()
+		}
 	}
 	if a.printer != nil {
 		if err := a.printer.close(a.cfg.DrainTimeout); err != nil {

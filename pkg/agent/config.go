@@ -76,6 +76,9 @@ type Config struct {
 	// Admin is the address of the admin listener, "" for none. Pprof adds
 	// /debug/pprof/ to it.
 	Admin string
+	// Metrics is the address of a listener of its own for /metrics, /healthz and
+	// /readyz, which anybody who reaches it may read; "" for none.
+	Metrics string
 	// AdminTokenFile holds the bearer token that the admin API wants, AdminCert
 	// and AdminKey are PEM files with which it speaks TLS. All are read again
 	// when they change. Without them Admin has to be a loopback address, unless
