@@ -38,6 +38,9 @@ type Config struct {
 	// 400 ms; 0: 4 ms. It is the price of not waking a reader per packet: so
 	// much latency at most for the copies, none for production.
 	Poll time.Duration
+	// Held attaches a tap that copies nothing before Copy and delivers nothing
+	// before Deliver: one that takes over from another.
+	Held bool
 	// Logger receives what goes wrong in the background; nil: nobody.
 	Logger *slog.Logger
 }
@@ -72,12 +75,16 @@ type Tap struct {
 
 	selection atomic.Pointer[selection]
 
+	delivering chan struct{} // closed when readers may begin
+	deliver    func()
+
 	ending context.Context // done when Close is called
 	end    context.CancelFunc
 	runs   sync.WaitGroup
 
 	mu      sync.Mutex // guards what follows
 	ran     bool
+	readers []*reader // while Run runs
 	closed  bool
 	host    hostAddrs
 	targets []Target
@@ -107,6 +114,8 @@ func Open(cfg Config) (tap *Tap, err error) {
 		t.log = slog.New(slog.DiscardHandler)
 	}
 	t.ending, t.end = context.WithCancel(context.Background())
+	t.delivering = make(chan struct{})
+	t.deliver = sync.OnceFunc(func() { close(t.delivering) })
 	defer func() {
 		if err != nil {
 			t.end()
@@ -125,6 +134,10 @@ func Open(cfg Config) (tap *Tap, err error) {
 	}
 	mono, _ := t.clock.read()
 	t.control.beat(mono)
+	t.control.pause(cfg.Held)
+	if !cfg.Held {
+		t.deliver()
+	}
 	for _, m := range t.ringMaps {
 		r, err := mapRing(m)
 		if err != nil {

@@ -224,7 +224,7 @@ func TestCloseReasonString(t *testing.T) {
 	for r := range CloseShutdown + 2 {
 		got = append(got, r.String())
 	}
-	want := []string{"unknown", "fin", "rst", "reused", "idle", "evicted", "shutdown", "unknown"}
+	want := []string{"unknown", "fin", "rst", "reused", "idle", "evicted", "shutdown", "handed_over", "unknown"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q", got)
 	}

@@ -74,12 +74,13 @@ type CloseReason uint8
 
 // The reasons for the end of a stream.
 const (
-	CloseFIN      CloseReason = iota + 1 // the peer finished sending
-	CloseRST                             // the peer reset the connection
-	CloseReused                          // another connection began on the same addresses and ports
-	CloseIdle                            // no segment for Config.IdleTimeout
-	CloseEvicted                         // the table was full and another flow needed the place
-	CloseShutdown                        // Assembler.Close
+	CloseFIN        CloseReason = iota + 1 // the peer finished sending
+	CloseRST                               // the peer reset the connection
+	CloseReused                            // another connection began on the same addresses and ports
+	CloseIdle                              // no segment for Config.IdleTimeout
+	CloseEvicted                           // the table was full and another flow needed the place
+	CloseShutdown                          // Assembler.Close
+	CloseHandedOver                        // Assembler.Relinquish
 )
 
 // String returns the reason as one lower-case word, fit for a label.
@@ -97,6 +98,8 @@ func (r CloseReason) String() string {
 		return "evicted"
 	case CloseShutdown:
 		return "shutdown"
+	case CloseHandedOver:
+		return "handed_over"
 	default:
 		return "unknown"
 	}
