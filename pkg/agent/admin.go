@@ -84,12 +84,18 @@ func (a *Agent) adminHandler() http.Handler {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.registry(), promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		select {
-		case <-a.source.Ready():
-			_, _ = w.Write([]byte("ok\n"))
-		default:
-			http.Error(w, "capture is not attached yet", http.StatusServiceUnavailable)
+		for why, ready := range map[string]<-chan struct{}{
+			"capture is not attached yet":                a.source.Ready(),
+			"another agent has not been taken over from": a.established,
+		} {
+			select {
+			case <-ready:
+			default:
+				http.Error(w, why, http.StatusServiceUnavailable)
+				return
+			}
 		}
+		_, _ = w.Write([]byte("ok\n"))
 	})
 	mux.HandleFunc("GET /api/v1/account", func(w http.ResponseWriter, _ *http.Request) {
 		account, err := a.Account()
@@ -136,7 +142,7 @@ func (a *Agent) serveAdmin(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()
 	a.log.Info("admin API", "address", a.admin.Addr().String())
-	if err := server.Serve(a.admin); !errors.Is(err, http.ErrServerClosed) {
+	if err := server.Serve(a.admin); !errors.Is(err, http.ErrServerClosed) && !a.given.Load() {
 		return err
 	}
 	return nil

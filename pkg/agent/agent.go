@@ -41,6 +41,12 @@ type Agent struct {
 	admin   net.Listener // nil if there is none
 	final   atomic.Pointer[Account]
 
+	tap         handoverTap       // nil unless capture is live
+	predecessor *peer             // to take over from; nil if there is none
+	successors  *net.UnixListener // nil if none can take over
+	established chan struct{}     // closed once there is nobody left to take over from
+	given       atomic.Bool       // the flows are another agent's now
+
 	// drainCtx ends when what is queued or in flight must be given up.
 	drainCtx  context.Context
 	stopDrain context.CancelFunc
@@ -65,6 +71,8 @@ func New(cfg Config) (*Agent, error) {
 		reload:     make(chan struct{}, 1),
 		invalidLog: &rate.Sometimes{First: 10, Interval: 10 * time.Second},
 		panicLog:   &rate.Sometimes{First: 10, Interval: 10 * time.Second},
+
+		established: make(chan struct{}),
 	}
 	a.drainCtx, a.stopDrain = context.WithCancel(context.Background())
 	a.http = httpstream.NewConfig(httpstream.Config{
@@ -93,13 +101,20 @@ func (a *Agent) open() (err error) {
 	for _, p := range problems {
 		a.log.Warn("rules", "problem", p.Error())
 	}
-	if a.cfg.Admin != "" {
-		if a.admin, err = net.Listen("tcp", a.cfg.Admin); err != nil {
-			return fmt.Errorf("--admin: %w", err)
+	if a.cfg.Takeover {
+		if err := a.findPredecessor(); err != nil {
+			return err
 		}
 	}
-	if a.source, err = openSource(a.cfg); err != nil {
+	if err := a.listen(); err != nil {
 		return err
+	}
+	if a.source, err = openSource(a.cfg, a.predecessor != nil); err != nil {
+		return err
+	}
+	a.tap, _ = a.source.(handoverTap)
+	if a.tap != nil && a.predecessor == nil && !a.cfg.DryRun {
+		a.offerHandover()
 	}
 	for range a.source.Shards() {
 		a.shards = append(a.shards, a.newShard())
@@ -126,12 +141,27 @@ func (a *Agent) Run(ctx context.Context) error {
 	var group errgroup.Group
 	capturing, stopCapturing := context.WithCancel(ctx)
 	defer stopCapturing()
-	if a.admin != nil {
-		group.Go(func() error {
-			defer stopCapturing()
-			return a.serveAdmin(services)
-		})
+	admin := func() error {
+		defer stopCapturing()
+		return a.serveAdmin(services)
 	}
+	waiting := a.admin == nil
+	if !waiting {
+		group.Go(admin)
+	}
+	group.Go(func() error {
+		if err := a.establish(capturing); err != nil {
+			stopCapturing()
+			return err
+		}
+		if waiting && a.admin != nil {
+			group.Go(admin)
+		}
+		if a.successors != nil {
+			a.serveHandover(capturing, stopCapturing)
+		}
+		return nil
+	})
 	group.Go(func() error { return a.followRules(services) })
 	group.Go(func() error {
 		select {
@@ -157,6 +187,12 @@ func (a *Agent) Run(ctx context.Context) error {
 
 // closeAccount ends every flow and waits for the copies under way.
 func (a *Agent) closeAccount(ctx context.Context) {
+	if a.given.Load() {
+		for _, s := range a.shards {
+			s.relinquish()
+		}
+		defer time.AfterFunc(a.cfg.DrainTimeout, a.stopDrain).Stop()
+	}
 	for _, s := range a.shards {
 		s.close()
 	}
@@ -173,6 +209,12 @@ func (a *Agent) close() {
 	a.stopDrain()
 	if a.admin != nil {
 		_ = a.admin.Close()
+	}
+	if a.successors != nil {
+		_ = a.successors.Close()
+	}
+	if a.predecessor != nil {
+		a.predecessor.close()
 	}
 	if a.printer != nil {
 		if err := a.printer.close(a.cfg.DrainTimeout); err != nil {

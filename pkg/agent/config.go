@@ -50,6 +50,9 @@ type Config struct {
 	// MaxCaptureRate bounds the bytes per second that are copied out of the
 	// kernel; 0 is no bound.
 	MaxCaptureRate uint64
+	// Takeover takes over from the agent of the same Name in this network
+	// namespace, if there is one: every request is mirrored by one of them.
+	Takeover bool
 	// PCAP is a capture file to read instead of live traffic.
 	PCAP string
 
@@ -123,6 +126,9 @@ func (c Config) Validate() error {
 	}
 	if c.PCAP != "" && len(c.Interfaces) > 0 {
 		bad("--pcap and --interface exclude each other")
+	}
+	if c.Takeover && (c.PCAP != "" || c.DryRun) {
+		bad("--takeover excludes --pcap and --dry-run")
 	}
 	switch c.Output {
 	case NoOutput, JSONOutput, TextOutput:

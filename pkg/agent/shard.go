@@ -30,6 +30,7 @@ type shard struct {
 	decision rules.Decision
 	random   *rand.PCG
 	segment  reassembly.Segment
+	frozen   bool // no time passes: the flows are being handed over
 	free     []*conn
 }
 
@@ -65,7 +66,9 @@ func (s *shard) Segment(seg *capture.Segment) {
 // End does the timed work behind the batch, not before it: a segment that fills
 // a hole may be in it.
 func (s *shard) End() {
-	s.asm.Advance(s.now)
+	if !s.frozen {
+		s.asm.Advance(s.now)
+	}
 	s.mu.Unlock()
 }
 
@@ -74,6 +77,13 @@ func (s *shard) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.asm.Close()
+}
+
+// relinquish ends every flow for another agent to go on with.
+func (s *shard) relinquish() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asm.Relinquish()
 }
 
 // barrier returns once no batch that began before it is running.

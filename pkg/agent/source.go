@@ -33,9 +33,19 @@ type source interface {
 	Close() error
 }
 
-func openSource(cfg Config) (source, error) {
+// handoverTap is live capture that can be handed over; see capture.Tap.
+type handoverTap interface {
+	Copy() error
+	Deliver()
+	Pause(context.Context) error
+	Resume()
+	ShardOf(capture.Flow) int
+}
+
+// openSource opens what is to be captured; live capture may be held.
+func openSource(cfg Config, held bool) (source, error) {
 	if cfg.PCAP == "" {
-		return openLive(cfg)
+		return openLive(cfg, held)
 	}
 	return openFile(cfg.PCAP)
 }
@@ -43,13 +53,14 @@ func openSource(cfg Config) (source, error) {
 // liveSource captures from this host's interfaces.
 type liveSource struct{ *capture.Tap }
 
-func openLive(cfg Config) (source, error) {
+func openLive(cfg Config, held bool) (source, error) {
 	tap, err := capture.Open(capture.Config{
 		Interfaces:        cfg.Interfaces,
 		Attach:            cfg.Attach,
 		Priority:          cfg.Priority,
 		RingBytes:         cfg.RingBytes,
 		MaxBytesPerSecond: cfg.MaxCaptureRate,
+		Held:              held,
 		Logger:            cfg.Logger,
 	})
 	if err != nil {

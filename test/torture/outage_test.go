@@ -29,6 +29,8 @@ var outages = []outage{
 	{name: "agent killed", sizes: usual, play: killed},
 	{name: "agent killed for want of memory", sizes: sizes{body: 200_000, field: 2000}, play: outOfMemory},
 	{name: "agent in a crash loop", sizes: usual, play: crashLoop},
+	{name: "agent replaced by another", sizes: usual, play: upgraded},
+	{name: "agent replaced, clsact, large bodies", sizes: sizes{body: 2 << 20, field: 2000}, play: upgradedClsact},
 }
 
 // outageShare of all requests passes, at least, in each outage, in percent.
@@ -195,25 +197,26 @@ func (s *stage) settle(r row) row {
 			l.fault("a request came that was never sent whole")
 		}
 	}
-	var got, dropped, lost uint64
+	var got, seen, dropped, lost, other uint64
 	for _, a := range s.accounts {
 		if err := a.closed(); err != nil {
 			l.fault("%v", err)
 		}
 		d := a.Requests.Dropped
 		got += a.Requests.Mirrored
+		seen += a.Requests.Seen - d["handed_over"]
 		lost += sum(a.Packets.Lost)
 		x[gap] += d["gap"]
 		x[incomplete] += d["incomplete"]
 		x[unfinished] += d["shutdown"] + d["expired"]
 		x[handedOver] += d["handed_over"]
-		dropped += d["gap"] + d["incomplete"] + d["shutdown"] + d["expired"]
-		if n := sum(d) - d["handed_over"]; n != dropped && len(s.accounts) == 1 {
-			l.fault("dropped for other reasons: %v", d)
-		}
-		if other := a.Requests.Filtered + a.Requests.SampledOut + a.Requests.Looped + sum(a.Flows.Ignored) + a.Flows.Panics; other > 0 {
-			l.fault("%d requests or flows with another fate: %+v", other, a)
-		}
+		known := d["gap"] + d["incomplete"] + d["shutdown"] + d["expired"]
+		dropped += known
+		other += sum(d) - d["handed_over"] - known + a.Requests.Filtered + a.Requests.SampledOut + a.Requests.Looped +
+			sum(a.Flows.Ignored) + a.Flows.Panics + sum(a.Shadow.Failed)
+	}
+	if other > 0 || seen > uint64(r.requests) {
+		l.fault("%d requests or flows with another fate, %d seen: %+v", other, seen, s.accounts)
 	}
 	x[unseen] = excused + l.expected[incomplete] - min(excused+l.expected[incomplete], dropped)
 	switch {

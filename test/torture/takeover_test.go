@@ -1,0 +1,43 @@
+package torture
+
+import "time"
+
+// upgraded: an agent that takes over from another one, again and again, while
+// clients keep connections open. No request may be mirrored by both or by none,
+// not even one that is under way.
+func upgraded(s *stage) { succession(s, "tcx") }
+
+func upgradedClsact(s *stage) { succession(s, "clsact") }
+
+func succession(s *stage, attach string) {
+	generations := 4
+	if s.least > shortRequests*outageShare/100 {
+		generations = 20
+	}
+	a := s.start("--takeover", "--attach", attach)
+	for range generations {
+		s.goOn(1)
+		next := s.launch("--takeover", "--attach", attach)
+		s.replaced(a, next)
+		ready(s, next, s.node)
+		a = next
+	}
+	s.goOn(2)
+	s.traffic.end()
+	s.stop(a)
+}
+
+// replaced waits for an agent to end because the next one has taken over.
+func (s *stage) replaced(a, next *agent) {
+	s.Helper()
+	select {
+	case <-a.done:
+	case <-next.done:
+		s.Fatalf("the successor ended: %v\n%s\n%s", next.exit, next.log.String(), a.log.String())
+	case <-time.After(patience):
+		s.Fatal("the predecessor does not end")
+	}
+	acc, peak, err := a.ended()
+	must(s, err)
+	s.accounts, s.peakMiB = append(s.accounts, acc), max(s.peakMiB, peak)
+}
