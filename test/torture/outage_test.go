@@ -31,6 +31,7 @@ var outages = []outage{
 	{name: "agent in a crash loop", sizes: usual, play: crashLoop},
 	{name: "agent replaced by another", sizes: usual, play: upgraded},
 	{name: "agent replaced, clsact, large bodies", sizes: sizes{body: 2 << 20, field: 2000}, play: upgradedClsact},
+	{name: "successor killed while it takes over", sizes: usual, play: failedSuccession},
 }
 
 // outageShare of all requests passes, at least, in each outage, in percent.

@@ -1,6 +1,9 @@
 package torture
 
-import "time"
+import (
+	"math/rand/v2"
+	"time"
+)
 
 // upgraded: an agent that takes over from another one, again and again, while
 // clients keep connections open. No request may be mirrored by both or by none,
@@ -40,4 +43,45 @@ func (s *stage) replaced(a, next *agent) {
 	acc, peak, err := a.ended()
 	must(s, err)
 	s.accounts, s.peakMiB = append(s.accounts, acc), max(s.peakMiB, peak)
+}
+
+// failedSuccession: agents that are killed while they take over, or just
+// before or after. The predecessor goes on as long as it has not given
+// everything away; if it has, nobody mirrors until the next one starts.
+func failedSuccession(s *stage) {
+	lives := 6
+	if s.least > shortRequests*outageShare/100 {
+		lives = 40
+	}
+	a := s.start()
+	for range lives {
+		from := s.settled()
+		next := s.launch("--takeover")
+		select {
+		case <-time.After(rand.N(time.Second)):
+		case <-a.done:
+		}
+		s.kill(next)
+		at := time.Now()
+		waitFor(s, "one of the two mirroring, or none", func() bool {
+			select {
+			case <-a.done:
+				return true
+			default:
+				return s.traffic.mirroredSince(at)
+			}
+		})
+		select {
+		case <-a.done:
+			acc, _, err := a.ended()
+			must(s, err)
+			s.accounts = append(s.accounts, acc)
+			a = s.start()
+		default:
+		}
+		s.bad = append(s.bad, period{from, time.Now()})
+	}
+	s.goOn(2)
+	s.traffic.end()
+	s.stop(a)
 }

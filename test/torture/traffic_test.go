@@ -172,6 +172,22 @@ func (f *traffic) unmirrored(bad []period, unexplained func(id int, p period)) (
 	return excused
 }
 
+// mirroredSince reports whether a request has come that was sent after a time.
+func (f *traffic) mirroredSince(at time.Time) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ledger.mu.Lock()
+	defer f.ledger.mu.Unlock()
+	for _, flow := range f.flows {
+		for _, x := range flow.exchanges {
+			if x.from.After(at) && f.ledger.entries[x.first].arrivals > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // settled is a time before which every answered request has come that nothing
 // excuses.
 func (f *traffic) settled(bad []period) time.Time {
