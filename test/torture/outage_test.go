@@ -32,6 +32,8 @@ var outages = []outage{
 	{name: "agent replaced by another", sizes: usual, play: upgraded},
 	{name: "agent replaced, clsact, large bodies", sizes: sizes{body: 2 << 20, field: 2000}, play: upgradedClsact},
 	{name: "successor killed while it takes over", sizes: usual, play: failedSuccession},
+	{name: "successor breaks off", sizes: usual, play: brokenOff},
+	{name: "starts and stops", sizes: usual, play: cycles},
 }
 
 // outageShare of all requests passes, at least, in each outage, in percent.

@@ -1,7 +1,9 @@
 package torture
 
 import (
+	"encoding/gob"
 	"math/rand/v2"
+	"net"
 	"time"
 )
 
@@ -84,4 +86,47 @@ func failedSuccession(s *stage) {
 	s.goOn(2)
 	s.traffic.end()
 	s.stop(a)
+}
+
+// brokenOff: a successor that has got everything and does not take it. The
+// agent goes on, and what passed meanwhile is all that is missed.
+func brokenOff(s *stage) {
+	a := s.start("--attach", "tcx")
+	w := startWatch(countersOf(s, tapPrograms(s, s.node, "eth0")[0]))
+	for range 3 {
+		s.goOn(1)
+		s.halfTakeover()
+		s.goOn(1)
+	}
+	s.traffic.end()
+	s.bad, s.lost = w.end(s)
+	if acc := s.stop(a); acc.Requests.Dropped["handed_over"] > 0 {
+		s.Errorf("requests handed over to nobody: %+v", acc.Requests)
+	}
+}
+
+// halfTakeover is a successor up to the last word but one.
+func (s *stage) halfTakeover() {
+	s.Helper()
+	const hello, begin, end = 1, 2, 4
+	type message struct {
+		Kind    uint8
+		Version int
+	}
+	var c net.Conn
+	must(s, s.node.Do(func() (err error) {
+		c, err = net.Dial("unix", "@shadowtap:agent:"+agentName)
+		return err
+	}))
+	defer c.Close()
+	must(s, c.SetDeadline(time.Now().Add(patience)))
+	enc, dec := gob.NewEncoder(c), gob.NewDecoder(c)
+	for _, kind := range []uint8{hello, begin} {
+		must(s, enc.Encode(message{kind, 1}))
+	}
+	for kind := uint8(0); kind != end; {
+		var m message
+		must(s, dec.Decode(&m))
+		kind = m.Kind
+	}
 }
