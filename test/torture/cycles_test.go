@@ -34,7 +34,7 @@ func cycles(s *stage) {
 	defer shadow.stop()
 	s.rules = rulesFor(s, l.Addr())
 
-	n := 20
+	n := 6
 	if s.least > shortRequests*outageShare/100 {
 		n = 1000
 	}

@@ -109,6 +109,20 @@ func (c counters) missed() (lost, paused uint64, err error) {
 	return lost, paused, nil
 }
 
+// seen is how many packets to a target, and fragments, the program was given.
+func (c counters) seen() (n uint64, err error) {
+	for outcome := range c.MaxEntries() {
+		var perCPU [][4]uint64
+		if err := c.Lookup(outcome, &perCPU); err != nil {
+			return 0, fmt.Errorf("read the kernel's counters: %w", err)
+		}
+		for _, v := range perCPU {
+			n += v[0]
+		}
+	}
+	return n, nil
+}
+
 // watch notes the periods in which packets were missed.
 type watch struct {
 	counters counters

@@ -16,10 +16,12 @@ import (
 // not notice; no copy may be corrupt or come twice; and a request that was not
 // mirrored must have been under way while nobody could see it.
 type outage struct {
-	name  string
-	long  bool // not part of the short form
-	sizes sizes
-	play  func(s *stage)
+	name   string
+	long   bool // not part of the short form
+	quiet  bool // fewer clients
+	routed bool // v1 is in a namespace of its own, behind the node
+	sizes  sizes
+	play   func(s *stage)
 }
 
 var outages = []outage{
@@ -33,18 +35,27 @@ var outages = []outage{
 	{name: "agent replaced, clsact, large bodies", sizes: sizes{body: 2 << 20, field: 2000}, play: upgradedClsact},
 	{name: "successor killed while it takes over", sizes: usual, play: failedSuccession},
 	{name: "successor breaks off", sizes: usual, play: brokenOff},
-	{name: "starts and stops", sizes: usual, play: cycles},
+	{name: "starts and stops", sizes: usual, quiet: true, play: cycles},
+
+	{name: "neighbours that count, everywhere", sizes: usual, play: beside},
+	{name: "neighbour in front drops", sizes: usual, play: behindDrops},
+	{name: "neighbour behind drops", sizes: usual, play: beforeDrops},
+	{name: "neighbour in front redirects", sizes: usual, routed: true, play: behindRedirect},
+	{name: "neighbour behind redirects", sizes: usual, routed: true, play: beforeRedirect},
+	{name: "neighbour in front rewrites", sizes: usual, play: behindRewrite},
+	{name: "interfaces come, go, flap and move", sizes: usual, play: churn},
 }
 
 // outageShare of all requests passes, at least, in each outage, in percent.
 const outageShare = 2
 
-// stage is where an outage takes place: clients in one namespace; v1, agents
-// and the shadow in another.
+// stage is where an outage takes place: clients in one namespace, agents and
+// the shadow in another, and v1 there or behind it.
 type stage struct {
 	*testing.T
 	client, node *netlab.Namespace
-	least        int // requests to send
+	server       netip.AddrPort // where clients connect to
+	least        int            // requests to send
 	ledger       ledger
 	traffic      *traffic // since the first agent was ready
 	begin        func()
@@ -63,12 +74,18 @@ type stage struct {
 
 func (o *outage) run(t *testing.T, n int, seed uint64) row {
 	begin := time.Now()
-	s := &stage{T: t, client: namespace(t, "client"), node: namespace(t, "node"), least: n}
-	must(t, netlab.Connect(
-		netlab.End{Namespace: s.client, Name: "eth0", Addresses: []netip.Prefix{netip.MustParsePrefix("10.99.0.1/24")}},
-		netlab.End{Namespace: s.node, Name: "eth0", Addresses: []netip.Prefix{netip.PrefixFrom(served4.Addr(), 24)}},
-	))
-	l, err := s.node.Listen("tcp", served4.String())
+	s := &stage{T: t, client: namespace(t, "client"), node: namespace(t, "node"), server: served4, least: n}
+	v1 := s.node
+	if o.routed {
+		v1 = namespace(t, "v1")
+		s.connectRouted(v1)
+	} else {
+		must(t, netlab.Connect(
+			netlab.End{Namespace: s.client, Name: "eth0", Addresses: []netip.Prefix{netip.MustParsePrefix("10.99.0.1/24")}},
+			netlab.End{Namespace: s.node, Name: "eth0", Addresses: []netip.Prefix{netip.PrefixFrom(served4.Addr(), 24)}},
+		))
+	}
+	l, err := v1.Listen("tcp", served4.String())
 	must(t, err)
 	defer serveProduction(l).stop()
 	l, err = s.node.Listen("tcp", "127.0.0.1:0")
@@ -81,13 +98,33 @@ func (o *outage) run(t *testing.T, n int, seed uint64) row {
 	waitFor(t, "traffic without an agent", func() bool { return alone.sent() >= n/4 })
 	alone.end()
 	s.begin = sync.OnceFunc(func() {
-		s.traffic = startTraffic(&s.ledger, newGenerator(seed+1, o.sizes, false), s.client, served4, 3, 1)
+		keepAlive := 3
+		if o.quiet {
+			keepAlive = 1
+		}
+		s.traffic = startTraffic(&s.ledger, newGenerator(seed+1, o.sizes, false), s.client, s.server, keepAlive, 1)
 		t.Cleanup(s.traffic.end)
 	})
 	o.play(s)
 	s.traffic.end()
 	shadow.stop()
 	return s.settle(row{name: o.name, p99: s.traffic.p99(), alone: alone.p99(), seconds: time.Since(begin).Seconds()})
+}
+
+// connectRouted lays client - node - v1.
+func (s *stage) connectRouted(v1 *netlab.Namespace) {
+	s.Helper()
+	address := func(p string) []netip.Prefix { return []netip.Prefix{netip.MustParsePrefix(p)} }
+	must(s, netlab.Connect(
+		netlab.End{Namespace: s.client, Name: "eth0", Addresses: address("10.98.0.1/24")},
+		netlab.End{Namespace: s.node, Name: "eth0", Addresses: address("10.98.0.254/24")}))
+	must(s, netlab.Connect(
+		netlab.End{Namespace: v1, Name: "eth0", Addresses: []netip.Prefix{netip.PrefixFrom(served4.Addr(), 24)}},
+		netlab.End{Namespace: s.node, Name: "v1-0", Addresses: address("10.99.0.254/24")}))
+	must(s, s.node.Forward())
+	everywhere := netip.MustParsePrefix("0.0.0.0/0")
+	must(s, s.client.Route(everywhere, netip.MustParseAddr("10.98.0.254")))
+	must(s, v1.Route(everywhere, netip.MustParseAddr("10.99.0.254")))
 }
 
 // arrived takes a copy, or what is left of one whose agent was killed.
@@ -111,7 +148,7 @@ func (s *stage) arrived(a arrival) {
 func (s *stage) start(args ...string) *agent {
 	s.Helper()
 	a := s.launch(args...)
-	ready(s, a, s.node)
+	s.ready(a)
 	s.begin()
 	return a
 }
@@ -119,6 +156,11 @@ func (s *stage) start(args ...string) *agent {
 func (s *stage) launch(args ...string) *agent {
 	s.Helper()
 	return startAgent(s, s.node.Start, nil, append([]string{"-f", s.rules, "--admin", "127.0.0.1:9901"}, args...)...)
+}
+
+func (s *stage) ready(a *agent) {
+	s.Helper()
+	ready(s, a, s.node)
 }
 
 // stop ends an agent as it should end.
