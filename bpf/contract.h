@@ -23,23 +23,43 @@ enum {
 	 * out. */
 	TARGETS_MAX = 32768,
 	FLOWS_MAX = 65536,
+	/* TLS handshakes that may be under way in pods at once; see side.h. */
+	HELLOS_MAX = 4096,
 };
 
 /* One direction of a TCP connection: from a client to a target. IPv4
- * addresses are in their IPv4-mapped IPv6 form (::ffff:a.b.c.d). */
+ * addresses are in their IPv4-mapped IPv6 form (::ffff:a.b.c.d). Addresses and
+ * interface indexes mean something within one network namespace only; an
+ * instance of the programs serves one, 0 that of the agent. */
 struct flow {
 	__u32 src[4];
 	__u32 dst[4];
 	__u16 sport;
 	__u16 dport;
+	__u32 instance;
 };
 
-/* An endpoint whose incoming packets are copied. An address of all zeros
- * means any address, and matches at ingress only. */
+/* An endpoint whose incoming packets are copied. In instance 0 an address of
+ * all zeros means any address, and matches at ingress only. In the others
+ * 127.0.0.1 stands for 127.0.0.0/8. */
 struct target {
 	__u32 addr[4];
 	__u16 port;
 	__u16 pad;
+	__u32 instance;
+};
+
+/* A port of the targets of an instance other than 0. */
+struct pod_port {
+	__u32 instance;
+	__u16 port;
+	__u16 pad;
+};
+
+/* From which side of a pod the requests to a port are taken; see side.h. */
+enum side {
+	SIDE_OUTSIDE,  /* as clients sent them: any interface but lo */
+	SIDE_LOOPBACK, /* as a proxy in the pod handed them on: lo */
 };
 
 /* What is known about a flow. Every field is written by whichever CPU
@@ -53,6 +73,13 @@ struct flow_state {
 	__u8 ignored; /* set by the agent: stop copying */
 	__u8 lost;    /* a packet was not handed over since the last record */
 	__u8 pad;
+};
+
+/* Indexes of the programs that instances share. */
+enum pod_program {
+	POD_ETH, /* pod_ingress_eth */
+	POD_L3,  /* pod_ingress_l3 */
+	POD_PROGRAMS,
 };
 
 /* Bits of record.flags: the low byte is TCP's (RFC 9293, section 3.1). */
@@ -88,7 +115,6 @@ struct record {
 	__u8 direction; /* enum direction */
 	__u8 pad;
 	struct flow flow;
-	__u32 total; /* payload bytes of the whole packet */
 };
 
 /* Where a record is put together. */
@@ -109,6 +135,7 @@ enum outcome {
 	OUTCOME_PAUSED,      /* kill switch, or no agent alive */
 	OUTCOME_MALFORMED,   /* lengths that contradict each other */
 	OUTCOME_OVER_BUDGET, /* more bytes per second than allowed */
+	OUTCOME_OTHER_SIDE,  /* taken from the other side of a proxy in the pod */
 	/* lost, although it was wanted */
 	OUTCOME_RING_FULL,
 	OUTCOME_UNREADABLE, /* bytes the kernel would not let us read */

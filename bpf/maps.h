@@ -32,6 +32,22 @@ struct {
 } flows SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, TARGETS_MAX);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct pod_port);
+	__type(value, enum side);
+} sides SEC(".maps");
+
+/* The acknowledgement number of a TLS ClientHello, by its flow. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, HELLOS_MAX);
+	__type(key, struct flow);
+	__type(value, __u32);
+} hellos SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, OUTCOMES);
 	__type(key, enum outcome);
@@ -44,6 +60,22 @@ struct {
 	__type(key, __u32);
 	__type(value, struct scratch);
 } scratch SEC(".maps");
+
+/* The instance that the packet being handled belongs to; see enter() in tap.bpf.c. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} current SEC(".maps");
+
+/* The programs that instances share; the agent puts them in. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, POD_PROGRAMS);
+	__type(key, enum pod_program);
+	__type(value, __u32);
+} pods SEC(".maps");
 
 struct ring {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

@@ -12,7 +12,7 @@
 /* The same for both directions of a connection, so that they share a shard. */
 __inline __u32 symmetric_hash(const struct flow *f)
 {
-	__u32 h = f->sport ^ f->dport;
+	__u32 h = f->sport ^ f->dport ^ f->instance;
 
 	for (int i = 0; i < 4; i++)
 		h = (h ^ f->src[i] ^ f->dst[i]) * 0x85ebca6b;
@@ -118,7 +118,6 @@ __inline enum outcome ship(struct __sk_buff *skb, struct packet *p, enum directi
 	s->head.direction = direction;
 	s->head.pad = 0;
 	s->head.flow = p->flow;
-	s->head.total = p->len;
 	outcome = output(skb, p, ring, s, fs);
 	wake_reader(ring, ctl, shard, s);
 	return outcome;

@@ -9,6 +9,7 @@
 #include "maps.h"
 #include "packet.h"
 #include "flow.h"
+#include "side.h"
 #include "budget.h"
 #include "ship.h"
 
@@ -19,16 +20,23 @@ __inline bool has_port(const struct control *ctl, __u16 port)
 
 /* A target with an address takes what goes there wherever it is seen. One
  * without means "what comes in here": what leaves goes to some other host. */
-__inline bool is_target(const struct flow *f, enum direction direction)
+__inline bool is_target(const struct flow *f, __u32 ifindex, enum direction direction)
 {
 	struct target t = {
 		.addr = { f->dst[0], f->dst[1], f->dst[2], f->dst[3] },
 		.port = f->dport,
+		.instance = f->instance,
 	};
 
+	if (f->instance && to_loopback(f)) {
+		if (ifindex != LOOPBACK_IFINDEX)
+			return false; /* forged, or routed by force */
+		if (is_v4(f))
+			t.addr[3] = bpf_ntohl(INADDR_LOOPBACK);
+	}
 	if (bpf_map_lookup_elem(&targets, &t))
 		return true;
-	if (direction == DIRECTION_EGRESS)
+	if (f->instance || direction == DIRECTION_EGRESS)
 		return false;
 	t.addr[0] = t.addr[1] = t.addr[2] = t.addr[3] = 0;
 	return bpf_map_lookup_elem(&targets, &t);
@@ -51,9 +59,13 @@ __inline enum outcome handle(struct __sk_buff *skb, struct packet *p, enum direc
 		return OUTCOME_MALFORMED;
 	if (!p->len && !(p->flags & (FLAG_SYN | FLAG_FIN | FLAG_RST)))
 		return OUTCOME_PURE_ACK;
+	if (p->flow.instance && !on_our_side(skb, p))
+		return OUTCOME_OTHER_SIDE;
 	outcome = track(p, skb->ifindex << 1 | direction, &fs);
 	if (outcome != OUTCOME_COPIED)
 		return outcome;
+	if (p->flow.instance)
+		note_hello(skb, p, fs);
 	if (over_budget(ctl, now, sizeof(struct record) + p->len)) {
 		if (fs)
 			fs->lost = 1;
@@ -74,10 +86,10 @@ __inline void account(const struct packet *p, enum outcome outcome)
 	t->records += p->records;
 }
 
-__inline int tap(struct __sk_buff *skb, enum link link, enum direction direction)
+__inline int tap(struct __sk_buff *skb, enum link link, enum direction direction, __u32 instance)
 {
 	struct control *ctl = only(&control);
-	struct packet p = {};
+	struct packet p = { .flow.instance = instance };
 
 	if (!ctl || !parse_ip(skb, link, &p))
 		return TC_NEXT;
@@ -86,7 +98,7 @@ __inline int tap(struct __sk_buff *skb, enum link link, enum direction direction
 		return TC_NEXT;
 	}
 	if (!parse_ports(skb, &p) || !has_port(ctl, p.flow.dport) || !parse_addresses(skb, &p) ||
-	    !is_target(&p.flow, direction))
+	    !is_target(&p.flow, skb->ifindex, direction))
 		return TC_NEXT;
 	account(&p, handle(skb, &p, direction, ctl));
 	return TC_NEXT;
@@ -99,22 +111,70 @@ __inline int tap(struct __sk_buff *skb, enum link link, enum direction direction
  */
 SEC("tc") int tap_ingress_eth(struct __sk_buff *skb)
 {
-	return tap(skb, LINK_ETH, DIRECTION_INGRESS);
+	return tap(skb, LINK_ETH, DIRECTION_INGRESS, 0);
 }
 
 SEC("tc") int tap_egress_eth(struct __sk_buff *skb)
 {
-	return tap(skb, LINK_ETH, DIRECTION_EGRESS);
+	return tap(skb, LINK_ETH, DIRECTION_EGRESS, 0);
 }
 
 SEC("tc") int tap_ingress_l3(struct __sk_buff *skb)
 {
-	return tap(skb, LINK_L3, DIRECTION_INGRESS);
+	return tap(skb, LINK_L3, DIRECTION_INGRESS, 0);
 }
 
 SEC("tc") int tap_egress_l3(struct __sk_buff *skb)
 {
-	return tap(skb, LINK_L3, DIRECTION_EGRESS);
+	return tap(skb, LINK_L3, DIRECTION_EGRESS, 0);
+}
+
+/*
+ * Instances. Nothing that a program may ask on Linux 5.10 tells in which
+ * network namespace it runs. So each namespace has entry points of its own,
+ * which know, and leave their number where the programs they all share find it:
+ * those are too large to be verified again for every pod.
+ */
+volatile const __u32 instance SEC(".rodata.instance");
+
+__inline int enter(struct __sk_buff *skb, enum pod_program program)
+{
+	__u32 *here = only(&current);
+
+	if (here) {
+		*here = instance;
+		bpf_tail_call(skb, &pods, program);
+	}
+	return TC_NEXT; /* cannot be: the programs are there before the instance is */
+}
+
+SEC("tc") int enter_ingress_eth(struct __sk_buff *skb)
+{
+	return enter(skb, POD_ETH);
+}
+
+SEC("tc") int enter_ingress_l3(struct __sk_buff *skb)
+{
+	return enter(skb, POD_L3);
+}
+
+__inline int pod(struct __sk_buff *skb, enum link link)
+{
+	__u32 *here = only(&current);
+
+	if (!here || !*here)
+		return TC_NEXT;
+	return tap(skb, link, DIRECTION_INGRESS, *here);
+}
+
+SEC("tc") int pod_ingress_eth(struct __sk_buff *skb)
+{
+	return pod(skb, LINK_ETH);
+}
+
+SEC("tc") int pod_ingress_l3(struct __sk_buff *skb)
+{
+	return pod(skb, LINK_L3);
 }
 
 /* The kernel wants a licence it knows to be compatible with the GPL. */

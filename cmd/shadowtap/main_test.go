@@ -84,6 +84,10 @@ func TestExitCodesAndMessages(t *testing.T) {
 		{"validate bad rules", []string{"validate", "-f", bad}, 2, "spec.http[0].match[0].uri.regex", "the rules have errors"},
 		{"validate finds all", []string{"validate", "-f", bad}, 2, "spec.http[0].nonsense", ""},
 		{"validate as JSON", []string{"validate", "-f", bad, "-o", "json"}, 2, `"field": "spec.http[0].nonsense"`, "the rules have errors"},
+		{"status of nobody", []string{"status", "--agent", "http://127.0.0.1:1"}, 1, "no answer", "1 of 1 agents did not answer"},
+		{"status of nobody as JSON", []string{"status", "--agent", "http://127.0.0.1:1", "-o", "json"}, 1, `"requests": {`, ""},
+		{"status at a bad URL", []string{"status", "--agent", "127.0.0.1"}, 2, "", `--agent "127.0.0.1": expected http://HOST:PORT`},
+		{"status in a bad form", []string{"status", "-o", "xml"}, 2, "", `--output "xml"`},
 		{"validate nothing", []string{"validate"}, 2, "", "give --file FILE"},
 	}
 	for _, tt := range tests {

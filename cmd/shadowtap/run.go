@@ -15,6 +15,7 @@ import (
 
 	"github.com/shadowtap/shadowtap/pkg/agent"
 	"github.com/shadowtap/shadowtap/pkg/capture/attach"
+	"github.com/shadowtap/shadowtap/pkg/capture/netns"
 )
 
 // runFlags are the flags whose types differ from those of agent.Config.
@@ -31,19 +32,26 @@ func newRun() *cobra.Command {
 	f := runFlags{cfg: agent.DefaultConfig()}
 	f.maxBody, f.maxHead, f.memory = size(f.cfg.MaxBody), size(f.cfg.MaxHead), size(f.cfg.MemoryLimit)
 	cmd := &cobra.Command{
-		Use:   "run -f FILE... | --port PORT --to URL",
+		Use:   "run -f FILE... | --port PORT --to URL | --kube",
 		Short: "Capture and mirror until stopped",
 		Long: `Captures the requests that arrive at the endpoints of routes that carry a
 mirror, and sends copies where the rules say. What to capture comes from the
 rules; where to attach is found out, unless --interface narrows it.
 
 Stops on SIGINT or SIGTERM: detaches, lets what was captured run through and
-writes the final account. SIGHUP, or a change of a rules file, reloads.`,
+writes the final account. SIGHUP, or a change of a rules file, reloads.
+
+With --kube the rules are those of the cluster, followed as they change, and
+what arrives at the Pods of --node is captured. An object that is wrong is left
+out and reported; the others stay in use.`,
 		Example: `  # what the rules say, on whatever interface it arrives
   sudo shadowtap run -f rules.yaml
 
   # a quarter of what arrives on port 8000 of this host
   sudo shadowtap run --port 8000 --to http://10.99.1.2:80 --percent 25
+
+  # what the rules of the cluster say, for the Pods of this node
+  sudo shadowtap run --kube --kubeconfig ~/.kube/config --node "$(hostname)"
 
   # look before you leap: print what would be sent, send nothing
   sudo shadowtap run -f rules.yaml --dry-run -o text
@@ -59,7 +67,12 @@ writes the final account. SIGHUP, or a change of a rules file, reloads.`,
 	fl.StringVar(&f.to, "to", "", "instead of rules: mirror to this URL, http://HOST[:PORT] or https://HOST[:PORT]")
 	fl.Float64Var(&c.Percent, "percent", c.Percent, "with --port: percentage of requests to mirror")
 	f.meant.flags(fl)
+	fl.BoolVar(&c.Kube, "kube", false, "take the rules from the API server; on in a Pod where neither --file nor --port is given")
+	fl.StringVar(&c.Kubeconfig, "kubeconfig", "", "with --kube: how to reach the API server; empty is the service account of the Pod, else what kubectl uses")
+	fl.StringVar(&c.Node, "node", "", "with --kube: name of this node, whose Pods are captured; empty is $NODE_NAME, or else any Pod's packets that come by")
 	fl.StringArrayVarP(&c.Interfaces, "interface", "i", nil, "capture only on interfaces of this name or glob (repeatable)")
+	fl.StringArrayVar(&c.NetNS, "netns", nil, "capture also in the network namespaces of these files, a path or a quoted glob: /run/netns/* or /proc/PID/ns/net (repeatable); with --node /run/netns/*")
+	fl.StringVar(&c.NetNSProc, "netns-proc", "", "capture also in the network namespaces of the processes in this procfs: the host's /proc")
 	fl.StringVar(&f.attach, "attach", "auto", "how to attach: auto, tcx (Linux 6.6 and later) or clsact")
 	fl.Uint16Var(&c.Priority, "tc-priority", 0, "priority of the filter where clsact is used; 0 chooses a free one")
 	fl.Var(&f.ring, "ring-size", "size of each ring buffer, a power of two; 0 chooses")
@@ -134,6 +147,15 @@ func (f *runFlags) complete(cmd *cobra.Command) error {
 		if c.To, err = url.Parse(f.to); err != nil {
 			return fmt.Errorf("--to: %w", err)
 		}
+	}
+	if !c.Kube && len(c.Files) == 0 && c.Port == 0 && c.To == nil && c.PCAP == "" {
+		c.Kube = agent.InPod()
+	}
+	if c.Kube && c.Node == "" {
+		c.Node = os.Getenv("NODE_NAME")
+	}
+	if c.Node != "" && len(c.NetNS) == 0 && c.NetNSProc == "" && !cmd.Flags().Changed("netns") {
+		c.NetNS = netns.DefaultFiles
 	}
 	c.Logger, err = newLogger(cmd.ErrOrStderr(), f.logLevel, f.logFormat)
 	return err

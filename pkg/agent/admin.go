@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -41,8 +42,10 @@ type MirrorStatus struct {
 
 // InterfaceStatus is one place where the TC program is attached.
 type InterfaceStatus struct {
-	Name      string    `json:"name"`
-	Index     int       `json:"index"`
+	Name  string `json:"name"`
+	Index int    `json:"index"`
+	// Namespace is the network namespace, if it is not the agent's own.
+	Namespace string    `json:"namespace,omitempty"`
 	Direction string    `json:"direction"`
 	Attach    string    `json:"attach"`
 	Since     time.Time `json:"since"`
@@ -72,10 +75,36 @@ func (a *Agent) RulesStatus() RulesStatus {
 	}
 	for _, h := range a.source.Hooks() {
 		s.Interfaces = append(s.Interfaces, InterfaceStatus{
-			Name: h.Name, Index: h.Ifindex, Direction: h.Direction.String(), Attach: h.Mode.String(), Since: h.Since.UTC(),
+			Name: h.Name, Index: h.Ifindex, Namespace: h.Namespace, Direction: h.Direction.String(), Attach: h.Mode.String(), Since: h.Since.UTC(),
 		})
 	}
 	return s
+}
+
+// waitingFor says what is not ready yet, empty if everything is.
+func (a *Agent) waitingFor() string {
+	if a.cluster != nil {
+		select {
+		case <-a.cluster.synced:
+		default:
+			st := a.cluster.source.Status()
+			if !st.Reached {
+				return "the API server cannot be reached"
+			}
+			return "the rules are being loaded from the cluster: " + strings.Join(st.Missing, ", ")
+		}
+	}
+	select {
+	case <-a.source.Ready():
+	default:
+		return "capture is not attached yet"
+	}
+	select {
+	case <-a.established:
+		return ""
+	default:
+		return "another agent is being taken over from"
+	}
 }
 
 // adminHandler serves the admin API.
@@ -84,16 +113,9 @@ func (a *Agent) adminHandler() http.Handler {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.registry(), promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		for why, ready := range map[string]<-chan struct{}{
-			"capture is not attached yet":                a.source.Ready(),
-			"another agent has not been taken over from": a.established,
-		} {
-			select {
-			case <-ready:
-			default:
-				http.Error(w, why, http.StatusServiceUnavailable)
-				return
-			}
+		if waiting := a.waitingFor(); waiting != "" {
+			http.Error(w, waiting, http.StatusServiceUnavailable)
+			return
 		}
 		_, _ = w.Write([]byte("ok\n"))
 	})
@@ -104,6 +126,14 @@ func (a *Agent) adminHandler() http.Handler {
 			return
 		}
 		writeJSON(w, account)
+	})
+	mux.HandleFunc("GET /api/v1/status", func(w http.ResponseWriter, _ *http.Request) {
+		status, err := a.Status()
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		writeJSON(w, status)
 	})
 	mux.HandleFunc("GET /api/v1/rules", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, a.RulesStatus()) })
 	if a.cfg.Pprof {

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -37,11 +38,14 @@ type Agent struct {
 	tls     *tls.Config
 	printer *printer // nil if nothing is printed
 	reload  chan struct{}
-	loaded  atomic.Pointer[loadState]
-	admin   net.Listener // nil if there is none
-	final   atomic.Pointer[Account]
+	cluster *cluster // nil if the rules are not from one
+	// applying is held while a generation takes over from another.
+	applying sync.Mutex
+	loaded   atomic.Pointer[loadState]
+	admin    net.Listener // nil if there is none
+	final    atomic.Pointer[Account]
 
-	tap         handoverTap       // nil unless capture is live
+	tap         handoverTap       // nil unless capture is live, and not in pods
 	predecessor *peer             // to take over from; nil if there is none
 	successors  *net.UnixListener // nil if none can take over
 	established chan struct{}     // closed once there is nobody left to take over from
@@ -94,6 +98,11 @@ func (a *Agent) open() (err error) {
 	if a.tls, err = tlsConfig(a.cfg); err != nil {
 		return err
 	}
+	if a.cfg.Kube {
+		if err := a.openCluster(); err != nil {
+			return err
+		}
+	}
 	program, problems := a.load()
 	if err := problems.Err(); err != nil {
 		return err
@@ -109,11 +118,13 @@ func (a *Agent) open() (err error) {
 	if err := a.listen(); err != nil {
 		return err
 	}
-	if a.source, err = openSource(a.cfg, a.predecessor != nil); err != nil {
+	if a.source, err = openSource(a.cfg, a.expel, a.predecessor != nil); err != nil {
 		return err
 	}
-	a.tap, _ = a.source.(handoverTap)
-	if a.tap != nil && a.predecessor == nil && !a.cfg.DryRun {
+	if live, ok := a.source.(*liveSource); ok {
+		a.tap = live
+	}
+	if !a.offline() && a.predecessor == nil && !a.cfg.DryRun {
 		a.offerHandover()
 	}
 	for range a.source.Shards() {
@@ -122,7 +133,20 @@ func (a *Agent) open() (err error) {
 	if a.cfg.Output != NoOutput {
 		a.printer = newPrinter(a.cfg.Stdout, a.cfg.Output, a.offline())
 	}
-	return a.apply(program)
+	if err := a.apply(program, nil); err != nil {
+		return err
+	}
+	if a.cluster != nil && a.cfg.Node != "" {
+		a.retarget() // to no Pod, until the API server has said which there are
+	}
+	return nil
+}
+
+// expel ends the flows of captured network namespaces that are gone.
+func (a *Agent) expel(instances map[uint32]bool) {
+	for _, s := range a.shards {
+		s.expel(instances)
+	}
 }
 
 // offline reports whether the traffic comes from a file.

@@ -31,16 +31,29 @@ type Config struct {
 	Name string
 
 	// Files are rules files and directories; or Port and To, with Percent,
-	// are the one-line form. Exactly one of the two is given.
+	// are the one-line form; or Kube is set. Exactly one of them is given.
 	Files   []string
 	Port    uint16
 	To      *url.URL
 	Percent float64
-	// Rules is how Files are meant.
+	// Kube takes the rules from the API server of Kubernetes. Kubeconfig says
+	// how to reach it; empty is the service account of the Pod. Node is the
+	// name of this node: only requests that arrive at its Pods are captured.
+	// Without it, those of all Pods that come by are.
+	Kube       bool
+	Kubeconfig string
+	Node       string
+	// Rules is how the rules are meant.
 	Rules rules.Options
 
 	// Interfaces narrows live capture to interfaces by name or glob.
 	Interfaces []string
+	// NetNS are the files of network namespaces, as globs, in which is captured
+	// too: what goes to their addresses. NetNSProc is where the host's
+	// processes are found (/proc), in whose namespaces is captured too; empty
+	// is nowhere. See netns.Options.
+	NetNS     []string
+	NetNSProc string
 	// Attach chooses the hook: tcx, clsact, or what the kernel has.
 	Attach attach.Mode
 	// Priority is the priority of the filter where clsact is used.
@@ -114,10 +127,15 @@ func (c Config) Validate() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	switch {
+	case c.Kube && (len(c.Files) > 0 || c.Port != 0 || c.To != nil || c.PCAP != ""):
+		bad("--kube excludes --file, --port/--to and --pcap")
+	case c.Kube:
+	case c.Kubeconfig != "" || c.Node != "":
+		bad("--kubeconfig and --node are for --kube")
 	case len(c.Files) > 0 && (c.Port != 0 || c.To != nil):
 		bad("--file and --port/--to exclude each other")
 	case len(c.Files) == 0 && c.Port == 0 && c.To == nil:
-		bad("nothing to mirror: give --file FILE, or --port PORT and --to URL")
+		bad("nothing to mirror: give --file FILE, or --port PORT and --to URL, or --kube")
 	case len(c.Files) == 0 && (c.Port == 0 || c.To == nil):
 		bad("--port and --to go together")
 	}
@@ -129,6 +147,12 @@ func (c Config) Validate() error {
 	}
 	if c.Takeover && (c.PCAP != "" || c.DryRun) {
 		bad("--takeover excludes --pcap and --dry-run")
+	}
+	if c.Takeover && c.inPods() {
+		bad("--takeover is not supported together with --netns and --netns-proc")
+	}
+	if c.PCAP != "" && c.inPods() {
+		bad("--pcap excludes --netns and --netns-proc")
 	}
 	switch c.Output {
 	case NoOutput, JSONOutput, TextOutput:
@@ -157,6 +181,9 @@ func (c Config) Validate() error {
 	}
 	return errors.Join(errs...)
 }
+
+// inPods reports whether other network namespaces are captured in.
+func (c Config) inPods() bool { return len(c.NetNS) > 0 || c.NetNSProc != "" }
 
 // validName keeps the agent's name harmless inside a header field.
 func validName(s string) bool {

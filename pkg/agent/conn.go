@@ -45,7 +45,7 @@ func (c *conn) Closed(why reassembly.CloseReason, _ int64) {
 		}
 		c.shard.recycle(c)
 		return
-	case reassembly.CloseIdle, reassembly.CloseEvicted:
+	case reassembly.CloseIdle, reassembly.CloseEvicted, reassembly.CloseGone:
 		reason = httpstream.Expired
 	case reassembly.CloseShutdown:
 		reason = httpstream.Interrupted
@@ -122,7 +122,7 @@ func (c *conn) Ignore(p httpstream.Protocol) {
 func (c *conn) Request(r *httpstream.Request) {
 	c.held = r
 	flow := capture.Flow(c.flow)
-	r.Source, r.Destination = flow.Source(), flow.Destination()
+	r.Source, r.Destination = flow.Source(), c.shard.agent.source.Endpoint(flow)
 	c.account(c.decide(r))
 	c.held = nil
 	r.Release()

@@ -59,7 +59,11 @@ func (a *Agent) giveTo(ctx context.Context, conn *net.UnixConn) error {
 	if err := p.deadline(handoverTimeout); err != nil {
 		return err
 	}
-	if _, err := p.receive(handoverHello); err != nil {
+	_, err = p.receive(handoverHello)
+	if err == nil && a.tap == nil {
+		err = errors.New("it captures in the network namespaces of pods, which cannot be handed over")
+	}
+	if err != nil {
 		_ = p.send(&handoverMessage{Kind: handoverRefused, Text: err.Error()})
 		return err
 	}

@@ -19,6 +19,7 @@ type metrics struct {
 	flows, flowsOpen, flowsIgnored, panics, gaps, skippedBytes *prometheus.Desc
 	copies, copiesRefused, copiesPending, latency, shadowOpen  *prometheus.Desc
 	memory, memoryLimit, hooks, reloads, reloadFailed          *prometheus.Desc
+	namespaces, namespacesMissing                              *prometheus.Desc
 }
 
 // registry returns a registry of the agent's own.
@@ -31,31 +32,34 @@ func (a *Agent) registry() *prometheus.Registry {
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		&metrics{
-			agent:           a,
-			requestsSeen:    desc("requests_seen_total", "Requests whose first byte was recognised."),
-			requests:        desc("requests_total", "Requests by what became of them, without those dropped.", "outcome"),
-			requestsDropped: desc("requests_dropped_total", "Requests that could not be mirrored, by reason.", "reason"),
-			requestsPending: desc("requests_pending", "Requests whose end has not arrived."),
-			packets:         desc("packets_total", "TCP packets towards captured endpoints, by whether their bytes were copied.", "result"),
-			packetsSkipped:  desc("packets_skipped_total", "TCP packets towards captured endpoints that needed no copy, by reason.", "reason"),
-			packetsLost:     desc("packets_lost_total", "TCP packets towards captured endpoints that could not be copied, by reason.", "reason"),
-			flows:           desc("flows_total", "Connections seen."),
-			flowsOpen:       desc("flows_open", "Connections being followed."),
-			flowsIgnored:    desc("flows_ignored_total", "Connections given up because they carry something else than HTTP/1, by what.", "protocol"),
-			panics:          desc("flows_panicked_total", "Connections given up because of a defect of the agent's."),
-			gaps:            desc("stream_gaps_total", "Holes in byte streams that nothing filled."),
-			skippedBytes:    desc("stream_skipped_bytes_total", "Bytes passed over while looking for the start of a request."),
-			copies:          desc("shadow_requests_total", "Copies by mirror and result.", "mirror", "result"),
-			copiesRefused:   desc("shadow_requests_refused_total", "Copies a mirror's queue did not take, by reason.", "mirror", "reason"),
-			copiesPending:   desc("shadow_requests_pending", "Copies queued or in flight.", "mirror"),
-			latency:         desc("shadow_request_duration_seconds", "Time from sending a copy to the end of its response.", "mirror"),
-			shadowOpen:      desc("shadow_connections_open", "Open connections to a mirror's endpoints.", "mirror"),
-			memory:          desc("traffic_memory_bytes", "Bytes of traffic held."),
-			memoryLimit:     desc("traffic_memory_limit_bytes", "Bound of traffic_memory_bytes."),
-			hooks:           desc("hooks", "Interfaces and directions the TC program is attached to."),
-			reloads:         desc("rules_loads_total", "Attempts to load the rules, by result.", "result"),
-			reloadFailed:    desc("rules_last_load_failed", "1 if the last attempt to load the rules failed and older ones are in use."),
+			agent:             a,
+			requestsSeen:      desc("requests_seen_total", "Requests whose first byte was recognised."),
+			requests:          desc("requests_total", "Requests by what became of them, without those dropped.", "outcome"),
+			requestsDropped:   desc("requests_dropped_total", "Requests that could not be mirrored, by reason.", "reason"),
+			requestsPending:   desc("requests_pending", "Requests whose end has not arrived."),
+			packets:           desc("packets_total", "TCP packets towards captured endpoints, by whether their bytes were copied.", "result"),
+			packetsSkipped:    desc("packets_skipped_total", "TCP packets towards captured endpoints that needed no copy, by reason.", "reason"),
+			packetsLost:       desc("packets_lost_total", "TCP packets towards captured endpoints that could not be copied, by reason.", "reason"),
+			flows:             desc("flows_total", "Connections seen."),
+			flowsOpen:         desc("flows_open", "Connections being followed."),
+			flowsIgnored:      desc("flows_ignored_total", "Connections given up because they carry something else than HTTP/1, by what.", "protocol"),
+			panics:            desc("flows_panicked_total", "Connections given up because of a defect of the agent's."),
+			gaps:              desc("stream_gaps_total", "Holes in byte streams that nothing filled."),
+			skippedBytes:      desc("stream_skipped_bytes_total", "Bytes passed over while looking for the start of a request."),
+			copies:            desc("shadow_requests_total", "Copies by mirror and result.", "mirror", "result"),
+			copiesRefused:     desc("shadow_requests_refused_total", "Copies a mirror's queue did not take, by reason.", "mirror", "reason"),
+			copiesPending:     desc("shadow_requests_pending", "Copies queued or in flight.", "mirror"),
+			latency:           desc("shadow_request_duration_seconds", "Time from sending a copy to the end of its response.", "mirror"),
+			shadowOpen:        desc("shadow_connections_open", "Open connections to a mirror's endpoints.", "mirror"),
+			memory:            desc("traffic_memory_bytes", "Bytes of traffic held."),
+			memoryLimit:       desc("traffic_memory_limit_bytes", "Bound of traffic_memory_bytes."),
+			hooks:             desc("hooks", "Interfaces and directions the TC program is attached to."),
+			namespaces:        desc("namespaces", "Network namespaces other than the agent's that are captured in."),
+			namespacesMissing: desc("namespaces_missing", "Addresses of pods to be captured that no network namespace has."),
+			reloads:           desc("rules_loads_total", "Attempts to load the rules, by result.", "result"),
+			reloadFailed:      desc("rules_last_load_failed", "1 if the last attempt to load the rules failed and older ones are in use."),
 		},
+		a.clusterMetrics(),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name:        "shadowtap_build_info",
 			Help:        "Always 1.",
@@ -116,6 +120,11 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(m.memory, uint64(m.agent.memory.used.Load()))
 	gauge(m.memoryLimit, uint64(m.agent.memory.limit))
 	gauge(m.hooks, uint64(len(m.agent.source.Hooks())))
+	if pods, ok := m.agent.source.(*podSource); ok {
+		captured, missing := pods.Namespaces()
+		gauge(m.namespaces, uint64(captured))
+		gauge(m.namespacesMissing, uint64(missing))
+	}
 	loaded := m.agent.loaded.Load()
 	counter(m.reloads, loaded.Loads, "success")
 	counter(m.reloads, loaded.Failures, "failure")

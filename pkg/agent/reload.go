@@ -21,6 +21,9 @@ type loadState struct {
 
 // load reads and compiles the rules. The program is nil if that failed.
 func (a *Agent) load() (*rules.Program, rules.Problems) {
+	if a.cfg.Kube {
+		return rules.Compile(&rules.Snapshot{}, a.cfg.Rules) // until the API server has said what there is
+	}
 	if len(a.cfg.Files) == 0 {
 		program, err := rules.PortMirror(a.cfg.Port, a.cfg.To, a.cfg.Percent)
 		if err != nil {
@@ -48,7 +51,9 @@ func (a *Agent) load() (*rules.Program, rules.Problems) {
 
 // apply makes program the current one. Requests decided by the one before run
 // on undisturbed; capture never pauses.
-func (a *Agent) apply(program *rules.Program) error {
+func (a *Agent) apply(program *rules.Program, problems rules.Problems) error {
+	a.applying.Lock()
+	defer a.applying.Unlock()
 	mirrors, retire := a.mirrors.adopt(program)
 	a.current.Store(&generation{agent: a, program: program, mirrors: mirrors})
 	// A batch that is running may still hold the generation before.
@@ -56,8 +61,8 @@ func (a *Agent) apply(program *rules.Program) error {
 		s.barrier()
 	}
 	retire(a.drainCtx)
-	a.noteLoad(nil, false)
-	if err := a.source.SetTargets(program.Targets()); err != nil {
+	a.noteLoad(problems, false)
+	if err := a.setTargets(program); err != nil {
 		return fmt.Errorf("setting the captured endpoints: %w", err)
 	}
 	return nil
@@ -87,6 +92,9 @@ func (a *Agent) Reload() {
 // followRules reloads when the files change or Reload asks for it, until ctx
 // ends.
 func (a *Agent) followRules(ctx context.Context) error {
+	if a.cluster != nil {
+		return a.followCluster(ctx)
+	}
 	if len(a.cfg.Files) > 0 {
 		go func() {
 			err := file.Watch(ctx, a.cfg.Files, a.Reload)
@@ -114,7 +122,7 @@ func (a *Agent) reloadNow() {
 		}
 		return
 	}
-	if err := a.apply(program); err != nil {
+	if err := a.apply(program, nil); err != nil {
 		a.log.Error("rules reloaded in part", "error", err)
 		return
 	}

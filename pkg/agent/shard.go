@@ -86,6 +86,16 @@ func (s *shard) relinquish() {
 	s.asm.Relinquish()
 }
 
+// expel ends the flows of instances.
+func (s *shard) expel(instances map[uint32]bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.frozen {
+		return // they are another agent's soon, or will expire here
+	}
+	s.asm.Expel(func(f reassembly.Flow) bool { return instances[f.Instance] })
+}
+
 // barrier returns once no batch that began before it is running.
 func (s *shard) barrier() {
 	s.mu.Lock()

@@ -28,8 +28,11 @@ type source interface {
 	Ignore(capture.Flow)
 	// Packets returns the packet counts.
 	Packets() (Packets, error)
+	// Endpoint returns the captured endpoint that a flow goes to. It is called
+	// from Sinks.
+	Endpoint(capture.Flow) netip.AddrPort
 	// Hooks says where live capture is attached.
-	Hooks() []attach.Hook
+	Hooks() []hook
 	Close() error
 }
 
@@ -42,18 +45,28 @@ type handoverTap interface {
 	ShardOf(capture.Flow) int
 }
 
-// openSource opens what is to be captured; live capture may be held.
-func openSource(cfg Config, held bool) (source, error) {
-	if cfg.PCAP == "" {
-		return openLive(cfg, held)
+// hook is a place where the program is attached.
+type hook struct {
+	attach.Hook
+	Namespace string // a pod's; empty: the agent's own
+}
+
+// openSource opens what the configuration names. expel ends the flows of
+// instances that are gone; it is called from any goroutine while Run runs. Live capture may be held.
+func openSource(cfg Config, expel func(instances map[uint32]bool), held bool) (source, error) {
+	switch {
+	case cfg.PCAP != "":
+		return openFile(cfg.PCAP)
+	case cfg.inPods():
+		return openPods(cfg, expel)
 	}
-	return openFile(cfg.PCAP)
+	return openLive(cfg, held)
 }
 
 // liveSource captures from this host's interfaces.
 type liveSource struct{ *capture.Tap }
 
-func openLive(cfg Config, held bool) (source, error) {
+func openLive(cfg Config, held bool) (*liveSource, error) {
 	tap, err := capture.Open(capture.Config{
 		Interfaces:        cfg.Interfaces,
 		Attach:            cfg.Attach,
@@ -61,6 +74,7 @@ func openLive(cfg Config, held bool) (source, error) {
 		RingBytes:         cfg.RingBytes,
 		MaxBytesPerSecond: cfg.MaxCaptureRate,
 		Held:              held,
+		Instances:         cfg.inPods(),
 		Logger:            cfg.Logger,
 	})
 	if err != nil {
@@ -81,6 +95,16 @@ func (l *liveSource) Ignore(f capture.Flow) {
 	// A failure costs copies of bytes that the shard discards; the kernel
 	// may also have forgotten the flow, which is no failure at all.
 	_ = l.Tap.Ignore(f)
+}
+
+func (l *liveSource) Endpoint(f capture.Flow) netip.AddrPort { return f.Destination() }
+
+func (l *liveSource) Hooks() []hook {
+	var hooks []hook
+	for _, h := range l.Tap.Hooks() {
+		hooks = append(hooks, hook{Hook: h})
+	}
+	return hooks
 }
 
 func (l *liveSource) Packets() (Packets, error) {
@@ -162,6 +186,8 @@ func (s *fileSource) Packets() (Packets, error) {
 	}, nil
 }
 
-func (s *fileSource) Hooks() []attach.Hook { return nil }
+func (s *fileSource) Endpoint(f capture.Flow) netip.AddrPort { return f.Destination() }
+
+func (s *fileSource) Hooks() []hook { return nil }
 
 func (s *fileSource) Close() error { return s.file.Close() }

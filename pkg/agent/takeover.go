@@ -69,6 +69,13 @@ func (a *Agent) takeOver(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	if a.cluster != nil {
+		select {
+		case <-a.cluster.synced:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	if err := a.tap.Copy(); err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ const (
 	SkippedPaused     = "paused"      // while the tap was paused or the agent gave no sign of life
 	SkippedMalformed  = "malformed"   // header lengths that contradict each other
 	SkippedOverBudget = "over_budget" // beyond Config.MaxBytesPerSecond
+	SkippedOtherSide  = "other_side"  // before or behind a proxy in a pod, where the other one is captured
 )
 
 // Reasons a packet was lost: it should have been copied, and was not, or not
@@ -59,6 +60,8 @@ func (c *Counters) field(o tapOutcome) (reasons map[string]uint64, reason string
 		return c.Skipped, SkippedMalformed
 	case tapOutcomeOUTCOME_OVER_BUDGET:
 		return c.Skipped, SkippedOverBudget
+	case tapOutcomeOUTCOME_OTHER_SIDE:
+		return c.Skipped, SkippedOtherSide
 	case tapOutcomeOUTCOME_RING_FULL:
 		return c.Lost, LostRingFull
 	case tapOutcomeOUTCOME_UNREADABLE:

@@ -65,7 +65,7 @@ func (t *Tap) ShardOf(f Flow) int { return shardOf(f, len(t.rings)) }
 
 func shardOf(f Flow, shards int) int {
 	k := (*tapFlow)(unsafe.Pointer(&f))
-	h := uint32(k.Sport ^ k.Dport)
+	h := uint32(k.Sport^k.Dport) ^ k.Instance
 	for i := range k.Src {
 		h = (h ^ k.Src[i] ^ k.Dst[i]) * 0x85ebca6b
 	}

@@ -19,8 +19,10 @@ func needRoot(t testing.TB) {
 // kernel is the loaded program without anything it is attached to: packets
 // are run through it with BPF_PROG_TEST_RUN, and its rings are read here.
 type kernel struct {
-	*tapObjects
+	*objects
 	t       testing.TB
+	spec    *ebpf.CollectionSpec
+	loader  *instanceLoader // made by the first call of pod
 	maps    []*ebpf.Map
 	rings   []*ring
 	control *controlPage
@@ -31,7 +33,11 @@ type kernel struct {
 func newKernel(t testing.TB, shards, ringBytes int, maxBytesPerSecond uint64, targets ...Target) *kernel {
 	t.Helper()
 	needRoot(t)
-	objs, maps, err := load(shards, ringBytes, maxBytesPerSecond)
+	spec, err := newSpec(shards, ringBytes, maxBytesPerSecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	objs, maps, err := load(spec)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +47,7 @@ func newKernel(t testing.TB, shards, ringBytes int, maxBytesPerSecond uint64, ta
 			t.Error(err)
 		}
 	})
-	k := &kernel{tapObjects: objs, t: t, maps: maps}
+	k := &kernel{objects: objs, t: t, spec: spec, maps: maps}
 	if k.control, err = mapControl(objs.Control); err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +72,7 @@ func newKernel(t testing.TB, shards, ringBytes int, maxBytesPerSecond uint64, ta
 		t.Fatal(err)
 	}
 	k.alive()
-	k.table = targetTable{m: objs.Targets, control: k.control, keys: make(map[tapTarget]struct{})}
+	k.table = newTargetTable(objs.Targets, newTargetPorts(k.control))
 	if err := k.table.replace(newKeys(targets...)); err != nil {
 		t.Fatal(err)
 	}

@@ -65,22 +65,15 @@ func budgetCost(bytesPerSecond uint64) (uint64, error) {
 	return max(1, (1e9<<20)/bytesPerSecond), nil
 }
 
-// load brings the program and its maps into the kernel. The ring buffers come
-// in shard order and are owned by the caller, like the objects.
-func load(shards, ringBytes int, maxBytesPerSecond uint64) (objs *tapObjects, rings []*ebpf.Map, err error) {
+// newSpec returns the program as it is to be loaded.
+func newSpec(shards, ringBytes int, maxBytesPerSecond uint64) (*ebpf.CollectionSpec, error) {
 	cost, err := budgetCost(maxBytesPerSecond)
 	if err != nil {
-		return nil, nil, err
-	}
-	if err := checkCapabilities(); err != nil {
-		return nil, nil, err
-	}
-	if err := rlimit.RemoveMemlock(); err != nil {
-		return nil, nil, loadError(fmt.Errorf("lift the limit on locked memory: %w", err))
+		return nil, err
 	}
 	spec, err := loadTap()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	spec.Maps[tapMapRings].MaxEntries = uint32(shards)
 	spec.Maps[tapMapRings].InnerMap.MaxEntries = uint32(ringBytes)
@@ -90,11 +83,36 @@ func load(shards, ringBytes int, maxBytesPerSecond uint64) (objs *tapObjects, ri
 		tapVarBudgetCost: cost,
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {
-			return nil, nil, fmt.Errorf("set %s: %w", name, err)
+			return nil, fmt.Errorf("set %s: %w", name, err)
 		}
 	}
+	return spec, nil
+}
 
-	objs = new(tapObjects)
+// objects are the programs that serve the Tap's own network namespace, and the
+// maps, which those of the others use, too.
+type objects struct {
+	TapEgressEth  *ebpf.Program `ebpf:"tap_egress_eth"`
+	TapEgressL3   *ebpf.Program `ebpf:"tap_egress_l3"`
+	TapIngressEth *ebpf.Program `ebpf:"tap_ingress_eth"`
+	TapIngressL3  *ebpf.Program `ebpf:"tap_ingress_l3"`
+	tapMaps
+}
+
+func (o *objects) Close() error {
+	return _TapClose(o.TapEgressEth, o.TapEgressL3, o.TapIngressEth, o.TapIngressL3, &o.tapMaps)
+}
+
+// load brings the program and its maps into the kernel. The ring buffers come
+// in shard order and are owned by the caller, like the objects.
+func load(spec *ebpf.CollectionSpec) (objs *objects, rings []*ebpf.Map, err error) {
+	if err := checkCapabilities(); err != nil {
+		return nil, nil, err
+	}
+	if err := rlimit.RemoveMemlock(); err != nil {
+		return nil, nil, loadError(fmt.Errorf("lift the limit on locked memory: %w", err))
+	}
+	objs = new(objects)
 	if err := spec.LoadAndAssign(objs, nil); err != nil {
 		return nil, nil, loadError(err)
 	}
@@ -105,13 +123,14 @@ func load(shards, ringBytes int, maxBytesPerSecond uint64) (objs *tapObjects, ri
 			objs, rings = nil, nil
 		}
 	}()
-	for i := range shards {
-		m, err := ebpf.NewMap(spec.Maps[tapMapRings].InnerMap)
+	ring := spec.Maps[tapMapRings].InnerMap
+	for i := range spec.Maps[tapMapRings].MaxEntries {
+		m, err := ebpf.NewMap(ring)
 		if err != nil {
-			return objs, rings, loadError(fmt.Errorf("allocate ring %d of %d bytes: %w", i, ringBytes, err))
+			return objs, rings, loadError(fmt.Errorf("allocate ring %d of %d bytes: %w", i, ring.MaxEntries, err))
 		}
 		rings = append(rings, m)
-		if err := objs.Rings.Put(uint32(i), m); err != nil {
+		if err := objs.Rings.Put(i, m); err != nil {
 			return objs, rings, fmt.Errorf("put ring %d in place: %w", i, err)
 		}
 	}

@@ -121,7 +121,7 @@ func TestProgramOneCopyPerPacket(t *testing.T) {
 // ignore does what Tap.Ignore does.
 func (k *kernel) ignore(f Flow) {
 	k.t.Helper()
-	if err := (&Tap{objs: k.tapObjects}).Ignore(f); err != nil {
+	if err := (&Tap{objs: k.objects}).Ignore(f); err != nil {
 		k.t.Fatal(err)
 	}
 }

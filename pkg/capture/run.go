@@ -61,7 +61,7 @@ func (t *Tap) Run(ctx context.Context, sinks []Sink) error {
 
 	cancel()
 	// Detached: once nobody writes any more, what is in the rings is all.
-	err = errors.Join(err, t.quiesce())
+	err = errors.Join(err, t.closeInstances(), t.quiesce())
 	for _, r := range readers {
 		r.stop()
 	}

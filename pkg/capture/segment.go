@@ -15,6 +15,9 @@ import (
 type Flow struct {
 	SrcIP, DstIP     [16]byte
 	SrcPort, DstPort uint16
+	// Instance is the network namespace that the addresses mean something
+	// in: Instance.ID, or 0 for that of the Tap, and from a file.
+	Instance uint32
 }
 
 // Source is the client's address and port.
@@ -58,7 +61,8 @@ type Segment struct {
 	Flags Flags
 	// Continues is set on every part of a segment but the first.
 	Continues bool
-	// Ifindex is the interface the packet was taken from; 0 from a file.
+	// Ifindex is the interface the packet was taken from, an index in the
+	// flow's namespace; 0 from a file.
 	Ifindex uint32
 	// Time is when the packet was seen, in nanoseconds since the Unix epoch.
 	Time int64

@@ -41,6 +41,8 @@ type Config struct {
 	// Held attaches a tap that copies nothing before Copy and delivers nothing
 	// before Deliver: one that takes over from another.
 	Held bool
+	// Instances says that NewInstance will be called.
+	Instances bool
 	// Logger receives what goes wrong in the background; nil: nobody.
 	Logger *slog.Logger
 }
@@ -50,6 +52,8 @@ const defaultPoll = 4 * time.Millisecond
 var (
 	errClosed = errors.New("tap is closed")
 	errRan    = errors.New("tap has run before")
+
+	errNoInstances = errors.New("tap was not opened for instances")
 )
 
 // follower attaches the program to interfaces as they come and go.
@@ -60,12 +64,14 @@ type follower interface {
 	Hooks() []attach.Hook
 }
 
-// Tap is the capture of one network namespace: the one of the thread that
-// called Open. Its methods may be called concurrently, but for Close.
+// Tap is the capture of one network namespace, the one of the thread that
+// called Open, and of those of its Instances. Its methods may be called concurrently, but for Close.
 type Tap struct {
 	config   Config
 	log      *slog.Logger
-	objs     *tapObjects
+	spec     *ebpf.CollectionSpec
+	objs     *objects
+	loader   *instanceLoader // nil without Config.Instances
 	ringMaps []*ebpf.Map
 	rings    []*ring
 	control  *controlPage
@@ -86,9 +92,15 @@ type Tap struct {
 	ran     bool
 	readers []*reader // while Run runs
 	closed  bool
+	ended   bool // no more instances
 	host    hostAddrs
 	targets []Target
 	table   targetTable
+	ports   *targetPorts
+	// Instances are numbered from 1 on, and no number is used again: a late
+	// packet of one is not taken for another's.
+	lastInstance uint32
+	instances    map[*Instance]struct{}
 }
 
 // Open loads the kernel program and allocates its rings. It attaches nothing
@@ -109,7 +121,7 @@ func Open(cfg Config) (tap *Tap, err error) {
 	if cfg.Poll < 0 || cfg.Poll > sleepMax {
 		return nil, fmt.Errorf("poll interval of %v: must be at most %v", cfg.Poll, sleepMax)
 	}
-	t := &Tap{config: cfg, log: cfg.Logger}
+	t := &Tap{config: cfg, log: cfg.Logger, instances: make(map[*Instance]struct{})}
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
 	}
@@ -126,8 +138,16 @@ func Open(cfg Config) (tap *Tap, err error) {
 	if t.clock, err = newClock(); err != nil {
 		return nil, err
 	}
-	if t.objs, t.ringMaps, err = load(shards, ringBytes, cfg.MaxBytesPerSecond); err != nil {
+	if t.spec, err = newSpec(shards, ringBytes, cfg.MaxBytesPerSecond); err != nil {
 		return nil, err
+	}
+	if t.objs, t.ringMaps, err = load(t.spec); err != nil {
+		return nil, err
+	}
+	if cfg.Instances {
+		if t.loader, err = newInstanceLoader(t.spec, &t.objs.tapMaps); err != nil {
+			return nil, err
+		}
 	}
 	if t.control, err = mapControl(t.objs.Control); err != nil {
 		return nil, err
@@ -145,7 +165,8 @@ func Open(cfg Config) (tap *Tap, err error) {
 		}
 		t.rings = append(t.rings, r)
 	}
-	t.table = targetTable{m: t.objs.Targets, control: t.control, keys: make(map[tapTarget]struct{})}
+	t.ports = newTargetPorts(t.control)
+	t.table = newTargetTable(t.objs.Targets, t.ports)
 	if t.addrs, err = newAddrWatcher(t.log); err != nil {
 		return nil, err
 	}
@@ -248,7 +269,7 @@ func (t *Tap) Close() error {
 	if closed {
 		return nil
 	}
-	return t.release()
+	return errors.Join(t.closeInstances(), t.release())
 }
 
 // release frees whatever Open got hold of.
@@ -262,6 +283,9 @@ func (t *Tap) release() error {
 	}
 	for _, m := range t.ringMaps {
 		errs = append(errs, m.Close())
+	}
+	if t.loader != nil {
+		errs = append(errs, t.loader.close())
 	}
 	if t.objs != nil {
 		errs = append(errs, t.objs.Close())

@@ -26,11 +26,12 @@ type tapControl struct {
 }
 
 type tapFlow struct {
-	_     structs.HostLayout
-	Src   [4]uint32
-	Dst   [4]uint32
-	Sport uint16
-	Dport uint16
+	_        structs.HostLayout
+	Src      [4]uint32
+	Dst      [4]uint32
+	Sport    uint16
+	Dport    uint16
+	Instance uint32
 }
 
 type tapFlowState struct {
@@ -55,9 +56,25 @@ const (
 	tapOutcomeOUTCOME_PAUSED      tapOutcome = 5
 	tapOutcomeOUTCOME_MALFORMED   tapOutcome = 6
 	tapOutcomeOUTCOME_OVER_BUDGET tapOutcome = 7
-	tapOutcomeOUTCOME_RING_FULL   tapOutcome = 8
-	tapOutcomeOUTCOME_UNREADABLE  tapOutcome = 9
-	tapOutcomeOUTCOMES            tapOutcome = 10
+	tapOutcomeOUTCOME_OTHER_SIDE  tapOutcome = 8
+	tapOutcomeOUTCOME_RING_FULL   tapOutcome = 9
+	tapOutcomeOUTCOME_UNREADABLE  tapOutcome = 10
+	tapOutcomeOUTCOMES            tapOutcome = 11
+)
+
+type tapPodPort struct {
+	_        structs.HostLayout
+	Instance uint32
+	Port     uint16
+	Pad      uint16
+}
+
+type tapPodProgram uint32
+
+const (
+	tapPodProgramPOD_ETH      tapPodProgram = 0
+	tapPodProgramPOD_L3       tapPodProgram = 1
+	tapPodProgramPOD_PROGRAMS tapPodProgram = 2
 )
 
 type tapRecord struct {
@@ -72,7 +89,6 @@ type tapRecord struct {
 	Direction uint8
 	Pad       uint8
 	Flow      tapFlow
-	Total     uint32
 }
 
 type tapScratch struct {
@@ -87,6 +103,13 @@ type tapShard struct {
 	Pad  [15]uint32
 }
 
+type tapSide uint32
+
+const (
+	tapSideSIDE_OUTSIDE  tapSide = 0
+	tapSideSIDE_LOOPBACK tapSide = 1
+)
+
 type tapTally struct {
 	_       structs.HostLayout
 	Packets uint64
@@ -96,10 +119,11 @@ type tapTally struct {
 }
 
 type tapTarget struct {
-	_    structs.HostLayout
-	Addr [4]uint32
-	Port uint16
-	Pad  uint16
+	_        structs.HostLayout
+	Addr     [4]uint32
+	Port     uint16
+	Pad      uint16
+	Instance uint32
 }
 
 type tapWake uint32
@@ -114,19 +138,28 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	tapMapControl        = "control"
-	tapMapCounters       = "counters"
-	tapMapFlows          = "flows"
-	tapMapRings          = "rings"
-	tapMapScratch        = "scratch"
-	tapMapTargets        = "targets"
-	tapProgTapEgressEth  = "tap_egress_eth"
-	tapProgTapEgressL3   = "tap_egress_l3"
-	tapProgTapIngressEth = "tap_ingress_eth"
-	tapProgTapIngressL3  = "tap_ingress_l3"
-	tapVarBudgetCost     = "budget_cost"
-	tapVarRingHalf       = "ring_half"
-	tapVarShardMask      = "shard_mask"
+	tapMapControl          = "control"
+	tapMapCounters         = "counters"
+	tapMapCurrent          = "current"
+	tapMapFlows            = "flows"
+	tapMapHellos           = "hellos"
+	tapMapPods             = "pods"
+	tapMapRings            = "rings"
+	tapMapScratch          = "scratch"
+	tapMapSides            = "sides"
+	tapMapTargets          = "targets"
+	tapProgEnterIngressEth = "enter_ingress_eth"
+	tapProgEnterIngressL3  = "enter_ingress_l3"
+	tapProgPodIngressEth   = "pod_ingress_eth"
+	tapProgPodIngressL3    = "pod_ingress_l3"
+	tapProgTapEgressEth    = "tap_egress_eth"
+	tapProgTapEgressL3     = "tap_egress_l3"
+	tapProgTapIngressEth   = "tap_ingress_eth"
+	tapProgTapIngressL3    = "tap_ingress_l3"
+	tapVarBudgetCost       = "budget_cost"
+	tapVarInstance         = "instance"
+	tapVarRingHalf         = "ring_half"
+	tapVarShardMask        = "shard_mask"
 )
 
 // loadTap returns the embedded CollectionSpec for tap.
@@ -171,10 +204,14 @@ type tapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type tapProgramSpecs struct {
-	TapEgressEth  *ebpf.ProgramSpec `ebpf:"tap_egress_eth"`
-	TapEgressL3   *ebpf.ProgramSpec `ebpf:"tap_egress_l3"`
-	TapIngressEth *ebpf.ProgramSpec `ebpf:"tap_ingress_eth"`
-	TapIngressL3  *ebpf.ProgramSpec `ebpf:"tap_ingress_l3"`
+	EnterIngressEth *ebpf.ProgramSpec `ebpf:"enter_ingress_eth"`
+	EnterIngressL3  *ebpf.ProgramSpec `ebpf:"enter_ingress_l3"`
+	PodIngressEth   *ebpf.ProgramSpec `ebpf:"pod_ingress_eth"`
+	PodIngressL3    *ebpf.ProgramSpec `ebpf:"pod_ingress_l3"`
+	TapEgressEth    *ebpf.ProgramSpec `ebpf:"tap_egress_eth"`
+	TapEgressL3     *ebpf.ProgramSpec `ebpf:"tap_egress_l3"`
+	TapIngressEth   *ebpf.ProgramSpec `ebpf:"tap_ingress_eth"`
+	TapIngressL3    *ebpf.ProgramSpec `ebpf:"tap_ingress_l3"`
 }
 
 // tapMapSpecs contains maps before they are loaded into the kernel.
@@ -183,9 +220,13 @@ type tapProgramSpecs struct {
 type tapMapSpecs struct {
 	Control  *ebpf.MapSpec `ebpf:"control"`
 	Counters *ebpf.MapSpec `ebpf:"counters"`
+	Current  *ebpf.MapSpec `ebpf:"current"`
 	Flows    *ebpf.MapSpec `ebpf:"flows"`
+	Hellos   *ebpf.MapSpec `ebpf:"hellos"`
+	Pods     *ebpf.MapSpec `ebpf:"pods"`
 	Rings    *ebpf.MapSpec `ebpf:"rings"`
 	Scratch  *ebpf.MapSpec `ebpf:"scratch"`
+	Sides    *ebpf.MapSpec `ebpf:"sides"`
 	Targets  *ebpf.MapSpec `ebpf:"targets"`
 }
 
@@ -194,6 +235,7 @@ type tapMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type tapVariableSpecs struct {
 	BudgetCost *ebpf.VariableSpec `ebpf:"budget_cost"`
+	Instance   *ebpf.VariableSpec `ebpf:"instance"`
 	RingHalf   *ebpf.VariableSpec `ebpf:"ring_half"`
 	ShardMask  *ebpf.VariableSpec `ebpf:"shard_mask"`
 }
@@ -220,9 +262,13 @@ func (o *tapObjects) Close() error {
 type tapMaps struct {
 	Control  *ebpf.Map `ebpf:"control"`
 	Counters *ebpf.Map `ebpf:"counters"`
+	Current  *ebpf.Map `ebpf:"current"`
 	Flows    *ebpf.Map `ebpf:"flows"`
+	Hellos   *ebpf.Map `ebpf:"hellos"`
+	Pods     *ebpf.Map `ebpf:"pods"`
 	Rings    *ebpf.Map `ebpf:"rings"`
 	Scratch  *ebpf.Map `ebpf:"scratch"`
+	Sides    *ebpf.Map `ebpf:"sides"`
 	Targets  *ebpf.Map `ebpf:"targets"`
 }
 
@@ -230,9 +276,13 @@ func (m *tapMaps) Close() error {
 	return _TapClose(
 		m.Control,
 		m.Counters,
+		m.Current,
 		m.Flows,
+		m.Hellos,
+		m.Pods,
 		m.Rings,
 		m.Scratch,
+		m.Sides,
 		m.Targets,
 	)
 }
@@ -242,6 +292,7 @@ func (m *tapMaps) Close() error {
 // It can be passed to loadTapObjects or ebpf.CollectionSpec.LoadAndAssign.
 type tapVariables struct {
 	BudgetCost *ebpf.Variable `ebpf:"budget_cost"`
+	Instance   *ebpf.Variable `ebpf:"instance"`
 	RingHalf   *ebpf.Variable `ebpf:"ring_half"`
 	ShardMask  *ebpf.Variable `ebpf:"shard_mask"`
 }
@@ -250,14 +301,22 @@ type tapVariables struct {
 //
 // It can be passed to loadTapObjects or ebpf.CollectionSpec.LoadAndAssign.
 type tapPrograms struct {
-	TapEgressEth  *ebpf.Program `ebpf:"tap_egress_eth"`
-	TapEgressL3   *ebpf.Program `ebpf:"tap_egress_l3"`
-	TapIngressEth *ebpf.Program `ebpf:"tap_ingress_eth"`
-	TapIngressL3  *ebpf.Program `ebpf:"tap_ingress_l3"`
+	EnterIngressEth *ebpf.Program `ebpf:"enter_ingress_eth"`
+	EnterIngressL3  *ebpf.Program `ebpf:"enter_ingress_l3"`
+	PodIngressEth   *ebpf.Program `ebpf:"pod_ingress_eth"`
+	PodIngressL3    *ebpf.Program `ebpf:"pod_ingress_l3"`
+	TapEgressEth    *ebpf.Program `ebpf:"tap_egress_eth"`
+	TapEgressL3     *ebpf.Program `ebpf:"tap_egress_l3"`
+	TapIngressEth   *ebpf.Program `ebpf:"tap_ingress_eth"`
+	TapIngressL3    *ebpf.Program `ebpf:"tap_ingress_l3"`
 }
 
 func (p *tapPrograms) Close() error {
 	return _TapClose(
+		p.EnterIngressEth,
+		p.EnterIngressL3,
+		p.PodIngressEth,
+		p.PodIngressL3,
 		p.TapEgressEth,
 		p.TapEgressL3,
 		p.TapIngressEth,

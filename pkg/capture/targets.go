@@ -39,25 +39,57 @@ func (t Target) key() tapTarget {
 	return k
 }
 
-// maxTargets bounds one set of targets. The kernel map holds two, because a
+// maxTargets bounds the targets of all instances. The kernel map holds two, because a
 // new set goes in before the old one goes out.
 const maxTargets = 16384
 
 var errTooManyTargets = fmt.Errorf("more than %d targets", maxTargets)
 
-// targetTable is the set of targets the kernel program looks for.
-type targetTable struct {
-	m       *ebpf.Map
+// targetPorts are the ports of the targets of all instances, which the kernel
+// program looks at before anything else.
+type targetPorts struct {
 	control *controlPage
-	keys    map[tapTarget]struct{} // what is in m
+	uses    map[uint16]int // targets with that port
+	targets int
+}
+
+func newTargetPorts(control *controlPage) *targetPorts {
+	return &targetPorts{control: control, uses: make(map[uint16]int)}
+}
+
+func (p *targetPorts) add(port uint16) {
+	p.targets++
+	if p.uses[port]++; p.uses[port] == 1 {
+		p.control.setPort(port)
+	}
+}
+
+func (p *targetPorts) remove(port uint16) {
+	p.targets--
+	if p.uses[port]--; p.uses[port] == 0 {
+		delete(p.uses, port)
+		p.control.clearPort(port)
+	}
+}
+
+// targetTable is the set of targets the kernel program looks for in one
+// instance.
+type targetTable struct {
+	m     *ebpf.Map
+	ports *targetPorts           // of all instances
+	keys  map[tapTarget]struct{} // what is in m of this one
+}
+
+func newTargetTable(m *ebpf.Map, ports *targetPorts) targetTable {
+	return targetTable{m: m, ports: ports, keys: make(map[tapTarget]struct{})}
 }
 
 // replace makes next the set of targets. New ones are added before old ones
 // are removed, so that a target in both is captured without a pause. After an
 // error the kernel still holds what it held, plus perhaps some of the new.
 func (t *targetTable) replace(next map[tapTarget]struct{}) error {
-	if len(next) > maxTargets {
-		return fmt.Errorf("%w (%d addresses and ports)", errTooManyTargets, len(next))
+	if n := t.ports.targets - len(t.keys) + len(next); n > maxTargets {
+		return fmt.Errorf("%w (%d addresses and ports)", errTooManyTargets, n)
 	}
 	for k := range next {
 		if _, ok := t.keys[k]; ok {
@@ -67,22 +99,16 @@ func (t *targetTable) replace(next map[tapTarget]struct{}) error {
 			return fmt.Errorf("add a target: %w", err)
 		}
 		t.keys[k] = struct{}{}
-		t.control.setPort(k.Port) // last: the port alone captures nothing
-	}
-	wanted := make(map[uint16]bool, len(next))
-	for k := range next {
-		wanted[k.Port] = true
+		t.ports.add(k.Port) // last: the port alone captures nothing
 	}
 	for k := range t.keys {
 		if _, ok := next[k]; ok {
 			continue
 		}
-		if !wanted[k.Port] {
-			t.control.clearPort(k.Port)
-		}
 		if err := t.m.Delete(k); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			return fmt.Errorf("remove a target: %w", err)
 		}
+		t.ports.remove(k.Port)
 		delete(t.keys, k)
 	}
 	return nil

@@ -56,6 +56,30 @@ func (n *Namespace) Bridge(name string, ports []string, addresses ...netip.Prefi
 	return n.up(name, addresses)
 }
 
+// Tunnel is one end of a VXLAN tunnel (RFC 7348) over UDP port 4789.
+type Tunnel struct {
+	Name          string
+	VNI           int
+	Local, Remote netip.Addr // of the network below
+	Addresses     []netip.Prefix
+}
+
+// Tunnel makes an end of a tunnel and brings it up.
+func (n *Namespace) Tunnel(t Tunnel) error {
+	err := n.netlink.LinkAdd(&netlink.Vxlan{
+		LinkAttrs: netlink.LinkAttrs{Name: t.Name},
+		VxlanId:   t.VNI,
+		SrcAddr:   t.Local.AsSlice(),
+		Group:     t.Remote.AsSlice(),
+		Port:      4789,
+		Learning:  true,
+	})
+	if err != nil {
+		return fmt.Errorf("netlab: tunnel %s in %s: %w", t.Name, n.name, err)
+	}
+	return n.up(t.Name, t.Addresses)
+}
+
 // Delete removes an interface.
 func (n *Namespace) Delete(name string) error {
 	link, err := n.link(name)
@@ -87,6 +111,9 @@ func (n *Namespace) Forward() error {
 		})
 	})
 }
+
+// Up gives an interface that somebody else made its addresses and brings it up.
+func (n *Namespace) Up(name string, addresses ...netip.Prefix) error { return n.up(name, addresses) }
 
 // loopback brings lo up.
 func (n *Namespace) loopback() error { return n.up("lo", nil) }

@@ -143,7 +143,7 @@ func (a *Assembler) synchronize(f Flow, r *record, s *Segment) {
 // not known, or that was closed and is clearly another connection now.
 func (a *Assembler) pickUp(f Flow, r *record, s *Segment) {
 	if r != nil {
-		if d := distance(r.expect, s.Seq); -maxAhead <= d && d <= maxAhead {
+		if d := distance(r.expect, s.Seq); -r.past() <= d && d <= maxAhead {
 			a.discard(len(s.Payload)) // a late retransmission, or data after FIN
 			return
 		}

@@ -46,6 +46,16 @@ type record struct {
 	syn     bool // the SYN was seen
 }
 
+// past is how far behind the place of a flow's end a late retransmission may
+// lie: anywhere in the stream, as far as its length can still be told from the
+// sequence numbers.
+func (r *record) past() int {
+	if n := distance(r.isn, r.expect); n > maxAhead {
+		return min(n, maxWindow)
+	}
+	return maxAhead
+}
+
 // lru lists records from the least to the most recently touched.
 type lru struct {
 	first, last *record

@@ -131,6 +131,21 @@ func (a *Assembler) Close() {
 	}
 }
 
+// Expel closes the streams of all flows that match, as Close does but with
+// CloseGone, and forgets the flows. It is for networks that no longer exist,
+// and looks at every flow there is.
+func (a *Assembler) Expel(match func(Flow) bool) {
+	for f, r := range a.flows.records {
+		if !match(f) {
+			continue
+		}
+		a.retire(r, CloseGone, a.clock)
+		if a.flows.records[f] == r {
+			a.flows.remove(r)
+		}
+	}
+}
+
 // retire ends a flow's stream, if it has one, and forgets the flow, unless
 // the stream reached its own end on the way or was ignored: then its record
 // stays and is the most recent of another kind.

@@ -219,12 +219,30 @@ func TestCloseAndUseAgain(t *testing.T) {
 	}
 }
 
+func TestExpel(t *testing.T) {
+	h := newHarness(t, Config{})
+	for n := range uint16(3) {
+		h.open(port(n + 1))
+	}
+	h.data(port(1), 3, "d") // waits
+	h.data(port(2), 0, "x")
+	h.a.Ignore(port(3))
+	h.a.Expel(func(f Flow) bool { return f.SrcPort != 2 })
+	h.data(port(1), 4, "ef")
+	h.data(port(2), 1, "y")
+	h.check("1: open", "2: open", "3: open", "2: start x",
+		"1: gap 3", "1: start d", "1: closed gone", "1: open midstream", "1: start ef", "2: data y")
+	if s := h.a.Stats(); s.FlowsTracked != 2 || s.FlowsOpen != 2 {
+		t.Errorf("%+v", s)
+	}
+}
+
 func TestCloseReasonString(t *testing.T) {
 	var got []string
-	for r := range CloseShutdown + 2 {
+	for r := range CloseHandedOver + 2 {
 		got = append(got, r.String())
 	}
-	want := []string{"unknown", "fin", "rst", "reused", "idle", "evicted", "shutdown", "handed_over", "unknown"}
+	want := []string{"unknown", "fin", "rst", "reused", "idle", "evicted", "shutdown", "gone", "handed_over", "unknown"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q", got)
 	}

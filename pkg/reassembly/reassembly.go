@@ -8,6 +8,9 @@ import "time"
 type Flow struct {
 	SrcIP, DstIP     [16]byte
 	SrcPort, DstPort uint16
+	// Instance tells networks apart in which the same addresses mean
+	// something else.
+	Instance uint32
 }
 
 // Flags are the TCP control bits of RFC 9293 section 3.1 as they stand in
@@ -80,6 +83,7 @@ const (
 	CloseIdle                              // no segment for Config.IdleTimeout
 	CloseEvicted                           // the table was full and another flow needed the place
 	CloseShutdown                          // Assembler.Close
+	CloseGone                              // Assembler.Expel
 	CloseHandedOver                        // Assembler.Relinquish
 )
 
@@ -98,6 +102,8 @@ func (r CloseReason) String() string {
 		return "evicted"
 	case CloseShutdown:
 		return "shutdown"
+	case CloseGone:
+		return "gone"
 	case CloseHandedOver:
 		return "handed_over"
 	default:

@@ -30,6 +30,16 @@ type Options struct {
 // Compile makes a Program of the rules in s, or says everything that is wrong
 // with them. The Program is nil exactly if Problems.Err is not.
 func Compile(s *Snapshot, o Options) (*Program, Problems) {
+	p, problems := compileOnce(s, o)
+	if problems.Err() != nil {
+		return nil, problems
+	}
+	return p, problems
+}
+
+// compileOnce is Compile whose Program is there in any case; with an error only
+// its needs are of use.
+func compileOnce(s *Snapshot, o Options) (*Program, Problems) {
 	c := &compiler{
 		supported: supportedFields(),
 		services:  map[string]*service{},
@@ -61,6 +71,7 @@ func Compile(s *Snapshot, o Options) (*Program, Problems) {
 	c.link(p)
 	p.clients, p.asksClient = c.clients(s), c.asksClient
 	p.ports, p.asksPort = c.ports, c.asksPort
+	p.needs = c.needs(p, s)
 	if !o.AllowLoops {
 		c.loops(p)
 	}
@@ -68,9 +79,6 @@ func Compile(s *Snapshot, o Options) (*Program, Problems) {
 	c.problems = slices.Compact(c.problems) // of a delegate of several routes
 	if c.problems.Err() == nil {
 		c.incomplete(s)
-	}
-	if c.problems.Err() != nil {
-		return nil, c.problems
 	}
 	return p, c.problems
 }
@@ -93,8 +101,9 @@ type compiler struct {
 
 	options         Options
 	snapshot        *Snapshot
-	slices          map[string][]*EndpointSlice        // by namespace/service
-	pods            map[string][]*Pod                  // by namespace
+	slices          map[string][]*EndpointSlice // by namespace/service
+	pods            map[string][]*Pod           // by namespace
+	podOf           map[podKey]*Pod
 	delegates       map[string]*delegate               // by namespace/name
 	services        map[string]*service                // by full name
 	ports           map[netip.AddrPort][]uint32        // service ports by captured address
@@ -106,6 +115,8 @@ type compiler struct {
 	known           map[string]*Mirror                 // by key
 	uses            []mirrorUse
 	gateways        gatewayState
+	needed          map[string]bool // hosts of services, see Needs
+	asked           []*clientMatch
 }
 
 // mirrorUse is a place in a rule where a mirror is named.

@@ -80,6 +80,7 @@ type Program struct {
 	asksClient bool                        // a rule is not for all clients
 	asksPort   bool                        // a rule is not for all ports
 	ports      map[netip.AddrPort][]uint32 // service ports by captured address
+	needs      Needs
 }
 
 // Targets are the addresses whose requests have to be captured: the endpoints

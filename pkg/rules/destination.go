@@ -16,6 +16,11 @@ type target struct {
 	subset    string
 }
 
+// ready reports whether there is an endpoint that copies can be sent to.
+func (t *target) ready() bool {
+	return slices.ContainsFunc(t.endpoints, func(e *endpoint) bool { return !e.notReady })
+}
+
 // destination resolves d, and reports why that is not possible: it would be a
 // cluster that Envoy does not have, to which nothing is sent. Of a destination
 // that is not needed, to which neither requests nor copies are followed, the
@@ -31,6 +36,9 @@ func (c *compiler) destination(vs *VirtualService, d *networking.Destination, at
 	}
 	host := fullName(d.Host, vs.Namespace)
 	s := c.services[host]
+	if needed {
+		c.need(host)
+	}
 	if s == nil && !needed {
 		return nil
 	}
@@ -66,7 +74,7 @@ func (c *compiler) destination(vs *VirtualService, d *networking.Destination, at
 		report(&vs.Meta, at, "", "%s has no endpoint%s", s.host, subsetSuffix(d.Subset, labels))
 		return nil
 	}
-	if len(t.endpoints) == 0 && needed {
+	if !t.ready() && needed {
 		c.warnf(&vs.Meta, at, "", "%s has no endpoint now%s", s.host, subsetSuffix(d.Subset, labels))
 	}
 	if d.Port == nil {

@@ -22,7 +22,7 @@ kind: EndpointSlice
 metadata: {name: %[1]s-1, namespace: %[3]s, labels: {kubernetes.io/service-name: %[1]s}}
 addressType: IPv4
 ports: [{name: http, port: 8080}]
-endpoints: [{addresses: [%[2]s], conditions: {ready: true}}, {addresses: [10.66.66.66], conditions: {ready: false}}]
+endpoints: [{addresses: [%[2]s], conditions: {ready: true}}]
 ---
 `, name, address, namespace, len(name), len(namespace))
 }

@@ -150,6 +150,7 @@ func (c *compiler) gatewayMirror(gr *gatewayRoute, route string, in *gateway.HTT
 			p.number, t.service.host, p.protocol)
 		return
 	}
+	c.need(t.service.host)
 	c.warnEmpty(gr.meta, t, at)
 	m := c.mirror(gr.meta, t, p, at)
 	if share.Numerator > 0 {
@@ -225,6 +226,7 @@ func (c *compiler) gatewayCaptured(gr *gatewayRoute, backends []gateway.HTTPBack
 			continue
 		}
 		if mirrored {
+			c.need(t.service.host)
 			c.warnEmpty(gr.meta, t, f)
 		}
 		for _, e := range t.endpoints {

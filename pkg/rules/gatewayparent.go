@@ -276,6 +276,7 @@ func (c *compiler) attachService(gr *gatewayRoute, ref *gateway.ParentReference,
 		c.warnf(gr.meta, at, short, "no request takes the route: there is no Service or ServiceEntry for %s", serviceHost(namespace, short))
 		return
 	}
+	c.need(s.host)
 	_, port := section(ref)
 	if port != 0 && s.port(uint32(port)) == nil {
 		c.warnf(gr.meta, at.dot("port"), "", "no request takes the route: %s has no port %d, expected one of %s", s.host, port, s.portList())

@@ -57,7 +57,7 @@ type SliceEndpoint struct {
 	// Pod is the name of the Pod, in the namespace of the EndpointSlice,
 	// empty if it is none. Its labels are those of the endpoint.
 	Pod string
-	// NotReady endpoints get no requests.
+	// NotReady endpoints get no new connections.
 	NotReady bool
 }
 

@@ -157,3 +157,71 @@ func TestInertObjects(t *testing.T) {
 		}
 	}
 }
+
+// TestNotReady: what starts or terminates gets no copies. What arrives at it is
+// captured, as connections that are open go on to what terminates.
+func TestNotReady(t *testing.T) {
+	const rule = `
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: a}
+spec:
+  hosts: [web]
+  http:
+  - route: [{destination: {host: web}}]
+    mirror: {host: next}
+---
+`
+	const services = `
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {selector: {app: web}, ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: next}
+spec: {selector: {app: next}, ports: [{port: 80}]}
+---
+`
+	const pods = `
+apiVersion: v1
+kind: Pod
+metadata: {name: web-1, labels: {app: web}}
+status: {podIP: 10.0.0.1, conditions: [{type: Ready, status: 'False'}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: next-1, labels: {app: next}}
+status: {podIP: 10.0.0.2, conditions: [{type: Ready, status: 'False'}]}
+---
+`
+	const slices = `
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web, labels: {kubernetes.io/service-name: web}}
+ports: [{port: 80}]
+endpoints: [{addresses: [10.0.0.1], conditions: {ready: false, serving: true, terminating: true}}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: next, labels: {kubernetes.io/service-name: next}}
+ports: [{port: 80}]
+endpoints: [{addresses: [10.0.0.2], conditions: {ready: false}}]
+---
+`
+	for name, text := range map[string]string{"Pods": services + pods, "EndpointSlices": services + slices} {
+		t.Run(name, func(t *testing.T) {
+			p, ps := compile(t, text+rule, Options{})
+			if got := fmt.Sprint(p.Targets()); got != "[10.0.0.1:80]" {
+				t.Errorf("targets %s", got)
+			}
+			if got := p.Mirrors()[0].Endpoints; len(got) != 0 {
+				t.Errorf("mirror %v", got)
+			}
+			if got := ps.Error(); !strings.Contains(got, "next.default.svc.cluster.local has no endpoint now") {
+				t.Errorf("problems: %s", got)
+			}
+		})
+	}
+}

@@ -20,7 +20,10 @@ func (c *compiler) match(vs *virtualService, meta *Meta, in *networking.HTTPMatc
 	}
 	c.asksPort = c.asksPort || m.port != 0
 	m.client = c.clientMatch(vs, meta, in, at)
-	c.asksClient = c.asksClient || m.client != nil
+	if m.client != nil {
+		c.asksClient = true
+		c.asked = append(c.asked, m.client)
+	}
 	if in.Scheme != nil {
 		m.scheme = c.text(meta, in.Scheme, at.dot("scheme"))
 	}

@@ -222,6 +222,9 @@ func (c *compiler) mirror(meta *Meta, t *target, port *servicePort, at *field) *
 		return known
 	}
 	for _, e := range t.endpoints {
+		if e.notReady {
+			continue
+		}
 		to := Endpoint{Address: e.address(port)}
 		if m.Policy.TLS != nil {
 			to.TLS, to.ServerName = true, m.Policy.TLS.serverName(t.service)

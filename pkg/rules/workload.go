@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 )
@@ -28,10 +29,16 @@ func (c *compiler) workloads(s *Snapshot) {
 		key := e.Namespace + "/" + e.Service
 		c.slices[key] = append(c.slices[key], e)
 	}
-	c.pods = map[string][]*Pod{}
+	c.pods, c.podOf = map[string][]*Pod{}, map[podKey]*Pod{}
 	for i := range s.Pods {
 		p := &s.Pods[i]
 		c.pods[p.Namespace] = append(c.pods[p.Namespace], p)
+		c.podOf[podKey{p.Namespace, p.Name, ""}] = p
+		for _, ip := range p.IPs {
+			if k := (podKey{p.Namespace, "", ip}); c.podOf[k] == nil && !p.HostNetwork {
+				c.podOf[k] = p
+			}
+		}
 	}
 }
 
@@ -48,10 +55,10 @@ func (c *compiler) selected(se *ServiceEntry) (out []endpoint) {
 		}
 	}
 	for _, p := range c.pods[se.Namespace] {
-		if !p.NotReady && hasLabels(p.Labels, labels) {
+		if hasLabels(p.Labels, labels) {
 			for _, ip := range p.IPs[:min(1, len(p.IPs))] {
 				e := newEndpoint(ip)
-				e.labels = p.Labels
+				e.labels, e.notReady = p.Labels, p.NotReady
 				out = append(out, e)
 			}
 		}
@@ -104,7 +111,7 @@ func (c *compiler) sliceEndpoints(in *Service, list []*EndpointSlice) (out []end
 	known := map[string]int{}
 	for _, slice := range list {
 		for _, e := range slice.Endpoints {
-			if e.NotReady || len(e.Addresses) == 0 {
+			if len(e.Addresses) == 0 {
 				continue
 			}
 			address := e.Addresses[0] // the others are the same endpoint's (EndpointSlice API)
@@ -112,11 +119,9 @@ func (c *compiler) sliceEndpoints(in *Service, list []*EndpointSlice) (out []end
 			if !ok {
 				at, known[address] = len(out), len(out)
 				ep := newEndpoint(address)
-				ep.ports = map[string]uint32{}
-				if i := slices.IndexFunc(c.pods[in.Namespace], func(p *Pod) bool { return p.Name == e.Pod }); i >= 0 {
-					ep.labels = c.pods[in.Namespace][i].Labels
-				} else {
-					ep.labels = c.labelsAt(in.Namespace, address)
+				ep.ports, ep.notReady = map[string]uint32{}, e.NotReady
+				if p := cmp.Or(c.podOf[podKey{in.Namespace, e.Pod, ""}], c.podOf[podKey{in.Namespace, "", address}]); p != nil {
+					ep.labels = p.Labels
 				}
 				out = append(out, ep)
 			}
@@ -128,24 +133,18 @@ func (c *compiler) sliceEndpoints(in *Service, list []*EndpointSlice) (out []end
 	return out
 }
 
-// labelsAt are the labels of the Pod with an address.
-func (c *compiler) labelsAt(namespace, address string) map[string]string {
-	for _, p := range c.pods[namespace] {
-		if !p.HostNetwork && slices.Contains(p.IPs, address) {
-			return p.Labels
-		}
-	}
-	return nil
-}
+// podKey is the namespace of a Pod with its name, or with an address that is
+// its own.
+type podKey struct{ namespace, name, address string }
 
 // podEndpoints are the Pods that a Service selects.
 func (c *compiler) podEndpoints(in *Service) (out []endpoint) {
 	for _, pod := range c.pods[in.Namespace] {
-		if pod.NotReady || len(pod.IPs) == 0 || !hasLabels(pod.Labels, in.Selector) {
+		if len(pod.IPs) == 0 || !hasLabels(pod.Labels, in.Selector) {
 			continue
 		}
 		e := newEndpoint(pod.IPs[0])
-		e.labels, e.ports = pod.Labels, map[string]uint32{}
+		e.labels, e.ports, e.notReady = pod.Labels, map[string]uint32{}, pod.NotReady
 		for _, p := range in.Ports {
 			if n := pod.Ports[p.TargetName]; p.TargetName != "" && n != 0 {
 				e.ports[p.Name] = n

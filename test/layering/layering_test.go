@@ -31,6 +31,7 @@ var edges = map[string]struct {
 }{
 	"pkg/capture":        {[]string{"pkg/capture/attach"}, "it says where to attach, attach does it"},
 	"pkg/capture/attach": {nil, "it knows links and programs, not what they carry"},
+	"pkg/capture/netns":  {nil, "it finds and enters namespaces, whatever is done there"},
 	"pkg/capture/pcap":   {[]string{"pkg/capture"}, "it produces the segments live capture produces"},
 	"pkg/reassembly":     {nil, "it orders bytes, wherever segments come from and whatever they mean"},
 	"pkg/httpstream":     {nil, "it frames bytes, wherever they come from"},
@@ -40,13 +41,14 @@ var edges = map[string]struct {
 	"pkg/replay":         {[]string{"pkg/httpstream"}, "it sends a message and knows no rule"},
 	"pkg/compare":        {[]string{"pkg/httpstream"}, "it compares messages and knows no network"},
 	"pkg/agent": {[]string{
-		"pkg/capture", "pkg/capture/attach", "pkg/capture/pcap", "pkg/reassembly", "pkg/httpstream",
+		"pkg/capture", "pkg/capture/attach", "pkg/capture/netns", "pkg/capture/pcap", "pkg/reassembly", "pkg/httpstream",
 		"pkg/rules", "pkg/rules/file", "pkg/kube", "pkg/replay", "pkg/compare",
 	}, "it joins the leaves"},
+	"pkg/fleet":  {[]string{"pkg/agent", "pkg/kube"}, "it finds agents and adds up what they say"},
 	"pkg/netlab": {nil, "it is a lab, for the demo and for tests"},
 	"pkg/demo":   {[]string{"pkg/netlab"}, "it runs the real program as a child, so it shows what users get"},
 	"cmd/shadowtap": {[]string{
-		"pkg/agent", "pkg/demo", "pkg/rules", "pkg/rules/file", "pkg/httpstream", "pkg/capture/attach",
+		"pkg/agent", "pkg/fleet", "pkg/demo", "pkg/rules", "pkg/rules/file", "pkg/httpstream", "pkg/capture/attach", "pkg/capture/netns",
 	}, "flags, and what explain and validate need; whatever runs is behind agent"},
 	"test": {[]string{"pkg", "cmd"}, "whole-program tests look wherever they must"},
 }

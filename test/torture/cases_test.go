@@ -14,6 +14,8 @@ var (
 type scenario struct {
 	name    string
 	share   int // of all requests, in percent
+	most    int // requests, whatever the share; 0 is no bound
+	limit   int // of the agent's memory, in MiB; 0 is the usual
 	sizes   sizes
 	network network
 	attack  attack
@@ -47,7 +49,7 @@ var scenarios = []scenario{
 		network: network{cut: anySize, reorder: 2, repeat: 5, overlap: 3, probe: 3, synData: true, pipeline: 6, messages: 30}},
 	{name: "every byte a segment", share: 5, sizes: sizes{body: 1000, field: 100},
 		network: network{cut: singleBytes, reorder: 4, repeat: 20, pipeline: 3, messages: 10}},
-	{name: "large bodies", share: 1, sizes: sizes{body: 4 << 20, field: 3_500},
+	{name: "large bodies", share: 1, most: 1000, limit: 1200, sizes: sizes{body: 20 << 20, field: 3_500},
 		network: network{cut: anySize, repeat: 20, overlap: 20, pipeline: 2, messages: 10}},
 	{name: "forged segments, resets, SYNs", share: 10, sizes: usual,
 		network: network{cut: anySize, forge: 2, probe: 2, pipeline: 4, messages: 30}},

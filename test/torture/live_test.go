@@ -3,7 +3,6 @@ package torture
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -15,30 +14,35 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/link"
-
 	"github.com/shadowtap/shadowtap/pkg/netlab"
 )
 
 // path is a network that the kernel's TCP crosses.
 type path struct {
 	name    string
+	wiring  wiring
 	mtu     int
 	offload bool
-	lossy   bool // in front of the tap and behind it
+	window  int  // the most bytes v1 takes before it reads them; 0 is the usual
+	loses   bool // the tap cannot see everything
 	short   bool // part of the short form, too
 }
 
 var paths = []path{
-	{"live: MTU 576", 576, true, false, false},
-	{"live: MTU 576, no offload", 576, false, false, true},
-	{"live: MTU 1500", 1500, true, false, false},
-	{"live: MTU 1500, no offload", 1500, false, false, false},
-	{"live: MTU 65535", 65535, true, false, true},
-	{"live: MTU 65535, no offload", 65535, false, false, false},
-	{"live: MTU 1500, 2 % lost twice", 1500, true, true, true},
+	{name: "live: MTU 576", wiring: cable, mtu: 576, offload: true},
+	{name: "live: MTU 576, no offload", wiring: cable, mtu: 576, short: true},
+	{name: "live: MTU 1280", wiring: cable, mtu: 1280},
+	{name: "live: MTU 1500", wiring: cable, mtu: 1500, offload: true},
+	{name: "live: MTU 1500, no offload", wiring: cable, mtu: 1500},
+	{name: "live: MTU 65535", wiring: cable, mtu: 65535, offload: true, short: true},
+	{name: "live: MTU 65535, no offload", wiring: cable, mtu: 65535},
+	{name: "live: windows closing", wiring: cable, mtu: 1500, offload: true, window: 4096},
+	{name: "live: 2 % lost twice", wiring: lossyCable, mtu: 1500, offload: true, short: true},
+	{name: "live: lost, late, repeated", wiring: hostileCable, mtu: 1500, short: true},
+	{name: "live: 802.1Q", wiring: tagged(1), mtu: 1500, offload: true},
+	{name: "live: 802.1Q in 802.1Q, no offload", wiring: tagged(2), mtu: 1500},
+	{name: "live: VXLAN", wiring: tunnel, mtu: 1500, offload: true},
+	{name: "live: fragments", wiring: fragmented, mtu: 1500, loses: true},
 }
 
 // liveShare of all requests goes over each path, in percent.
@@ -52,22 +56,11 @@ const liveClients = 8
 func (p *path) run(t *testing.T, n int, seed uint64) row {
 	begin := time.Now()
 	client, node := namespace(t, "client"), namespace(t, "node")
-	ends := [2]netlab.End{
-		{Namespace: client, Name: "eth0", MTU: p.mtu, Addresses: []netip.Prefix{netip.MustParsePrefix("10.99.0.1/24")}},
-		{Namespace: node, Name: "eth0", MTU: p.mtu, Addresses: []netip.Prefix{netip.PrefixFrom(served4.Addr(), 24)}},
-	}
-	servers := []netip.AddrPort{served4}
-	if p.mtu >= 1280 { // RFC 8200 section 5
-		ends[0].Addresses = append(ends[0].Addresses, netip.MustParsePrefix("fd99::1/64"))
-		ends[1].Addresses = append(ends[1].Addresses, netip.PrefixFrom(served6.Addr(), 64))
-		servers = append(servers, served6)
-	}
-	must(t, netlab.Connect(ends[0], ends[1]))
-	for _, e := range ends {
-		must(t, e.Namespace.SetOffload("eth0", p.offload))
-		if p.lossy {
-			losePackets(t, e.Namespace, map[string]ebpf.AttachType{"client": ebpf.AttachTCXEgress, "node": ebpf.AttachTCXIngress}[e.Namespace.Name()])
-		}
+	servers := p.wiring(t, p, client, node)
+	if p.window > 0 {
+		must(t, node.Do(func() error {
+			return os.WriteFile("/proc/sys/net/ipv4/tcp_rmem", fmt.Appendf(nil, "%d %[1]d %[1]d", p.window), 0)
+		}))
 	}
 	for _, address := range servers {
 		l, err := node.Listen("tcp", address.String())
@@ -84,7 +77,7 @@ func (p *path) run(t *testing.T, n int, seed uint64) row {
 	ready(t, a, node)
 
 	var failed []error
-	source := &requests{generator: newGenerator(seed, usual, true), ledger: &l, left: n}
+	source := &requests{generator: newGenerator(seed, usual, !p.loses), ledger: &l, left: n}
 	var wg sync.WaitGroup
 	for i := range liveClients {
 		wg.Go(func() {
@@ -106,7 +99,11 @@ func (p *path) run(t *testing.T, n int, seed uint64) row {
 	for _, err := range failed {
 		t.Errorf("production failed: %v", err)
 	}
-	l.settle(acc, attack{})
+	if p.loses {
+		l.settleLoss(acc, acc.Packets.Skipped["fragment"])
+	} else {
+		l.settle(acc, attack{})
+	}
 	l.report(t)
 	return row{name: p.name, requests: n, expected: l.expected, unexplained: l.unexpl, failures: len(failed), peakMiB: peak, seconds: time.Since(begin).Seconds()}
 }
@@ -144,40 +141,6 @@ func ready(t testing.TB, a *agent, in *netlab.Namespace) {
 			t.Fatalf("shadowtap is not ready: %v", err)
 		}
 	}
-}
-
-// losePackets drops 2 % of what passes a hook of eth0.
-func losePackets(t *testing.T, ns *netlab.Namespace, hook ebpf.AttachType) {
-	t.Helper()
-	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Type: ebpf.SchedCLS,
-		Instructions: asm.Instructions{
-			asm.FnGetPrandomU32.Call(),
-			asm.Mod.Imm(asm.R0, 100),
-			asm.JLT.Imm(asm.R0, 2, "lose"),
-			asm.Mov.Imm(asm.R0, -1), // TCX_NEXT
-			asm.Return(),
-			asm.Mov.Imm(asm.R0, 2).WithSymbol("lose"), // TCX_DROP
-			asm.Return(),
-		},
-		License: "GPL",
-	})
-	must(t, err)
-	t.Cleanup(func() { _ = program.Close() })
-	must(t, ns.Do(func() error {
-		eth0, err := net.InterfaceByName("eth0")
-		if err != nil {
-			return err
-		}
-		attached, err := link.AttachTCX(link.TCXOptions{Interface: eth0.Index, Program: program, Attach: hook})
-		if errors.Is(err, ebpf.ErrNotSupported) {
-			t.Skipf("this kernel has no tcx: %v", err)
-		}
-		if err == nil {
-			t.Cleanup(func() { _ = attached.Close() })
-		}
-		return err
-	}))
 }
 
 // requests hands out connections to clients, each entered in the ledger.

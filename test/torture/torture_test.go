@@ -20,7 +20,11 @@ func TestTorture(t *testing.T) {
 			continue
 		}
 		t.Run(c.name, func(t *testing.T) {
-			table.add(c.run(t, max(20, s.requests*c.share/100), s.seed+uint64(i)<<32))
+			n := max(20, s.requests*c.share/100)
+			if c.most > 0 {
+				n = min(n, c.most)
+			}
+			table.add(c.run(t, n, s.seed+uint64(i)<<32))
 		})
 	}
 	for i, p := range paths {
@@ -52,7 +56,7 @@ func (c *scenario) run(t *testing.T, n int, seed uint64) row {
 	defer s.stop()
 	read, write, err := os.Pipe()
 	must(t, err)
-	a := startAgent(t, (*exec.Cmd).Start, read, "-f", rulesFor(t, listener.Addr()), "--pcap", "/dev/stdin", "--admin", "", "--memory-limit", fmt.Sprint(c.limitMiB(), "MiB"))
+	a := startAgent(t, (*exec.Cmd).Start, read, "-f", rulesFor(t, listener.Addr()), "--pcap", "/dev/stdin", "--admin", "", "--memory-limit", fmt.Sprint(c.limitMiB(), "MiB"), "--max-body", "32MiB")
 	must(t, read.Close())
 	rec := newRecording(write)
 	g := newGenerator(seed, c.sizes, !c.network.loses())
@@ -89,8 +93,11 @@ const (
 )
 
 // limitMiB is the limit of the agent's memory: its default, or less where it
-// is attacked.
+// is attacked, or more where there is more to hold at once.
 func (c *scenario) limitMiB() int {
+	if c.limit > 0 {
+		return c.limit
+	}
 	if c.attack.client != nil {
 		return attackLimitMiB
 	}

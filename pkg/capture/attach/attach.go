@@ -211,14 +211,36 @@ type Follower struct {
 // its thread (runtime.LockOSThread) while it calls New; Run may then be called
 // from anywhere. Nothing is attached before Run.
 func New(o Options) (*Follower, error) {
-	if o.Select == nil {
-		return nil, errors.New("attach: no Select function")
+	if err := o.complete(); err != nil {
+		return nil, err
 	}
-	if o.Programs == (Programs{}) {
-		return nil, errors.New("attach: no programs")
+	ns, err := openNamespace()
+	if err != nil {
+		return nil, fmt.Errorf("attach: %w", err)
 	}
-	if o.Mode > Clsact {
-		return nil, fmt.Errorf("attach: unknown mode %v", o.Mode)
+	f := newFollower(o)
+	f.ns = ns
+	return f, nil
+}
+
+func newFollower(o Options) *Follower {
+	return &Follower{
+		o:       o,
+		ready:   make(chan struct{}),
+		resync:  make(chan struct{}, 1),
+		devices: make(map[int]*device),
+	}
+}
+
+// complete checks the options and puts the defaults in.
+func (o *Options) complete() error {
+	switch {
+	case o.Select == nil:
+		return errors.New("attach: no Select function")
+	case o.Programs == (Programs{}):
+		return errors.New("attach: no programs")
+	case o.Mode > Clsact:
+		return fmt.Errorf("attach: unknown mode %v", o.Mode)
 	}
 	if o.Priority == 0 {
 		o.Priority = DefaultPriority
@@ -226,17 +248,7 @@ func New(o Options) (*Follower, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	ns, err := openNamespace()
-	if err != nil {
-		return nil, fmt.Errorf("attach: %w", err)
-	}
-	return &Follower{
-		o:       o,
-		ns:      ns,
-		ready:   make(chan struct{}),
-		resync:  make(chan struct{}, 1),
-		devices: make(map[int]*device),
-	}, nil
+	return nil
 }
 
 // Ready returns a channel that is closed once every link that existed when

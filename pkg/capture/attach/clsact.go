@@ -27,6 +27,7 @@ type clsact struct {
 func (c *clsact) close() {
 	if c.owner != nil {
 		c.owner.close()
+		c.owner = nil
 	}
 }
 

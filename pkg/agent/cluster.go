@@ -1,0 +1,192 @@
+package agent
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"github.com/shadowtap/shadowtap/pkg/kube"
+	"github.com/shadowtap/shadowtap/pkg/rules"
+)
+
+// cluster is the API server as the source of the rules.
+type cluster struct {
+	source *kube.Source
+	synced chan struct{} // closed when the first rules are in use
+	local  localPods
+}
+
+// InPod reports whether this process runs in a Pod that may take its rules from
+// the API server.
+func InPod() bool { return kube.InPod() }
+
+func (a *Agent) openCluster() error {
+	c := &cluster{synced: make(chan struct{}), local: localPods{changed: make(chan struct{}, 1), pods: map[string]kube.Pod{}}}
+	cfg := kube.Config{Kubeconfig: a.cfg.Kubeconfig, Version: a.cfg.Version, Logger: a.log}
+	if a.cfg.Node != "" {
+		cfg.Node, cfg.Pods = a.cfg.Node, &c.local
+	}
+	var err error
+	if c.source, err = kube.New(cfg); err != nil {
+		return err
+	}
+	a.cluster = c
+	return nil
+}
+
+// followCluster applies what the API server says until ctx ends.
+func (a *Agent) followCluster(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-a.reload:
+				a.cluster.source.Touch()
+			case <-a.cluster.local.changed:
+				a.retarget()
+			}
+		}
+	})
+	a.cluster.source.Run(ctx, a.reloadCluster)
+	return nil
+}
+
+// reloadCluster compiles what the API server said and applies it. Unlike a
+// file, which somebody is about to mend, an object that is wrong is left out
+// alone.
+func (a *Agent) reloadCluster() {
+	snapshot, problems := a.cluster.source.Read()
+	program, more := rules.CompileEach(snapshot, a.cfg.Rules)
+	problems = append(problems, more...)
+	if program == nil {
+		a.logProblems(problems)
+		a.noteLoad(problems, true)
+		return
+	}
+	if !a.cluster.source.Need(program.Needs()) {
+		return // endpoints are on their way; this is called again
+	}
+	problems = append(problems, a.checkTLS(program)...)
+	a.logProblems(problems)
+	if err := a.apply(program, problems); err != nil {
+		a.log.Error("rules reloaded in part", "error", err)
+	}
+	select {
+	case <-a.cluster.synced:
+		a.log.Debug("rules reloaded", "targets", len(program.Targets()), "mirrors", len(program.Mirrors()))
+	default:
+		close(a.cluster.synced)
+		a.log.Info("rules loaded from the cluster", "targets", len(program.Targets()), "mirrors", len(program.Mirrors()))
+	}
+}
+
+// logProblems logs the problems that are new. In a cluster rules are compiled
+// anew whenever an endpoint comes or goes.
+func (a *Agent) logProblems(problems rules.Problems) {
+	var known rules.Problems
+	if last := a.loaded.Load(); last != nil {
+		known = last.Problems
+	}
+	for _, p := range problems {
+		if slices.Contains(known, p) {
+			continue
+		}
+		if p.Warning {
+			a.log.Warn("rules", "problem", p.Error())
+		} else {
+			a.log.Error("rules: the object is left out", "problem", p.Error())
+		}
+	}
+}
+
+// setTargets captures at the endpoints of a program, as far as they are on this
+// node. Those on other nodes are captured there: a request between two nodes
+// must not be mirrored by both.
+func (a *Agent) setTargets(p *rules.Program) error {
+	targets := p.Targets()
+	if _, ok := a.source.(*podSource); !ok && a.cluster != nil && a.cfg.Node != "" {
+		targets = a.cluster.local.among(targets)
+	}
+	return a.source.SetTargets(targets)
+}
+
+// retarget captures at the Pods that this node has now.
+func (a *Agent) retarget() {
+	a.applying.Lock()
+	defer a.applying.Unlock()
+	var err error
+	if pods, ok := a.source.(*podSource); ok {
+		err = pods.SetWorkloads(a.cluster.local.workloads())
+	} else {
+		err = a.setTargets(a.current.Load().program)
+	}
+	if err != nil {
+		a.log.Error("setting the captured endpoints", "error", err)
+	}
+}
+
+// localPods are the Pods of this node: a kube.PodSink.
+type localPods struct {
+	changed chan struct{} // holds one
+
+	mu   sync.Mutex
+	pods map[string]kube.Pod // by UID
+}
+
+// SetPod notes a Pod.
+func (l *localPods) SetPod(p kube.Pod) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pods[p.UID] = p
+	l.signal()
+}
+
+// DeletePod forgets a Pod.
+func (l *localPods) DeletePod(p kube.Pod) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.pods, p.UID)
+	l.signal()
+}
+
+func (l *localPods) signal() {
+	select {
+	case l.changed <- struct{}{}:
+	default:
+	}
+}
+
+// workloads are the Pods for capture in their network namespaces.
+func (l *localPods) workloads() []Workload {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := make([]Workload, 0, len(l.pods))
+	for _, p := range l.pods {
+		out = append(out, Workload{Name: p.Namespace + "/" + p.Name, Addresses: p.IPs, HostNetwork: p.HostNetwork, Sidecar: p.Sidecar})
+	}
+	return out
+}
+
+// among are the targets that are addresses of Pods here, or of the node where
+// they have that.
+func (l *localPods) among(targets []netip.AddrPort) []netip.AddrPort {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	here := map[netip.Addr]bool{}
+	for _, p := range l.pods {
+		for _, ip := range p.IPs {
+			here[ip] = true
+		}
+	}
+	out := []netip.AddrPort{}
+	for _, t := range targets {
+		if here[t.Addr()] {
+			out = append(out, t)
+		}
+	}
+	return out
+}

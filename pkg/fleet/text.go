@@ -1,0 +1,117 @@
+package fleet
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/shadowtap/shadowtap/pkg/agent"
+)
+
+// WriteText writes the report for people.
+func (r *Report) WriteText(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "AGENT\tVERSION\tCAPTURING\tSEEN\tMIRRORED\tDROPPED\tPENDING")
+	for _, a := range r.Agents {
+		if a.Status == nil {
+			fmt.Fprintf(t, "%s\t-\tno answer\t-\t-\t-\t-\n", a.Agent)
+			continue
+		}
+		q := a.Status.Account.Requests
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%d\t%d\n", a.Agent, a.Status.Version, yes(a.Status.Capturing), q.Seen, q.Mirrored, sum(q.Dropped), q.Pending)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, a := range r.Agents {
+		if a.Status == nil {
+			fmt.Fprintf(t, "\n%s: %s\n", a.Agent, a.Error)
+		}
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	if r.Failed() == len(r.Agents) {
+		return nil
+	}
+	if _, err := fmt.Fprintf(w, "\n%s", r.account()); err != nil {
+		return err
+	}
+	if len(r.Mirrors) > 0 {
+		fmt.Fprintln(t, "\nMIRROR\tSENT\tANSWERED\tFAILED\tREFUSED\tPENDING\tP50\tP99")
+		for _, name := range slices.Sorted(maps.Keys(r.Mirrors)) {
+			m := r.Mirrors[name]
+			fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\t%d\t%s\t%s\n", name, m.Sent,
+				split(m.Answered), split(m.Failed), split(m.Refused), m.Pending, quantile(m.Latency, 0.5), quantile(m.Latency, 0.99))
+		}
+		if err := t.Flush(); err != nil {
+			return err
+		}
+	}
+	if len(r.Problems) > 0 {
+		fmt.Fprintln(t, "\nPROBLEM OF THE RULES\tAGENTS")
+		for _, p := range r.Problems {
+			fmt.Fprintf(t, "%s\t%d\n", p.Message, p.Agents)
+		}
+	}
+	return t.Flush()
+}
+
+func (r *Report) account() string {
+	p, q, s := r.Account.Packets, r.Account.Requests, r.Account.Shadow
+	var b strings.Builder
+	fmt.Fprintf(&b, "since     %s\n", r.Account.Since.Format(time.RFC3339))
+	fmt.Fprintf(&b, "packets   %d seen = %d copied + %s skipped + %s lost\n", p.Seen, p.Copied, split(p.Skipped), split(p.Lost))
+	fmt.Fprintf(&b, "requests  %d seen = %d mirrored + %s filtered + %d sampled out + %d looped + %s dropped + %d pending\n",
+		q.Seen, q.Mirrored, of(q.Filtered, q.FilteredBy), q.SampledOut, q.Looped, split(q.Dropped), q.Pending)
+	fmt.Fprintf(&b, "copies    %d sent = %s answered + %s failed + %d pending\n", s.Sent, split(s.Answered), split(s.Failed), s.Pending)
+	if !r.Balanced() {
+		fmt.Fprintln(&b, "It does NOT add up. That is a defect of shadowtap's; please report it.")
+	}
+	return b.String()
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+// split is a sum with its parts: 3 (2xx 2, 5xx 1).
+func split(parts map[string]uint64) string { return of(sum(parts), parts) }
+
+func of(total uint64, parts map[string]uint64) string {
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(parts)) {
+		if parts[name] > 0 {
+			names = append(names, fmt.Sprintf("%s %d", name, parts[name]))
+		}
+	}
+	if names == nil {
+		return fmt.Sprint(total)
+	}
+	return fmt.Sprintf("%d (%s)", total, strings.Join(names, ", "))
+}
+
+// quantile is the bucket in which a quantile lies.
+func quantile(l agent.Latency, q float64) string {
+	if bound, ok := l.Quantile(q); ok {
+		return "<=" + time.Duration(bound*float64(time.Second)).String()
+	}
+	if n := len(l.Counts); n > 0 && l.Counts[n-1] > 0 {
+		return ">" + time.Duration(l.Bounds[len(l.Bounds)-1]*float64(time.Second)).String()
+	}
+	return "-"
+}
+
+func sum(parts map[string]uint64) (n uint64) {
+	for _, v := range parts {
+		n += v
+	}
+	return n
+}

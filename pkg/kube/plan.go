@@ -1,0 +1,147 @@
+package kube
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/shadowtap/shadowtap/pkg/rules"
+)
+
+// maxScopes is how many watches of a kind there may be, each of a namespace or
+// a label. Beyond that one watch of everything costs the API server less.
+const maxScopes = 32
+
+// plan is what has to be watched, by key.
+func (s *Source) plan() map[string]subject {
+	out := map[string]subject{}
+	add := func(sub subject) { out[sub.key] = sub }
+	for _, k := range kinds() {
+		if version := s.served[k.definition()]; version != "" {
+			add(s.clients.custom(k, version))
+		}
+	}
+	add(typed(s.clients.core, "services", metav1.NamespaceAll, metav1.ListOptions{}, convertService,
+		subject{class: "Service", what: "Service of v1"}))
+	add(s.definitions())
+	if s.cfg.Pods != nil {
+		add(s.nodePods())
+	}
+	namespaces := namespacesOf(s.needs.Services)
+	if len(namespaces) > maxScopes {
+		namespaces = []string{metav1.NamespaceAll}
+	}
+	for _, ns := range namespaces {
+		add(typed(s.clients.slices, "endpointslices", ns, metav1.ListOptions{}, convertSlice,
+			subject{class: "EndpointSlice", what: "EndpointSlice of discovery.k8s.io/v1" + within(ns)}))
+		add(s.pods(ns, ""))
+	}
+	clients := slices.DeleteFunc(slices.Clone(s.needs.Clients), func(c rules.PodSelector) bool {
+		return slices.Contains(namespaces, c.Namespace) || slices.Contains(namespaces, metav1.NamespaceAll)
+	})
+	if len(clients) > maxScopes {
+		clients = []rules.PodSelector{{}}
+	}
+	for _, c := range clients {
+		add(s.pods(c.Namespace, labels.SelectorFromSet(c.Labels).String()))
+	}
+	return out
+}
+
+// within says of which namespace something is.
+func within(namespace string) string {
+	if namespace == metav1.NamespaceAll {
+		return ""
+	}
+	return " in namespace " + namespace
+}
+
+func namespacesOf(names []rules.ServiceName) []string {
+	set := map[string]bool{}
+	for _, n := range names {
+		set[n.Namespace] = true
+	}
+	return slices.Sorted(maps.Keys(set))
+}
+
+// unfinished leaves out Pods that have ended: their addresses are others'.
+var unfinished = fields.AndSelectors(
+	fields.OneTermNotEqualSelector("status.phase", "Succeeded"),
+	fields.OneTermNotEqualSelector("status.phase", "Failed"),
+)
+
+// pods watches Pods of a namespace, of all if it is empty, by label.
+func (s *Source) pods(namespace, selector string) subject {
+	return typed(s.clients.core, "pods", namespace,
+		metav1.ListOptions{LabelSelector: selector, FieldSelector: unfinished.String()}, convertPod,
+		subject{class: "Pod", what: "Pod of v1" + within(namespace)})
+}
+
+// reconcile starts the watches that are missing. What is not wanted any more
+// stays until all that is wanted is known, so that nothing is forgotten for
+// what takes its place. The lock is held.
+func (s *Source) reconcile(ctx context.Context) {
+	if s.served == nil {
+		// The first discovery decides which kinds are waited for; what is
+		// always there need not wait for it.
+		s.planned = false
+	}
+	if !s.planned {
+		want := s.plan()
+		clear(s.desired)
+		for key, sub := range want {
+			s.desired[key] = true
+			if s.watches[key] == nil {
+				s.watches[key] = s.start(ctx, sub)
+			}
+		}
+		s.planned = s.served != nil
+	}
+	if len(s.missing()) > 0 {
+		return
+	}
+	for key, w := range s.watches {
+		if !s.desired[key] {
+			w.stop()
+			delete(s.watches, key)
+			s.changed = true
+		}
+	}
+}
+
+// covered reports whether the watches are those of the plan.
+func (s *Source) covered() bool {
+	want := s.plan()
+	for key := range want {
+		if !s.desired[key] {
+			return false
+		}
+	}
+	return len(want) == len(s.desired)
+}
+
+// missing are the kinds that are wanted and were not listed yet. The lock is
+// held.
+func (s *Source) missing() (out []string) {
+	if s.served == nil {
+		out = append(out, "the kinds that are served")
+	}
+	if !s.planned && s.served != nil {
+		out = append(out, "what the rules need")
+	}
+	for key := range s.desired {
+		w := s.watches[key]
+		if c := w.collected(); c != nil && !c.synced {
+			out = append(out, w.what)
+		}
+		if p, ok := w.store.(*nodePods); ok && !p.synced {
+			out = append(out, w.what)
+		}
+	}
+	slices.Sort(out)
+	return out
+}

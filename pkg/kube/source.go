@@ -1,0 +1,263 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
+
+	"github.com/shadowtap/shadowtap/pkg/rules"
+)
+
+// Config is what a Source needs to know.
+type Config struct {
+	// Kubeconfig is the file that says how to reach the API server. Empty
+	// means the service account of the Pod, or outside of one what kubectl
+	// would use.
+	Kubeconfig string
+	// Node is the name of the node whose Pods Pods is told of; both or
+	// neither are given.
+	Node string
+	Pods PodSink
+	// Version of the program, for the log of the API server.
+	Version string
+	Logger  *slog.Logger
+}
+
+// Source follows what the API server says about rules. Its methods may be
+// called concurrently.
+type Source struct {
+	cfg     Config
+	log     *slog.Logger
+	quiet   logr.Logger // client-go's own remarks
+	clients *clients
+	pace    pace
+	wake    chan struct{} // something is to be looked at
+	kinds   kindState
+
+	mu      sync.Mutex
+	served  map[string]string // version of each kind by definition; nil before the first discovery
+	needs   rules.Needs
+	needed  map[rules.ServiceName]bool
+	planned bool // watches are those that served and needs ask for
+	watches map[string]*running
+	desired map[string]bool
+	changed bool      // since the last delivery
+	ready   bool      // all that rules need was known once
+	since   time.Time // something is missing
+	contact contact
+}
+
+// grace is how long changes wait for objects that rules came to need, once
+// there was a complete set of rules.
+const grace = 5 * time.Second
+
+// New prepares a Source; nothing is asked of the API server before Run.
+func New(cfg Config) (*Source, error) {
+	rc, err := restConfig(cfg.Kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("kubeconfig: %w", err)
+	}
+	return newSource(cfg, rc)
+}
+
+func newSource(cfg Config, rc *rest.Config) (*Source, error) {
+	rc = rest.CopyConfig(rc)
+	rc.UserAgent = userAgent(cfg.Version)
+	c, err := newClients(rc)
+	if err != nil {
+		return nil, err
+	}
+	return &Source{
+		cfg:     cfg,
+		log:     cfg.Logger,
+		quiet:   logr.FromSlogHandler(quiet{cfg.Logger.Handler()}),
+		clients: c,
+		pace:    pace{settle: 100 * time.Millisecond, maxSettle: 500 * time.Millisecond, rest: 9},
+		wake:    make(chan struct{}, 1),
+		kinds:   kindState{changed: make(chan struct{}, 1)},
+		watches: map[string]*running{},
+		desired: map[string]bool{},
+	}, nil
+}
+
+// Run follows the API server until ctx ends. It calls changed from this
+// goroutine when Read would say something new, the first time when everything
+// is known. Changes are gathered while changed runs, and for several times as
+// long after it.
+func (s *Source) Run(ctx context.Context, changed func()) {
+	ctx = klog.NewContext(ctx, s.quiet)
+	go s.followKinds(ctx)
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		next := s.step(ctx, time.Now(), changed)
+		timer.Reset(next)
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.wake:
+		case <-timer.C:
+		}
+	}
+}
+
+// idle is how long Run sleeps if nothing wakes it.
+const idle = time.Hour
+
+// step does what is due and says when to look again.
+func (s *Source) step(ctx context.Context, now time.Time, changed func()) time.Duration {
+	s.mu.Lock()
+	s.reconcile(ctx)
+	if s.changed {
+		s.changed = false
+		s.pace.change(now)
+	}
+	wait := s.hold(now)
+	at, waiting := s.pace.due()
+	if !waiting || wait == idle {
+		s.mu.Unlock()
+		return idle
+	}
+	if delay := max(wait, at.Sub(now)); delay > 0 {
+		s.mu.Unlock()
+		return delay
+	}
+	s.pace.begin()
+	s.mu.Unlock()
+
+	begin := time.Now()
+	changed()
+	end := time.Now()
+	s.pace.end(end, end.Sub(begin))
+	s.signal() // for what changed meanwhile
+	return idle
+}
+
+// hold is how long a delivery has to wait for what is missing: idle if that
+// is until it is there.
+func (s *Source) hold(now time.Time) time.Duration {
+	if len(s.missing()) == 0 {
+		s.since = time.Time{}
+		return 0
+	}
+	if s.since.IsZero() {
+		s.since = now
+	}
+	if !s.ready {
+		return idle
+	}
+	return max(0, s.since.Add(grace).Sub(now))
+}
+
+// signal wakes Run.
+func (s *Source) signal() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// noteChange notes that Read would say something new. The lock is held.
+func (s *Source) noteChange() {
+	s.changed = true
+	s.signal()
+}
+
+// Touch has changed called as if something had changed.
+func (s *Source) Touch() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.noteChange()
+}
+
+// Read returns the objects as they are known now, and what was wrong with
+// those that could not be decoded completely. It does not wait.
+func (s *Source) Read() (*rules.Snapshot, rules.Problems) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := &rules.Snapshot{}
+	var problems rules.Problems
+	of := map[string][]*collection{}
+	for _, w := range s.watches {
+		if c := w.collected(); c != nil && c.synced {
+			if s.desired[w.key] { // goes before what it takes the place of
+				of[w.class] = append([]*collection{c}, of[w.class]...)
+			} else {
+				of[w.class] = append(of[w.class], c)
+			}
+		}
+	}
+	for _, list := range of {
+		var seen map[string]bool
+		if len(list) > 1 {
+			seen = map[string]bool{}
+		}
+		for _, c := range list {
+			c.add(out, &problems, seen)
+		}
+	}
+	return out, problems
+}
+
+// Need says what the rules were found to depend on. It reports whether all of
+// that is known, or has been waited for long enough; if not, the compiled rules
+// lack endpoints that there may be, and changed will be called once they are
+// known.
+func (s *Source) Need(n rules.Needs) (known bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	known = s.need(n)
+	s.ready = s.ready || known
+	return known
+}
+
+// need is Need with the lock held.
+func (s *Source) need(n rules.Needs) bool {
+	if !n.Equal(s.needs) {
+		s.needs, s.planned = n, false
+		s.needed = make(map[rules.ServiceName]bool, len(n.Services))
+		for _, name := range n.Services {
+			s.needed[name] = true
+		}
+		if s.served != nil && s.covered() { // the same watches have it all
+			s.planned = true
+			return len(s.missing()) == 0
+		}
+		s.since = time.Time{}
+		s.noteChange()
+		return false
+	}
+	return s.hold(time.Now()) == 0
+}
+
+// Status says how a Source is doing.
+type Status struct {
+	// Reached is whether the API server answered the last request.
+	Reached bool
+	// Failures counts requests that failed.
+	Failures uint64
+	// Missing are the kinds that were not listed yet.
+	Missing []string
+	// Watches is how many watches there are, Objects how many objects they
+	// hold.
+	Watches, Objects int
+}
+
+// Status returns how s is doing.
+func (s *Source) Status() Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := Status{Reached: !s.contact.lost, Failures: s.contact.failures, Missing: s.missing(), Watches: len(s.watches)}
+	for _, w := range s.watches {
+		if c := w.collected(); c != nil {
+			st.Objects += len(c.objects)
+		}
+	}
+	return st
+}

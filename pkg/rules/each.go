@@ -1,0 +1,192 @@
+package rules
+
+import (
+	"regexp"
+	"slices"
+
+	networking "istio.io/api/networking/v1alpha3"
+	gateway "sigs.k8s.io/gateway-api/apis/v1"
+)
+
+// CompileEach compiles what can be compiled of s, for a source where nobody
+// holds back all objects until the last is right. An object with an error does
+// nothing, and errors of it are among the Problems. So are those of objects
+// that depend on it.
+//
+// A route with an error mirrors nothing, but it still takes the requests that
+// it would take, as far as that can be told: in the proxies it does, and the
+// next best rule must not get them here.
+//
+// The Program is nil only if a problem is none of an object's.
+func CompileEach(s *Snapshot, o Options) (*Program, Problems) {
+	var found Problems
+	hollow := hollows{}
+	var needs *Needs
+	for view := s; ; view = hollow.apply(s) {
+		p, problems := compileOnce(view, o)
+		if needs == nil {
+			// Of the broken rules too: what is wrong with them may depend on
+			// the endpoints that they lead to.
+			needs = &p.needs
+		}
+		if problems.Err() == nil {
+			p.needs = *needs
+			for _, w := range problems {
+				if hollow[w.Object] == 0 { // what is left of one says nothing
+					found = append(found, w)
+				}
+			}
+			found.sort()
+			return p, slices.Compact(found)
+		}
+		progress := false
+		for _, e := range problems {
+			if e.Warning {
+				continue
+			}
+			if hollow[e.Object] == 0 {
+				found = append(found, e)
+			}
+			progress = progress || e.Object != ""
+		}
+		if !progress {
+			return nil, problems
+		}
+		hollow.deepen(problems)
+	}
+}
+
+// hollows says how much of objects with errors is left, by name.
+type hollows map[string]hollowness
+
+// hollowness is how much of a route is left. An object of another kind is left
+// out with any.
+type hollowness int
+
+const (
+	matchesOnly hollowness = iota + 1
+	hostsOnly
+	nothing
+)
+
+// deepen leaves less of the objects that still have errors.
+func (h hollows) deepen(problems Problems) {
+	seen := map[string]bool{}
+	for _, p := range problems {
+		if !p.Warning && p.Object != "" && !seen[p.Object] {
+			seen[p.Object] = true
+			h[p.Object]++
+		}
+	}
+}
+
+// apply is s with what is left of its objects.
+func (h hollows) apply(s *Snapshot) *Snapshot {
+	out := &Snapshot{}
+	for _, vs := range s.VirtualServices {
+		if vs, ok := h.virtualService(vs); ok {
+			out.VirtualServices = append(out.VirtualServices, vs)
+		}
+	}
+	for _, r := range s.HTTPRoutes {
+		if r, ok := h.httpRoute(r); ok {
+			out.HTTPRoutes = append(out.HTTPRoutes, r)
+		}
+	}
+	for _, r := range s.GRPCRoutes {
+		if r, ok := h.grpcRoute(r); ok {
+			out.GRPCRoutes = append(out.GRPCRoutes, r)
+		}
+	}
+	out.DestinationRules = without(h, s.DestinationRules, func(o *DestinationRule) *Meta { return &o.Meta })
+	out.ServiceEntries = without(h, s.ServiceEntries, func(o *ServiceEntry) *Meta { return &o.Meta })
+	out.WorkloadEntries = without(h, s.WorkloadEntries, func(o *WorkloadEntry) *Meta { return &o.Meta })
+	out.IstioGateways = without(h, s.IstioGateways, func(o *IstioGateway) *Meta { return &o.Meta })
+	out.Gateways = without(h, s.Gateways, func(o *Gateway) *Meta { return &o.Meta })
+	out.ReferenceGrants = without(h, s.ReferenceGrants, func(o *ReferenceGrant) *Meta { return &o.Meta })
+	out.Services = without(h, s.Services, func(o *Service) *Meta { return &o.Meta })
+	out.EndpointSlices = without(h, s.EndpointSlices, func(o *EndpointSlice) *Meta { return &o.Meta })
+	out.Pods = without(h, s.Pods, func(o *Pod) *Meta { return &o.Meta })
+	return out
+}
+
+// without is the objects that have no error.
+func without[T any](h hollows, objects []T, meta func(*T) *Meta) []T {
+	broken := func(o *T) bool { return h[meta(o).object()] > 0 }
+	if !slices.ContainsFunc(objects, func(o T) bool { return broken(&o) }) {
+		return objects
+	}
+	return slices.DeleteFunc(slices.Clone(objects), func(o T) bool { return broken(&o) })
+}
+
+// Fields without which it cannot be told what a route matches, or for which
+// hosts it is.
+var (
+	matchFields = regexp.MustCompile(`^spec\.(http|rules)(\[\d+\](\.match(es)?\b.*)?)?$`)
+	hostFields  = regexp.MustCompile(`^(spec(\.(hosts|gateways|exportTo|hostnames|parentRefs)\b.*)?)?$`)
+)
+
+// left is how much is left of a route, considering what was not decoded.
+func (h hollows) left(m *Meta) hollowness {
+	level := h[m.object()]
+	if level == matchesOnly && slices.ContainsFunc(m.bad, matchFields.MatchString) {
+		level = hostsOnly
+	}
+	if level > 0 && slices.ContainsFunc(m.bad, hostFields.MatchString) {
+		level = nothing
+	}
+	return level
+}
+
+func (h hollows) virtualService(vs VirtualService) (VirtualService, bool) {
+	level := h.left(&vs.Meta)
+	if level == 0 {
+		return vs, true
+	}
+	if level == nothing || len(vs.Spec.Http) == 0 {
+		return vs, false
+	}
+	spec := &networking.VirtualService{Hosts: vs.Spec.Hosts, Gateways: vs.Spec.Gateways, ExportTo: vs.Spec.ExportTo}
+	answered := &networking.HTTPDirectResponse{Status: 503}
+	if level == hostsOnly {
+		spec.Http = []*networking.HTTPRoute{{DirectResponse: answered}}
+	} else {
+		for _, r := range vs.Spec.Http {
+			spec.Http = append(spec.Http, &networking.HTTPRoute{Name: r.Name, Match: r.Match, DirectResponse: answered})
+		}
+	}
+	vs.Spec, vs.bad, vs.Extras = spec, nil, ""
+	return vs, true
+}
+
+func (h hollows) httpRoute(r HTTPRoute) (HTTPRoute, bool) {
+	switch h.left(&r.Meta) {
+	case 0:
+		return r, true
+	case matchesOnly:
+	default:
+		return r, false
+	}
+	spec := &gateway.HTTPRouteSpec{CommonRouteSpec: r.Spec.CommonRouteSpec, Hostnames: r.Spec.Hostnames}
+	for _, rule := range r.Spec.Rules {
+		spec.Rules = append(spec.Rules, gateway.HTTPRouteRule{Name: rule.Name, Matches: rule.Matches})
+	}
+	r.Spec, r.bad, r.Extras = spec, nil, ""
+	return r, true
+}
+
+func (h hollows) grpcRoute(r GRPCRoute) (GRPCRoute, bool) {
+	switch h.left(&r.Meta) {
+	case 0:
+		return r, true
+	case matchesOnly:
+	default:
+		return r, false
+	}
+	spec := &gateway.GRPCRouteSpec{CommonRouteSpec: r.Spec.CommonRouteSpec, Hostnames: r.Spec.Hostnames}
+	for _, rule := range r.Spec.Rules {
+		spec.Rules = append(spec.Rules, gateway.GRPCRouteRule{Name: rule.Name, Matches: rule.Matches})
+	}
+	r.Spec, r.bad, r.Extras = spec, nil, ""
+	return r, true
+}
