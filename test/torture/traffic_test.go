@@ -98,6 +98,7 @@ func (f *traffic) connect(most int) {
 	from, whole := 0, true // where a burst begins, and whether a request does there
 	c.onBurst = func(to int, p period) {
 		f.mu.Lock()
+		p.to = time.Now() // not before anybody who asks could know
 		if from == 0 {
 			flow.dial.to = p.from
 		}
