@@ -50,6 +50,7 @@ type Agent struct {
 	successors  *net.UnixListener // nil if none can take over
 	established chan struct{}     // closed once there is nobody left to take over from
 	given       atomic.Bool       // the flows are another agent's now
+	handing     sync.Mutex        // held while flows go from one agent to the other
 
 	// drainCtx ends when what is queued or in flight must be given up.
 	drainCtx  context.Context
@@ -201,6 +202,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		sinks[i] = s
 	}
 	err := a.source.Run(capturing, sinks)
+	stopCapturing() // and with it a handover that has begun
 	a.closeAccount(ctx)
 	stopServices()
 	err = errors.Join(err, group.Wait())
@@ -211,6 +213,8 @@ func (a *Agent) Run(ctx context.Context) error {
 
 // closeAccount ends every flow and waits for the copies under way.
 func (a *Agent) closeAccount(ctx context.Context) {
+	a.handing.Lock()
+	defer a.handing.Unlock()
 	if a.given.Load() {
 		for _, s := range a.shards {
 			s.relinquish()

@@ -83,6 +83,8 @@ func (a *Agent) giveTo(ctx context.Context, conn *net.UnixConn) error {
 // giveFlows gives everything away, unless stay, which keeps the end of ctx from
 // closing the connection, comes too late for that.
 func (a *Agent) giveFlows(ctx context.Context, p *peer, stay func() bool) (err error) {
+	a.handing.Lock()
+	defer a.handing.Unlock()
 	if err := p.deadline(handoverTimeout); err != nil {
 		return err
 	}
@@ -95,7 +97,7 @@ func (a *Agent) giveFlows(ctx context.Context, p *peer, stay func() bool) (err e
 			a.freeze(false)
 		}
 	}()
-	if err := a.tap.Pause(ctx); err != nil {
+	if err := errors.Join(ctx.Err(), a.tap.Pause(ctx)); err != nil {
 		return err
 	}
 	a.freeze(true)

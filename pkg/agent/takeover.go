@@ -44,11 +44,9 @@ func (a *Agent) findPredecessor() error {
 // from another one if it was told to. An error leaves everything to that one.
 func (a *Agent) establish(ctx context.Context) error {
 	if a.predecessor != nil {
-		if err := a.takeOver(ctx); err != nil {
-			a.given.Store(true)
-			if ctx.Err() != nil {
-				return nil // told to stop before it had begun
-			}
+		if err := a.takeOver(ctx); ctx.Err() != nil {
+			return nil // told to stop before it had begun
+		} else if err != nil {
 			return fmt.Errorf("take over: %w", err)
 		}
 		a.afterTakeover()
@@ -60,7 +58,7 @@ func (a *Agent) establish(ctx context.Context) error {
 
 // takeOver takes the flows over once capture is attached. Before it returns
 // nil, nothing has been delivered; after an error nothing may be.
-func (a *Agent) takeOver(ctx context.Context) error {
+func (a *Agent) takeOver(ctx context.Context) (err error) {
 	p := a.predecessor
 	defer p.close()
 	defer context.AfterFunc(ctx, p.close)()
@@ -76,7 +74,10 @@ func (a *Agent) takeOver(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	if err := a.tap.Copy(); err != nil {
+	a.handing.Lock()
+	defer a.handing.Unlock()
+	defer func() { a.given.Store(err != nil) }()
+	if err := errors.Join(ctx.Err(), a.tap.Copy()); err != nil {
 		return err
 	}
 	if err := p.deadline(2 * handoverTimeout); err != nil { // it gives up first
@@ -85,7 +86,7 @@ func (a *Agent) takeOver(ctx context.Context) error {
 	if err := p.send(&handoverMessage{Kind: handoverGo}); err != nil {
 		return err
 	}
-	flows := 0
+	begin, flows := time.Now(), 0
 	for {
 		m, err := p.receive(handoverFlow, handoverEnd)
 		if err != nil {
@@ -103,7 +104,7 @@ func (a *Agent) takeOver(ctx context.Context) error {
 	if _, err := p.receive(handoverYours); err != nil {
 		return err
 	}
-	a.log.Info("took over from another agent", "flows", flows)
+	a.log.Info("took over from another agent", "flows", flows, "after", time.Since(begin))
 	return nil
 }
 

@@ -4,13 +4,13 @@ package httpstream
 type Place uint8
 
 const (
-	// PlaceUnknown: it looks for the start of a message.
+	// PlaceUnknown is where it looks for the start of a message.
 	PlaceUnknown Place = iota
-	// PlaceFirst: at the first byte of a connection, or where HTTP/2 may begin.
+	// PlaceFirst is the first byte of a connection, or where HTTP/2 may begin.
 	PlaceFirst
-	// PlaceMessage: at the start of a message.
+	// PlaceMessage is the start of a message.
 	PlaceMessage
-	// PlaceNone: nothing on the connection will be understood.
+	// PlaceNone is where nothing on the connection will be understood.
 	PlaceNone
 )
 
