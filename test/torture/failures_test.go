@@ -29,7 +29,7 @@ func tightly(s *stage, disturb, recover func(a *agent)) {
 		s.goOn(2)
 	}
 	s.traffic.end()
-	s.bad, s.lost = w.end(s)
+	s.lose(w)
 	s.stop(a)
 }
 
@@ -56,7 +56,7 @@ func silent(s *stage) {
 	must(s, a.cmd.Process.Signal(syscall.SIGCONT))
 	s.goOn(6)
 	s.traffic.end()
-	s.bad, s.lost = w.end(s)
+	s.lose(w)
 	s.stop(a)
 }
 

@@ -126,6 +126,8 @@ func (c counters) seen() (n uint64, err error) {
 // watch notes the periods in which packets were missed.
 type watch struct {
 	counters counters
+	since    time.Time
+	paused   bool // what was seen while the program was paused is missed, too
 	stop     chan struct{}
 	done     sync.WaitGroup
 	periods  []period
@@ -134,7 +136,17 @@ type watch struct {
 }
 
 func startWatch(c counters) *watch {
-	w := &watch{counters: c, stop: make(chan struct{})}
+	return (&watch{counters: c, since: time.Now(), paused: true}).start()
+}
+
+// startLossWatch is for an agent that runs since then. What passes while it is
+// paused is another one's.
+func startLossWatch(c counters, since time.Time) *watch {
+	return (&watch{counters: c, since: since}).start()
+}
+
+func (w *watch) start() *watch {
+	w.stop = make(chan struct{})
 	w.done.Go(w.run)
 	return w
 }
@@ -142,7 +154,7 @@ func startWatch(c counters) *watch {
 func (w *watch) run() {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
-	from, before := time.Now(), uint64(0)
+	from, before := w.since, uint64(0)
 	for last := false; ; {
 		at := time.Now()
 		lost, paused, err := w.counters.missed()
@@ -150,10 +162,14 @@ func (w *watch) run() {
 			w.err = err
 			return
 		}
-		if lost+paused > before {
+		missed := lost
+		if w.paused {
+			missed += paused
+		}
+		if missed > before {
 			w.periods = append(w.periods, period{from, time.Now()})
 		}
-		from, before, w.lost = at, lost+paused, lost
+		from, before, w.lost = at, missed, lost
 		if last {
 			return
 		}

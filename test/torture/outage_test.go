@@ -32,7 +32,7 @@ var outages = []outage{
 	{name: "agent killed for want of memory", sizes: sizes{body: 200_000, field: 2000}, play: outOfMemory},
 	{name: "agent in a crash loop", sizes: usual, play: crashLoop},
 	{name: "agent replaced by another", sizes: usual, play: upgraded},
-	{name: "agent replaced, clsact, large bodies", sizes: sizes{body: 2 << 20, field: 2000}, play: upgradedClsact},
+	{name: "agent replaced, clsact, large bodies", sizes: sizes{body: 1 << 20, field: 2000}, play: upgradedClsact},
 	{name: "successor killed while it takes over", sizes: usual, play: failedSuccession},
 	{name: "successor breaks off", sizes: usual, play: brokenOff},
 	{name: "starts and stops", sizes: usual, quiet: true, play: cycles},
