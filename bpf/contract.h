@@ -19,6 +19,8 @@ enum {
 	/* Records one packet may need: BIG TCP packets end at 8 * 65535 bytes. */
 	CHUNKS_MAX = 17,
 	SHARDS_MAX = 16,
+	/* Words of the secret that spreads flows over the shards. */
+	SHARD_KEYS = 7,
 	/* Twice what the agent takes: a new set goes in before the old one goes
 	 * out. */
 	TARGETS_MAX = 32768,

@@ -7,6 +7,8 @@
 volatile const __u32 shard_mask;  /* number of shards - 1, a power of two - 1 */
 volatile const __u64 ring_half;   /* half of one ring, in bytes */
 volatile const __u64 budget_cost; /* 2^-20 ns one byte costs; 0: no budget */
+/* Random: chooses the shard of a flow, see ship.h. */
+volatile const __u64 shard_key[SHARD_KEYS];
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -9,16 +9,25 @@
 #include "maps.h"
 #include "packet.h"
 
-/* The same for both directions of a connection, so that they share a shard. */
+/*
+ * The same for both directions of a connection, so that they share a shard.
+ * Clients choose what is hashed, and whoever could aim all his flows at one
+ * shard would starve it. So the hash is multilinear with random coefficients:
+ * whatever two flows are, they agree in its upper half by no more than chance
+ * (Thorup, "High Speed Hashing for Integers and Strings", 2015, section 3.4).
+ * The rest mixes the halves, or some keys would put neighbouring ports into
+ * the same shard.
+ */
 __inline __u32 symmetric_hash(const struct flow *f)
 {
-	__u32 h = f->sport ^ f->dport ^ f->instance;
+	__u64 h = shard_key[6] + shard_key[5] * (__u32)(f->sport ^ f->dport) +
+		  shard_key[4] * f->instance;
 
 	for (int i = 0; i < 4; i++)
-		h = (h ^ f->src[i] ^ f->dst[i]) * 0x85ebca6b;
-	h ^= h >> 16;
-	h *= 0xc2b2ae35;
-	return h ^ h >> 13;
+		h += shard_key[i] * (f->src[i] ^ f->dst[i]);
+	h ^= h >> 32;
+	h *= 0xff51afd7ed558ccdULL;
+	return h >> 32;
 }
 
 /*

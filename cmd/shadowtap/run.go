@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -15,7 +16,6 @@ import (
 
 	"github.com/shadowtap/shadowtap/pkg/agent"
 	"github.com/shadowtap/shadowtap/pkg/capture/attach"
-	"github.com/shadowtap/shadowtap/pkg/capture/netns"
 )
 
 // runFlags are the flags whose types differ from those of agent.Config.
@@ -25,6 +25,7 @@ type runFlags struct {
 	maxBody, maxHead, memory, ring size
 	rate                           size
 	account, logLevel, logFormat   string
+	user                           string
 	meant                          meaning
 }
 
@@ -72,7 +73,7 @@ out and reported; the others stay in use.`,
 	fl.StringVar(&c.Kubeconfig, "kubeconfig", "", "with --kube: how to reach the API server; empty is the service account of the Pod, else what kubectl uses")
 	fl.StringVar(&c.Node, "node", "", "with --kube: name of this node, whose Pods are captured; empty is $NODE_NAME, or else any Pod's packets that come by")
 	fl.StringArrayVarP(&c.Interfaces, "interface", "i", nil, "capture only on interfaces of this name or glob (repeatable)")
-	fl.StringArrayVar(&c.NetNS, "netns", nil, "capture also in the network namespaces of these files, a path or a quoted glob: /run/netns/* or /proc/PID/ns/net (repeatable); with --node /run/netns/*")
+	fl.StringArrayVar(&c.NetNS, "netns", nil, "capture also in the network namespaces of these files, a path or a quoted glob: /run/netns/* or /proc/PID/ns/net (repeatable); with --kube and --node: /run/netns/*")
 	fl.StringVar(&c.NetNSProc, "netns-proc", "", "capture also in the network namespaces of the processes in this procfs: the host's /proc")
 	fl.StringVar(&f.attach, "attach", "auto", "how to attach: auto, tcx (Linux 6.6 and later) or clsact")
 	fl.Uint16Var(&c.Priority, "tc-priority", 0, "priority of the filter where clsact is used; 0 chooses a free one")
@@ -84,6 +85,10 @@ out and reported; the others stay in use.`,
 	fl.StringVarP(&f.output, "output", "o", "", "print each mirrored request: json (one per line) or text; --dry-run defaults to json")
 	fl.StringVar(&f.account, "account", "", "write the final account as JSON to this file, - for standard output")
 	fl.StringVar(&c.Admin, "admin", c.Admin, "address of the admin API: /metrics, /healthz, /readyz, /api/v1; empty for none")
+	fl.StringVar(&c.AdminTokenFile, "admin-token-file", "", "file with the bearer token that the admin API wants, except for /healthz and /readyz")
+	fl.StringVar(&c.AdminCert, "admin-cert", "", "PEM certificate with which the admin API speaks TLS")
+	fl.StringVar(&c.AdminKey, "admin-key", "", "PEM key of --admin-cert")
+	fl.BoolVar(&c.AdminInsecure, "admin-insecure", false, "let --admin be another address than a loopback one without token and TLS")
 	fl.BoolVar(&c.Pprof, "pprof", false, "serve /debug/pprof/ on the admin address")
 	fl.StringVar(&c.Name, "agent-name", c.Name, "name in the "+agent.GuardHeader+" header that marks copies")
 	fl.Var(&f.maxBody, "max-body", "largest request content; larger requests are dropped and counted")
@@ -96,6 +101,7 @@ out and reported; the others stay in use.`,
 	fl.DurationVar(&c.DrainTimeout, "drain-timeout", c.DrainTimeout, "how long a stop waits for copies under way")
 	fl.StringVar(&c.TLSCAFile, "tls-ca", "", "PEM file of the CAs that https mirrors are verified against")
 	fl.BoolVar(&c.TLSSkipVerify, "tls-skip-verify", false, "do not verify the certificates of https mirrors")
+	fl.StringVar(&f.user, "user", "", "become this user, UID or UID:GID, once the rules are loaded; only the capabilities for capturing are kept")
 	fl.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	fl.StringVar(&f.logFormat, "log-format", "text", "text or json")
 	return cmd
@@ -108,6 +114,13 @@ func (f *runFlags) run(cmd *cobra.Command) error {
 	a, err := agent.New(f.cfg)
 	if err != nil {
 		return err
+	}
+	account, err := f.openAccount(cmd.OutOrStdout())
+	if err != nil {
+		return err
+	}
+	if err := confine(a.Needs(), f.user, f.cfg.Logger); err != nil {
+		return err // nothing is attached yet, and the rest goes with the process
 	}
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
@@ -127,7 +140,7 @@ func (f *runFlags) run(cmd *cobra.Command) error {
 	if err := a.Run(ctx); err != nil {
 		return err
 	}
-	return f.writeAccount(cmd.OutOrStdout(), a)
+	return f.writeAccount(account, a)
 }
 
 // complete fills in the fields of the configuration whose flags are of
@@ -155,14 +168,32 @@ func (f *runFlags) complete(cmd *cobra.Command) error {
 	if c.Kube && c.Node == "" {
 		c.Node = os.Getenv("NODE_NAME")
 	}
-	if c.Node != "" && len(c.NetNS) == 0 && c.NetNSProc == "" && !cmd.Flags().Changed("netns") {
-		c.NetNS = netns.DefaultFiles
-	}
 	c.Logger, err = newLogger(cmd.ErrOrStderr(), f.logLevel, f.logFormat)
 	return err
 }
 
-func (f *runFlags) writeAccount(stdout io.Writer, a *agent.Agent) error {
+// openAccount opens where the final account goes, nil if nowhere: it may be a
+// place that only the privileges of the start can write to.
+func (f *runFlags) openAccount(stdout io.Writer) (io.WriteCloser, error) {
+	switch f.account {
+	case "":
+		return nil, nil
+	case "-":
+		return unclosed{stdout}, nil
+	}
+	file, err := os.OpenFile(f.account, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("--account: %w", err)
+	}
+	return file, nil
+}
+
+// unclosed is a writer that is somebody else's to close.
+type unclosed struct{ io.Writer }
+
+func (unclosed) Close() error { return nil }
+
+func (f *runFlags) writeAccount(to io.WriteCloser, a *agent.Agent) error {
 	account, err := a.Account()
 	if err != nil {
 		return err
@@ -171,19 +202,15 @@ func (f *runFlags) writeAccount(stdout io.Writer, a *agent.Agent) error {
 	f.cfg.Logger.Info("final account", "seen", r.Seen, "mirrored", r.Mirrored, "filtered", r.Filtered,
 		"sampled_out", r.SampledOut, "looped", r.Looped, "dropped", r.Dropped,
 		"sent", s.Sent, "answered", s.Answered, "failed", s.Failed)
-	if f.account == "" {
+	if to == nil {
 		return nil
 	}
 	out, err := json.MarshalIndent(account, "", "  ")
 	if err != nil {
 		return err
 	}
-	out = append(out, '\n')
-	if f.account == "-" {
-		_, err = stdout.Write(out)
-		return err
-	}
-	return os.WriteFile(f.account, out, 0o644)
+	_, err = to.Write(append(out, '\n'))
+	return errors.Join(err, to.Close())
 }
 
 func newLogger(w io.Writer, level, format string) (*slog.Logger, error) {

@@ -20,6 +20,8 @@ type statusFlags struct {
 	cluster fleet.Cluster
 	output  string
 	timeout time.Duration
+	token   string // file
+	ca      string
 }
 
 func newStatus() *cobra.Command {
@@ -53,6 +55,8 @@ Pod, as kubectl port-forward would.`,
 	fl.Uint16Var(&f.cluster.Port, "admin-port", 9901, "with --kube: port of their admin APIs")
 	fl.StringVarP(&f.output, "output", "o", "text", "text or json")
 	fl.DurationVar(&f.timeout, "timeout", 10*time.Second, "how long to wait for answers")
+	fl.StringVar(&f.token, "token-file", "", "with --agent: file with the bearer token of the admin APIs")
+	fl.StringVar(&f.ca, "tls-ca", "", "with --agent: PEM file of the CAs that https agents are verified against")
 	return cmd
 }
 
@@ -97,7 +101,8 @@ func (f *statusFlags) find(ctx context.Context) ([]fleet.Agent, *http.Client, er
 		}
 		agents = append(agents, fleet.Agent{Name: u.Host, URL: s})
 	}
-	return agents, &http.Client{}, nil
+	client, err := adminClient(f.token, f.ca)
+	return agents, client, err
 }
 
 func (f *statusFlags) print(cmd *cobra.Command, report *fleet.Report) error {

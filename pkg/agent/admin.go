@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/pprof"
 	"net/netip"
@@ -151,7 +152,7 @@ func (a *Agent) serveAdmin(ctx context.Context) error {
 	// Server.Close ends connections and does not wait for their handlers, but
 	// what handlers read is released after this.
 	var serving sync.RWMutex
-	ended, handler := false, a.adminHandler()
+	ended, handler := false, guard(a.adminHandler(), a.cfg.AdminTokenFile, a.log)
 	defer func() {
 		serving.Lock()
 		ended = true
@@ -166,8 +167,10 @@ func (a *Agent) serveAdmin(ctx context.Context) error {
 			}
 		}),
 		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
 		IdleTimeout:       time.Minute,
-		MaxHeaderBytes:    64 << 10,
+		MaxHeaderBytes:    maxAdminHead,
+		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
 	}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()

@@ -159,14 +159,3 @@ func TestReload(t *testing.T) {
 		t.Errorf("%d loads, %d failures", l.Loads, l.Failures)
 	}
 }
-
-func TestBudgetIsExact(t *testing.T) {
-	b := &budget{limit: 10}
-	if !b.reserve(10) || b.reserve(1) {
-		t.Error("the limit does not hold")
-	}
-	b.release(4)
-	if !b.reserve(4) || b.used.Load() != 10 {
-		t.Errorf("%d used", b.used.Load())
-	}
-}

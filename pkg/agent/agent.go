@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -20,6 +21,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/shadowtap/shadowtap/pkg/capture"
+	"github.com/shadowtap/shadowtap/pkg/capture/netns"
 	"github.com/shadowtap/shadowtap/pkg/httpstream"
 )
 
@@ -46,6 +48,7 @@ type Agent struct {
 	final    atomic.Pointer[Account]
 
 	tap         handoverTap       // nil unless capture is live, and not in pods
+	user        int               // that started the process
 	predecessor *peer             // to take over from; nil if there is none
 	successors  *net.UnixListener // nil if none can take over
 	established chan struct{}     // closed once there is nobody left to take over from
@@ -65,6 +68,9 @@ func New(cfg Config) (*Agent, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	if cfg.Kube && cfg.Node != "" && !cfg.inPods() {
+		cfg.NetNS = netns.DefaultFiles
+	}
 	if cfg.DryRun && cfg.Output == NoOutput {
 		cfg.Output = JSONOutput
 	}
@@ -72,18 +78,19 @@ func New(cfg Config) (*Agent, error) {
 		cfg:        cfg,
 		log:        cfg.Logger,
 		since:      time.Now(),
-		memory:     &budget{limit: cfg.MemoryLimit / 2},
+		memory:     newBudget(cfg.MemoryLimit / 2),
 		reload:     make(chan struct{}, 1),
 		invalidLog: &rate.Sometimes{First: 10, Interval: 10 * time.Second},
 		panicLog:   &rate.Sometimes{First: 10, Interval: 10 * time.Second},
 
 		established: make(chan struct{}),
+		user:        os.Geteuid(),
 	}
 	a.drainCtx, a.stopDrain = context.WithCancel(context.Background())
 	a.http = httpstream.NewConfig(httpstream.Config{
 		MaxHead: cfg.MaxHead,
 		MaxBody: cfg.MaxBody,
-		Pool:    httpstream.NewPool(a.memory.reserve, a.memory.release),
+		Pool:    httpstream.NewFairPool(a.memory.reserve, a.memory.release),
 	})
 	a.mirrors = newMirrorSet(a.newMirror)
 	if err := a.open(); err != nil {
@@ -125,7 +132,7 @@ func (a *Agent) open() (err error) {
 	if live, ok := a.source.(*liveSource); ok {
 		a.tap = live
 	}
-	if !a.offline() && a.predecessor == nil && !a.cfg.DryRun {
+	if !a.offline() && !a.cfg.DryRun {
 		a.offerHandover()
 	}
 	for range a.source.Shards() {
@@ -134,13 +141,7 @@ func (a *Agent) open() (err error) {
 	if a.cfg.Output != NoOutput {
 		a.printer = newPrinter(a.cfg.Stdout, a.cfg.Output, a.offline())
 	}
-	if err := a.apply(program, nil); err != nil {
-		return err
-	}
-	if a.cluster != nil && a.cfg.Node != "" {
-		a.retarget() // to no Pod, until the API server has said which there are
-	}
-	return nil
+	return a.apply(program, nil)
 }
 
 // expel ends the flows of captured network namespaces that are gone.

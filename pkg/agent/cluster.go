@@ -103,28 +103,28 @@ func (a *Agent) logProblems(problems rules.Problems) {
 	}
 }
 
-// setTargets captures at the endpoints of a program, as far as they are on this
-// node. Those on other nodes are captured there: a request between two nodes
-// must not be mirrored by both.
-func (a *Agent) setTargets(p *rules.Program) error {
-	targets := p.Targets()
-	if _, ok := a.source.(*podSource); !ok && a.cluster != nil && a.cfg.Node != "" {
-		targets = a.cluster.local.among(targets)
+// targets are the endpoints to capture here. Those on other nodes are captured
+// there: a request between two nodes must not be mirrored by both.
+func (a *Agent) targets(p *rules.Program) []netip.AddrPort {
+	if a.cluster == nil || a.cfg.Node == "" {
+		return p.Targets()
 	}
-	return a.source.SetTargets(targets)
+	return a.cluster.local.among(p.Targets())
+}
+
+// setTargets captures the endpoints of a program.
+func (a *Agent) setTargets(p *rules.Program) error {
+	if pods, ok := a.source.(*podSource); ok && a.cluster != nil && a.cfg.Node != "" {
+		return pods.SetWorkloads(a.targets(p), a.cluster.local.workloads())
+	}
+	return a.source.SetTargets(a.targets(p))
 }
 
 // retarget captures at the Pods that this node has now.
 func (a *Agent) retarget() {
 	a.applying.Lock()
 	defer a.applying.Unlock()
-	var err error
-	if pods, ok := a.source.(*podSource); ok {
-		err = pods.SetWorkloads(a.cluster.local.workloads())
-	} else {
-		err = a.setTargets(a.current.Load().program)
-	}
-	if err != nil {
+	if err := a.setTargets(a.current.Load().program); err != nil {
 		a.log.Error("setting the captured endpoints", "error", err)
 	}
 }
@@ -160,15 +160,15 @@ func (l *localPods) signal() {
 	}
 }
 
-// workloads are the Pods for capture in their network namespaces.
+// workloads are the Pods as capture knows them.
 func (l *localPods) workloads() []Workload {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	out := make([]Workload, 0, len(l.pods))
+	all := make([]Workload, 0, len(l.pods))
 	for _, p := range l.pods {
-		out = append(out, Workload{Name: p.Namespace + "/" + p.Name, Addresses: p.IPs, HostNetwork: p.HostNetwork, Sidecar: p.Sidecar})
+		all = append(all, Workload{Addresses: p.IPs, HostNetwork: p.HostNetwork, Sidecar: p.Sidecar})
 	}
-	return out
+	return all
 }
 
 // among are the targets that are addresses of Pods here, or of the node where

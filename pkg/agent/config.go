@@ -51,7 +51,8 @@ type Config struct {
 	// NetNS are the files of network namespaces, as globs, in which is captured
 	// too: what goes to their addresses. NetNSProc is where the host's
 	// processes are found (/proc), in whose namespaces is captured too; empty
-	// is nowhere. See netns.Options.
+	// is nowhere. See netns.Options. Without either, with Kube and Node, NetNS
+	// is netns.DefaultFiles.
 	NetNS     []string
 	NetNSProc string
 	// Attach chooses the hook: tcx, clsact, or what the kernel has.
@@ -77,7 +78,13 @@ type Config struct {
 	// Admin is the address of the admin listener, "" for none. Pprof adds
 	// /debug/pprof/ to it.
 	Admin string
-	Pprof bool
+	// AdminTokenFile holds the bearer token that the admin API wants, AdminCert
+	// and AdminKey are PEM files with which it speaks TLS. All are read again
+	// when they change. Without them Admin has to be a loopback address, unless
+	// AdminInsecure is set.
+	AdminTokenFile, AdminCert, AdminKey string
+	AdminInsecure                       bool
+	Pprof                               bool
 
 	// MaxBody and MaxHead bound a request, in bytes; see httpstream.Config.
 	MaxBody int64
@@ -153,6 +160,16 @@ func (c Config) Validate() error {
 	}
 	if c.PCAP != "" && c.inPods() {
 		bad("--pcap excludes --netns and --netns-proc")
+	}
+	if (c.AdminCert == "") != (c.AdminKey == "") {
+		bad("--admin-cert and --admin-key go together")
+	}
+	if c.Admin == "" {
+		if c.AdminTokenFile != "" || c.AdminCert != "" {
+			bad("--admin-token-file and --admin-cert are for --admin")
+		}
+	} else if !onLoopback(c.Admin) && !c.AdminInsecure && (c.AdminTokenFile == "" || c.AdminCert == "") {
+		bad("--admin %s can be reached from other hosts: give --admin-token-file, --admin-cert and --admin-key, or --admin-insecure", c.Admin)
 	}
 	switch c.Output {
 	case NoOutput, JSONOutput, TextOutput:

@@ -12,16 +12,28 @@ import (
 )
 
 // offerHandover listens for a successor. If another agent of the same name
-// does already, this one goes on beside it.
+// does already, and is not the predecessor, this one goes on beside it.
 func (a *Agent) offerHandover() {
-	l, err := net.ListenUnix("unix", handoverAddress(a.cfg.Name))
-	switch {
-	case errors.Is(err, unix.EADDRINUSE):
+	var failed error
+	others := false
+	for place := range handoverPlaces {
+		l, err := net.ListenUnix("unix", handoverAddress(a.cfg.Name, place))
+		switch {
+		case err == nil && a.successors == nil:
+			a.successors = l
+		case err == nil:
+			_ = l.Close()
+		case errors.Is(err, unix.EADDRINUSE):
+			others, failed = true, err
+		default:
+			failed = err
+		}
+	}
+	if others && a.predecessor == nil {
 		a.log.Warn("another agent of this name runs here: what both capture is mirrored twice; --takeover would replace it", "name", a.cfg.Name)
-	case err != nil:
-		a.log.Warn("no other agent will be able to take over from this one", "error", err)
-	default:
-		a.successors = l
+	}
+	if a.successors == nil {
+		a.log.Warn("no other agent will be able to take over from this one", "error", failed)
 	}
 }
 
@@ -49,7 +61,7 @@ func (a *Agent) serveHandover(ctx context.Context, leave func()) {
 
 // giveTo hands over to one successor. After an error everything is as it was.
 func (a *Agent) giveTo(ctx context.Context, conn *net.UnixConn) error {
-	p, err := newPeer(conn)
+	p, err := newPeer(conn, a.user)
 	if err != nil {
 		return err
 	}

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -74,15 +73,19 @@ type handoverMessage struct {
 // errNobody says that there is no agent to take over from.
 var errNobody = errors.New("no agent of this name runs here")
 
+// handoverPlaces is how many addresses there are for the agents of one name: a
+// successor listens, as the user who started it, while the predecessor does.
+const handoverPlaces = 2
+
 // handoverAddress is that of an abstract Unix socket (unix(7)), which exists
 // once in a network namespace and ends with the process that has it, however
-// that ends.
-func handoverAddress(agent string) *net.UnixAddr {
+// that ends. place is less than handoverPlaces.
+func handoverAddress(agent string, place int) *net.UnixAddr {
 	if len(agent) > 64 {
 		sum := sha256.Sum256([]byte(agent))
 		agent = hex.EncodeToString(sum[:])
 	}
-	return &net.UnixAddr{Net: "unix", Name: "@shadowtap:agent:" + agent}
+	return &net.UnixAddr{Net: "unix", Name: fmt.Sprintf("@shadowtap:agent:%s:%d", agent, place)}
 }
 
 // peer is one end of a handover.
@@ -92,16 +95,16 @@ type peer struct {
 	dec  *gob.Decoder
 }
 
-// newPeer closes the connection unless it is to a process of root or of our
-// own user: an abstract socket has no permissions.
-func newPeer(conn *net.UnixConn) (*peer, error) {
+// newPeer closes the connection unless it is to a process of root or of the
+// given user: an abstract socket has no permissions.
+func newPeer(conn *net.UnixConn, user int) (*peer, error) {
 	raw, err := conn.SyscallConn()
 	var cred *unix.Ucred
 	var credErr error
 	if err == nil {
 		err = raw.Control(func(fd uintptr) { cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
 	}
-	if err = errors.Join(err, credErr); err == nil && cred.Uid != 0 && int(cred.Uid) != os.Geteuid() {
+	if err = errors.Join(err, credErr); err == nil && cred.Uid != 0 && int(cred.Uid) != user {
 		err = fmt.Errorf("refused to user %d", cred.Uid)
 	}
 	if err != nil {
@@ -113,16 +116,19 @@ func newPeer(conn *net.UnixConn) (*peer, error) {
 
 // dialPeer connects to the agent of a name. The error is errNobody if there
 // is none.
-func dialPeer(ctx context.Context, agent string) (*peer, error) {
+func dialPeer(ctx context.Context, agent string, user int) (*peer, error) {
 	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", handoverAddress(agent).Name)
-	if errors.Is(err, unix.ECONNREFUSED) {
-		return nil, errNobody
+	for place := range handoverPlaces {
+		conn, err := d.DialContext(ctx, "unix", handoverAddress(agent, place).Name)
+		if errors.Is(err, unix.ECONNREFUSED) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("handover: %w", err)
+		}
+		return newPeer(conn.(*net.UnixConn), user)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("handover: %w", err)
-	}
-	return newPeer(conn.(*net.UnixConn))
+	return nil, errNobody
 }
 
 func (p *peer) send(m *handoverMessage) error {

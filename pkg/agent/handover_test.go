@@ -48,7 +48,7 @@ func accept(t *testing.T, a *Agent) <-chan error {
 
 func dial(t *testing.T, ns *netlab.Namespace, name string) (p *peer, err error) {
 	t.Helper()
-	if e := ns.Do(func() error { p, err = dialPeer(t.Context(), name); return nil }); e != nil {
+	if e := ns.Do(func() error { p, err = dialPeer(t.Context(), name, os.Geteuid()); return nil }); e != nil {
 		t.Fatal(e)
 	}
 	return p, err
@@ -107,7 +107,7 @@ func TestHandoverRefusesOtherUsers(t *testing.T) {
 	}
 	result := accept(t, a)
 	if err := asNobody(func() error {
-		c, err := net.DialUnix("unix", nil, handoverAddress("offering"))
+		c, err := net.DialUnix("unix", nil, handoverAddress("offering", 0))
 		if err == nil {
 			t.Cleanup(func() { _ = c.Close() })
 		}
@@ -121,7 +121,7 @@ func TestHandoverRefusesOtherUsers(t *testing.T) {
 
 	var l *net.UnixListener
 	if err := asNobody(func() (err error) {
-		l, err = net.ListenUnix("unix", handoverAddress("trap"))
+		l, err = net.ListenUnix("unix", handoverAddress("trap", 0))
 		return err
 	}); err != nil {
 		t.Fatal(err)

@@ -38,18 +38,37 @@ func (l plan) targets(addresses []netip.Addr) (targets []capture.Target) {
 	return targets
 }
 
-// proxied reports whether a namespace is that of a workload with a sidecar.
+// proxied reports whether a namespace is that of a workload with a sidecar. The
+// host's is that of many, and what holds for one of them does not for all.
 func (l plan) proxied(addresses []netip.Addr) bool {
 	for _, a := range addresses {
-		if l.workloads[a].Sidecar {
+		if w := l.workloads[a]; w.Sidecar && !w.HostNetwork {
 			return true
 		}
 	}
 	return false
 }
 
-// adaptHost sets the endpoints that are captured from this host's interfaces:
-// those that no pod has, as far as they are on this node.
+// host returns the endpoints that are captured from this host's interfaces:
+// those that no namespace has, as far as they are on this node. missing are
+// those addresses of pods of this node that ought to be in a namespace.
+func (l plan) host(endpoints []netip.AddrPort, inPods map[netip.Addr]bool) (host []netip.AddrPort, missing int) {
+	without := make(map[netip.Addr]bool)
+	for _, e := range endpoints {
+		a := e.Addr().Unmap()
+		w, ok := l.workloads[a]
+		switch {
+		case inPods[a]:
+		case l.workloads == nil || w.HostNetwork:
+			host = append(host, e)
+		case ok:
+			without[a] = true
+		}
+	}
+	return host, len(without)
+}
+
+// adaptHost sets the endpoints that are captured from this host's interfaces.
 func (p *podSource) adaptHost() error {
 	select {
 	case <-p.found:
@@ -62,20 +81,8 @@ func (p *podSource) adaptHost() error {
 			inPods[a] = true
 		}
 	}
-	var host []netip.AddrPort
-	missing := make(map[netip.Addr]bool)
-	for _, e := range p.endpoints {
-		a := e.Addr().Unmap()
-		w, ok := p.workloads[a]
-		switch {
-		case inPods[a]:
-		case p.workloads == nil || w.HostNetwork:
-			host = append(host, e)
-		case ok:
-			missing[a] = true
-		}
-	}
-	p.noteMissing(len(missing))
+	host, missing := p.plan.host(p.endpoints, inPods)
+	p.noteMissing(missing)
 	return p.liveSource.SetTargets(host)
 }
 

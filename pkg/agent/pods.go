@@ -188,11 +188,13 @@ func (p *podSource) SetTargets(endpoints []netip.AddrPort) error {
 	return p.adapt()
 }
 
-// SetWorkloads says which workloads run on this node. From then on the
-// endpoints that are none of them are not captured.
-func (p *podSource) SetWorkloads(workloads []Workload) error {
+// SetWorkloads replaces the captured endpoints, and says which workloads run on
+// this node: an endpoint that is none of them is not captured, and one that has
+// a network namespace of its own only there.
+func (p *podSource) SetWorkloads(endpoints []netip.AddrPort, workloads []Workload) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.endpoints = endpoints
 	p.workloads = make(map[netip.Addr]Workload)
 	for _, w := range workloads {
 		for _, a := range w.Addresses {
@@ -277,6 +279,7 @@ func (p *podSource) settle(n *netns.Namespace, at *pod, look bool) {
 	case err == nil:
 		at.failure = ""
 	case errors.Is(err, fs.ErrNotExist): // vanished will be called
+	case errors.Is(err, capture.ErrClosed): // so will nothing more
 	case err.Error() != at.failure:
 		at.failure = err.Error()
 		p.log.Error("not captured in a network namespace", "namespace", n.String(), "error", err)

@@ -44,6 +44,7 @@ func (a *Agent) newShard() *shard {
 	}
 	s.asm = reassembly.New(reassembly.Config{
 		NewStream: s.newStream,
+		Source:    a.memory.source,
 		Reserve:   a.memory.reserve,
 		Release:   a.memory.release,
 	})
@@ -111,6 +112,7 @@ func (s *shard) newStream(f reassembly.Flow, midstream bool, _ int64) reassembly
 	}
 	c.flow = f
 	c.parser.Reset(s.http, c, !midstream)
+	c.parser.Charge(s.agent.memory.source(f))
 	return c
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,7 +16,7 @@ import (
 func (a *Agent) findPredecessor() error {
 	ctx, cancel := context.WithTimeout(context.Background(), handoverTimeout)
 	defer cancel()
-	p, err := dialPeer(ctx, a.cfg.Name)
+	p, err := dialPeer(ctx, a.cfg.Name, a.user)
 	if errors.Is(err, errNobody) {
 		a.log.Info("nobody to take over from", "name", a.cfg.Name)
 		return nil
@@ -126,13 +125,12 @@ func (a *Agent) adopt(m *handoverMessage) {
 // afterTakeover listens where the predecessor did. That must not end an agent
 // which is the only one left.
 func (a *Agent) afterTakeover() {
-	a.offerHandover()
 	if a.cfg.Admin == "" || a.admin != nil {
 		return
 	}
-	l, err := net.Listen("tcp", a.cfg.Admin)
+	l, err := listenAdmin(&a.cfg)
 	if err != nil {
-		a.log.Error("there is no admin API", "error", fmt.Errorf("--admin: %w", err))
+		a.log.Error("there is no admin API", "error", err)
 		return
 	}
 	a.admin = l
@@ -144,12 +142,12 @@ func (a *Agent) listen() error {
 	if a.cfg.Admin == "" {
 		return nil
 	}
-	l, err := net.Listen("tcp", a.cfg.Admin)
+	l, err := listenAdmin(&a.cfg)
 	if a.predecessor != nil && errors.Is(err, unix.EADDRINUSE) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("--admin: %w", err)
+		return err
 	}
 	a.admin = l
 	return nil

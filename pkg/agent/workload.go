@@ -5,8 +5,6 @@ import "net/netip"
 // Workload is a pod of this node, or whatever else has addresses that endpoints
 // of the rules may be.
 type Workload struct {
-	// Name says in messages which one it is.
-	Name string
 	// Addresses are those that its network namespace is recognised by.
 	Addresses []netip.Addr
 	// HostNetwork says that it has no network namespace of its own.

@@ -17,18 +17,27 @@ func BenchmarkProgram(b *testing.B) {
 	otherPort, otherAddr := to4(FlagACK, 1, payload), to4(FlagACK, 1, payload)
 	otherPort.dst = netip.AddrPortFrom(server4.Addr(), 81)
 	otherAddr.dst = netip.AddrPortFrom(client4.Addr(), 80)
+	// On lo, which is where BPF_PROG_TEST_RUN has its packets come in.
+	pod := k.pod(1, target4)
+	if err := pod.SetTargets([]Target{target4}, true); err != nil {
+		b.Fatal(err)
+	}
 	arp := patch(to4(FlagACK, 1, payload).bytes(b), 12, 0x0806)
 	for _, bm := range []struct {
 		name   string
+		prog   *ebpf.Program
 		packet []byte
 		copied bool
 	}{
-		{"null", arp, false},
-		{"other_port", otherPort.bytes(b), false},
-		{"other_address", otherAddr.bytes(b), false},
-		{"pure_ack", to4(FlagACK, 1, "").bytes(b), false},
-		{"copied_1KB", to4(FlagACK, 1, payload).bytes(b), true},
-		{"copied_3KB", to4(FlagACK, 1, strings.Repeat("p", 3000)).bytes(b), true},
+		{"null", k.TapIngressEth, arp, false},
+		{"other_port", k.TapIngressEth, otherPort.bytes(b), false},
+		{"other_address", k.TapIngressEth, otherAddr.bytes(b), false},
+		{"pure_ack", k.TapIngressEth, to4(FlagACK, 1, "").bytes(b), false},
+		{"copied_1KB", k.TapIngressEth, to4(FlagACK, 1, payload).bytes(b), true},
+		{"copied_3KB", k.TapIngressEth, to4(FlagACK, 1, strings.Repeat("p", 3000)).bytes(b), true},
+		{"pod_null", pod.programs.IngressEth, arp, false},
+		{"pod_other_port", pod.programs.IngressEth, otherPort.bytes(b), false},
+		{"pod_copied_1KB", pod.programs.IngressEth, to4(FlagACK, 1, payload).bytes(b), true},
 	} {
 		b.Run(bm.name, func(b *testing.B) {
 			b.ReportAllocs()
@@ -38,7 +47,7 @@ func BenchmarkProgram(b *testing.B) {
 				n := min(left, 10_000)
 				k.alive()
 				before := k.count()
-				_, d, err := k.TapIngressEth.Benchmark(bm.packet, n, nil)
+				_, d, err := bm.prog.Benchmark(bm.packet, n, nil)
 				if err != nil {
 					b.Fatal(err)
 				}

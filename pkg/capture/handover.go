@@ -61,17 +61,17 @@ func (t *Tap) setReaders(readers []*reader) {
 
 // ShardOf returns the shard whose Sink gets the segments of a flow, from 0 to
 // Shards()-1. See symmetric_hash in bpf/ship.h.
-func (t *Tap) ShardOf(f Flow) int { return shardOf(f, len(t.rings)) }
+func (t *Tap) ShardOf(f Flow) int { return shardOf(f, &t.shardKey, len(t.rings)) }
 
-func shardOf(f Flow, shards int) int {
+func shardOf(f Flow, key *shardKey, shards int) int {
 	k := (*tapFlow)(unsafe.Pointer(&f))
-	h := uint32(k.Sport^k.Dport) ^ k.Instance
+	h := key[6] + key[5]*uint64(k.Sport^k.Dport) + key[4]*uint64(k.Instance)
 	for i := range k.Src {
-		h = (h ^ k.Src[i] ^ k.Dst[i]) * 0x85ebca6b
+		h += key[i] * uint64(k.Src[i]^k.Dst[i])
 	}
-	h ^= h >> 16
-	h *= 0xc2b2ae35
-	return int((h ^ h>>13) & uint32(shards-1))
+	h ^= h >> 32
+	h *= 0xff51afd7ed558ccd
+	return int(h>>32) & (shards - 1)
 }
 
 // quiesce returns when nothing is copied any more.

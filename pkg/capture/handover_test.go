@@ -153,13 +153,17 @@ func TestPauseNeedsARunningTap(t *testing.T) {
 func TestShardOf(t *testing.T) {
 	const shards = 8
 	k := newKernel(t, shards, 1<<20, 0, target4)
+	var key shardKey
+	if err := k.spec.Variables[tapVarShardKey].Get(&key); err != nil {
+		t.Fatal(err)
+	}
 	for i := range 100 {
 		p := to4(FlagACK, 1, "x")
 		p.src = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 9, byte(i * 7), byte(i)}), uint16(10000+i*31))
 		k.run(k.TapIngressEth, p.bytes(t))
 		ring := slices.IndexFunc(k.rings, func(r *ring) bool { return r.available() > 0 })
 		s := k.segments()
-		if got := shardOf(s[0].Flow, shards); got != ring {
+		if got := shardOf(s[0].Flow, &key, shards); got != ring {
 			t.Fatalf("flow %v: shard %d, the kernel says %d", s[0].Flow, got, ring)
 		}
 	}

@@ -58,7 +58,7 @@ func (t *Tap) NewInstance(c InstanceConfig) (_ *Instance, err error) {
 	t.mu.Lock()
 	if t.closed || t.ended {
 		t.mu.Unlock()
-		return nil, errClosed
+		return nil, ErrClosed
 	}
 	t.lastInstance++
 	id := t.lastInstance
@@ -88,7 +88,7 @@ func (t *Tap) NewInstance(c InstanceConfig) (_ *Instance, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed || t.ended {
-		return nil, errClosed
+		return nil, ErrClosed
 	}
 	i.table = newTargetTable(t.objs.Targets, t.ports)
 	t.instances[i] = struct{}{}
@@ -109,7 +109,7 @@ func (i *Instance) Sync() error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.closed {
-		return errClosed
+		return ErrClosed
 	}
 	if err := i.config.Enter(i.site.Sync); err != nil {
 		return fmt.Errorf("%s: %w", i.config.Name, err)
@@ -143,7 +143,7 @@ func (i *Instance) SetTargets(targets []Target, proxied bool) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.closed {
-		return errClosed
+		return ErrClosed
 	}
 	i.tap.mu.Lock()
 	defer i.tap.mu.Unlock()

@@ -52,6 +52,7 @@ func TestInstancesAreApart(t *testing.T) {
 		}{
 			{"host", "copied"}, {"one", "copied"}, {"two", "copied"}, {"bare", ""}, {"one", "copied"}, {"host", "copied"},
 		} {
+			k.alive()
 			before := k.count()
 			if err := k.try(hook[step.hook], to4(FlagACK, 100, "x").bytes(t), uint32(eth0.Attrs().Index)); err != nil {
 				return struct{}{}, err
@@ -168,6 +169,7 @@ func TestProgramSides(t *testing.T) {
 						s.seq += 7000 // the proxy's connection is another one
 					}
 					p := packet{src: client4, dst: s.dst, seq: s.seq, ack: s.ack, flags: s.flags, payload: s.payload}
+					k.alive()
 					before := k.count()
 					if err := k.try(i.programs.IngressEth, p.bytes(t), ifindex); err != nil {
 						return struct{}{}, err

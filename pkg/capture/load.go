@@ -1,6 +1,8 @@
 package capture
 
 import (
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -79,6 +81,7 @@ func newSpec(shards, ringBytes int, maxBytesPerSecond uint64) (*ebpf.CollectionS
 	spec.Maps[tapMapRings].InnerMap.MaxEntries = uint32(ringBytes)
 	for name, value := range map[string]any{
 		tapVarShardMask:  uint32(shards - 1),
+		tapVarShardKey:   newShardKey(),
 		tapVarRingHalf:   uint64(ringBytes / 2),
 		tapVarBudgetCost: cost,
 	} {
@@ -135,6 +138,20 @@ func load(spec *ebpf.CollectionSpec) (objs *objects, rings []*ebpf.Map, err erro
 		}
 	}
 	return objs, rings, nil
+}
+
+// shardKey are the coefficients of symmetric_hash in bpf/ship.h.
+type shardKey [7]uint64
+
+// newShardKey returns the secret by which the program spreads flows over the
+// shards, another one for every load.
+func newShardKey() (key shardKey) {
+	var random [8 * len(key)]byte
+	_, _ = rand.Read(random[:]) // does not fail
+	for i := range key {
+		key[i] = binary.NativeEndian.Uint64(random[8*i:])
+	}
+	return key
 }
 
 func closeMaps(ms []*ebpf.Map) {

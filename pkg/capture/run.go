@@ -74,7 +74,7 @@ func (t *Tap) begin() (hostAddrs, error) {
 	defer t.mu.Unlock()
 	switch {
 	case t.closed:
-		return hostAddrs{}, errClosed
+		return hostAddrs{}, ErrClosed
 	case t.ran:
 		return hostAddrs{}, errRan
 	}

@@ -49,10 +49,12 @@ type Config struct {
 
 const defaultPoll = 4 * time.Millisecond
 
-var (
-	errClosed = errors.New("tap is closed")
-	errRan    = errors.New("tap has run before")
+// ErrClosed is what the methods of a Tap and an Instance return after their
+// end.
+var ErrClosed = errors.New("tap is closed")
 
+var (
+	errRan         = errors.New("tap has run before")
 	errNoInstances = errors.New("tap was not opened for instances")
 )
 
@@ -70,6 +72,7 @@ type Tap struct {
 	config   Config
 	log      *slog.Logger
 	spec     *ebpf.CollectionSpec
+	shardKey shardKey
 	objs     *objects
 	loader   *instanceLoader // nil without Config.Instances
 	ringMaps []*ebpf.Map
@@ -140,6 +143,9 @@ func Open(cfg Config) (tap *Tap, err error) {
 	}
 	if t.spec, err = newSpec(shards, ringBytes, cfg.MaxBytesPerSecond); err != nil {
 		return nil, err
+	}
+	if err = t.spec.Variables[tapVarShardKey].Get(&t.shardKey); err != nil {
+		return nil, fmt.Errorf("read %s: %w", tapVarShardKey, err)
 	}
 	if t.objs, t.ringMaps, err = load(t.spec); err != nil {
 		return nil, err
@@ -216,7 +222,7 @@ func (t *Tap) SetTargets(targets []Target) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
-		return errClosed
+		return ErrClosed
 	}
 	return t.retarget(slices.Clone(targets), t.host)
 }

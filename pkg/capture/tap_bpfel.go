@@ -159,6 +159,7 @@ const (
 	tapVarBudgetCost       = "budget_cost"
 	tapVarInstance         = "instance"
 	tapVarRingHalf         = "ring_half"
+	tapVarShardKey         = "shard_key"
 	tapVarShardMask        = "shard_mask"
 )
 
@@ -237,6 +238,7 @@ type tapVariableSpecs struct {
 	BudgetCost *ebpf.VariableSpec `ebpf:"budget_cost"`
 	Instance   *ebpf.VariableSpec `ebpf:"instance"`
 	RingHalf   *ebpf.VariableSpec `ebpf:"ring_half"`
+	ShardKey   *ebpf.VariableSpec `ebpf:"shard_key"`
 	ShardMask  *ebpf.VariableSpec `ebpf:"shard_mask"`
 }
 
@@ -294,6 +296,7 @@ type tapVariables struct {
 	BudgetCost *ebpf.Variable `ebpf:"budget_cost"`
 	Instance   *ebpf.Variable `ebpf:"instance"`
 	RingHalf   *ebpf.Variable `ebpf:"ring_half"`
+	ShardKey   *ebpf.Variable `ebpf:"shard_key"`
 	ShardMask  *ebpf.Variable `ebpf:"shard_mask"`
 }
 

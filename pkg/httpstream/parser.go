@@ -88,6 +88,8 @@ type RequestParser struct {
 	contentN  int64  // bytes of content announced so far
 	spill     []byte // a split line of a message that is not kept
 
+	source uint32 // whom the pool charges
+
 	state   state
 	seen    bool  // a message is open: Seen was called, its end was not
 	guessed bool  // the boundary this message started at was inferred
@@ -106,6 +108,11 @@ func (p *RequestParser) Reset(cfg *Config, h Handler, synced bool) {
 		p.state = stSniff
 	}
 }
+
+// Charge makes the requests that begin from now on count as held by source,
+// a number that the pool's budget understands (NewFairPool). It is 0 after
+// Reset.
+func (p *RequestParser) Charge(source uint32) { p.source = source }
 
 // Pending reports whether a message has begun and not ended.
 func (p *RequestParser) Pending() bool { return p.seen }
@@ -186,7 +193,7 @@ func (p *RequestParser) open() {
 	p.lineAt, p.lineLen, p.overhead, p.contentN, p.spill = 0, 0, 0, 0, p.spill[:0]
 	p.conn = connectionFields{}
 	p.state = stLine
-	p.req = p.cfg.Pool.getRequest()
+	p.req = p.cfg.Pool.getRequest(p.source)
 	if p.req == nil {
 		// Without the head the framing is unknown.
 		p.drop(NoMemory, nil)

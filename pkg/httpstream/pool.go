@@ -17,8 +17,8 @@ const (
 type Pool struct {
 	requests sync.Pool
 	buffers  [numClasses]sync.Pool
-	reserve  func(n int) bool
-	release  func(n int)
+	reserve  func(source uint32, held, n int) bool
+	release  func(source uint32, n int)
 }
 
 // NewPool returns a Pool. reserve is asked before n more bytes are held and
@@ -30,6 +30,16 @@ func NewPool(reserve func(n int) bool, release func(n int)) *Pool {
 	if release == nil {
 		release = func(int) {}
 	}
+	return NewFairPool(
+		func(_ uint32, _, n int) bool { return reserve(n) },
+		func(_ uint32, n int) { release(n) },
+	)
+}
+
+// NewFairPool returns a Pool whose budget can tell who asks: source is what
+// the parser was told by Charge, and held what the message, or its copy under
+// way to a larger buffer, holds so far.
+func NewFairPool(reserve func(source uint32, held, n int) bool, release func(source uint32, n int)) *Pool {
 	return &Pool{reserve: reserve, release: release}
 }
 
@@ -45,32 +55,36 @@ func classSize(class int) int { return 1 << (class + minClassBits) }
 
 // getRequest returns an empty request with a buffer of the smallest class, or
 // nil if the budget refuses it.
-func (p *Pool) getRequest() *Request {
-	if !p.reserve(classSize(0)) {
+func (p *Pool) getRequest(source uint32) *Request {
+	if !p.reserve(source, 0, classSize(0)) {
 		return nil
 	}
 	r, _ := p.requests.Get().(*Request)
 	if r == nil {
 		r = &Request{small: make([]byte, 0, classSize(0)), fields: make([]field, 0, 24)}
 	}
-	*r = Request{pool: p, raw: r.small, small: r.small, fields: r.fields[:0], trailers: r.trailers[:0]}
+	*r = Request{pool: p, source: source, raw: r.small, small: r.small, fields: r.fields[:0], trailers: r.trailers[:0]}
 	r.refs.Store(1)
 	return r
 }
 
 func (p *Pool) putRequest(r *Request) {
 	if r.class > 0 {
-		p.putBuffer(r.raw, int(r.class))
+		p.putBuffer(r, r.raw, int(r.class))
 	}
 	r.raw, r.class = nil, 0
-	p.release(classSize(0))
+	p.release(r.source, classSize(0))
 	p.requests.Put(r)
 }
 
-// getBuffer returns an empty buffer of a class, or nil if the budget refuses.
-func (p *Pool) getBuffer(class int) []byte {
-	n := classSize(class)
-	if !p.reserve(n) {
+// getBuffer returns an empty buffer of a class for r, or nil if the budget
+// refuses.
+func (p *Pool) getBuffer(r *Request, class int) []byte {
+	n, held := classSize(class), classSize(0)
+	if r.class > 0 {
+		held += classSize(int(r.class))
+	}
+	if !p.reserve(r.source, held, n) {
 		return nil
 	}
 	if class < numClasses {
@@ -81,8 +95,8 @@ func (p *Pool) getBuffer(class int) []byte {
 	return make([]byte, 0, n)
 }
 
-func (p *Pool) putBuffer(b []byte, class int) {
-	p.release(classSize(class))
+func (p *Pool) putBuffer(r *Request, b []byte, class int) {
+	p.release(r.source, classSize(class))
 	if class < numClasses {
 		p.buffers[class].Put(&b)
 	}
@@ -97,13 +111,13 @@ func (r *Request) append(b []byte) bool {
 		return true
 	}
 	class := classFor(need)
-	grown := r.pool.getBuffer(class)
+	grown := r.pool.getBuffer(r, class)
 	if grown == nil {
 		return false
 	}
 	grown = append(grown, r.raw...)
 	if r.class > 0 {
-		r.pool.putBuffer(r.raw, int(r.class))
+		r.pool.putBuffer(r, r.raw, int(r.class))
 	}
 	r.raw, r.class = append(grown, b...), int8(class)
 	return true

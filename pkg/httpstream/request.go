@@ -30,8 +30,9 @@ type Request struct {
 	// nanoseconds since the Unix epoch.
 	Start, End int64
 
-	pool *Pool
-	refs atomic.Int32
+	pool   *Pool
+	source uint32 // whom the pool charges
+	refs   atomic.Int32
 
 	raw     []byte // the whole message, request line to last byte of the body
 	small   []byte // the request's own buffer of class 0, kept when raw outgrows it

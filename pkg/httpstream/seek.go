@@ -42,8 +42,9 @@ func (p *RequestParser) foreign(c byte) Protocol {
 }
 
 // seek looks for the start of a message where the boundary is unknown. Only
-// the start of a burst of segments qualifies, and only if it looks like a
-// request line: a body could hold anything.
+// the start of a burst of segments qualifies (reassembly.Stream says which do;
+// the first one behind a gap does not), and only if it looks like a request
+// line: a body could hold anything.
 func (p *RequestParser) seek(b []byte, start bool) int {
 	switch {
 	case start && startsRequest(b):

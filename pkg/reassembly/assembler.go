@@ -21,7 +21,7 @@ func New(cfg Config) *Assembler {
 	return &Assembler{
 		cfg:   cfg,
 		grain: int64(min(cfg.IdleTimeout/64, maxGrain)),
-		flows: table{records: make(map[Flow]*record)},
+		flows: newTable(),
 		pool: bufferPool{
 			max:     cfg.MaxBufferedTotal,
 			reserve: cfg.Reserve,
@@ -142,8 +142,13 @@ func (a *Assembler) synchronize(f Flow, r *record, s *Segment) {
 // pickUp starts a stream in the middle, at the first bytes of a flow that is
 // not known, or that was closed and is clearly another connection now.
 func (a *Assembler) pickUp(f Flow, r *record, s *Segment) {
+	revived := false
 	if r != nil {
-		if d := distance(r.expect, s.Seq); -r.past() <= d && d <= maxAhead {
+		d := distance(r.expect, s.Seq)
+		// A peer that goes on sending was not closed: the RST was forged and
+		// the receiver knew, or the FIN was.
+		revived = r.doubted && 0 <= d && d <= maxAhead
+		if !revived && -r.past() <= d && d <= maxAhead {
 			a.discard(len(s.Payload)) // a late retransmission, or data after FIN
 			return
 		}
@@ -159,6 +164,7 @@ func (a *Assembler) pickUp(f Flow, r *record, s *Segment) {
 		a.stats.BytesIgnored += uint64(len(s.Payload))
 		return
 	}
+	r.begun = r.begun || revived
 	a.accept(r, s, s.Seq)
 }
 
@@ -191,8 +197,11 @@ func (a *Assembler) locate(r *record, s *Segment, seq uint32) *record {
 	case d == 0:
 		r.stray = strayNone
 		return r
-	case r.stray == straySYN && seq == r.strayAt:
-		r = a.start(r.key, seq-1, true, s.Time)
+	case r.stray == straySYN && seq == r.strayAt,
+		// The first segment behind the SYN was overtaken, and the place is not
+		// one where the old connection may be sending.
+		r.stray == straySYN && (d < -maxAhead || d > maxAhead) && r.near(seq):
+		r = a.start(r.key, r.strayAt-1, true, s.Time)
 	case -maxWindow <= d && (d <= maxAhead || lost && d <= maxWindow):
 		return r
 	case lost || r.stray == strayData && seq == r.strayAt:

@@ -54,12 +54,12 @@ func TestStreams(t *testing.T) {
 		"hole given up in time": {
 			[]relStep{syn(-1, ""), data(3, "def"), pass(4900 * time.Millisecond), pass(200 * time.Millisecond),
 				data(0, "abc"), data(6, "g"), gapBytes(3), retransmitted(3), end()},
-			[]string{"open", "gap 3", "start def", "data g", "closed shutdown"},
+			[]string{"open", "gap 3", "data def", "data g", "closed shutdown"},
 		},
 		"hole given up, a younger one not": {
 			[]relStep{syn(-1, ""), data(3, "d"), pass(3 * time.Second), data(6, "g"), pass(3 * time.Second),
 				data(4, "ef"), end()},
-			[]string{"open", "gap 3", "start d", "data ef", "data g", "closed shutdown"},
+			[]string{"open", "gap 3", "data d", "data ef", "data g", "closed shutdown"},
 		},
 		"hole that shrinks is not given up": {
 			[]relStep{syn(-1, ""), data(3, "d"), pass(3 * time.Second), data(0, "a"), pass(3 * time.Second),
@@ -72,15 +72,15 @@ func TestStreams(t *testing.T) {
 		},
 		"lost behind what waits": {
 			[]relStep{syn(-1, ""), data(2, "c"), data(5, "f"), data(8, "i", lost), end()},
-			[]string{"open", "gap 2", "start c", "gap 2", "data f", "gap 2", "data i", "closed shutdown"},
+			[]string{"open", "gap 2", "data c", "gap 2", "data f", "gap 2", "data i", "closed shutdown"},
 		},
 		"lost in front of what waits": {
 			[]relStep{syn(-1, ""), data(5, "f"), data(2, "c", lost), data(3, "de"), end()},
-			[]string{"open", "gap 2", "start c", "data de", "data f", "closed shutdown"},
+			[]string{"open", "gap 2", "data c", "data de", "data f", "closed shutdown"},
 		},
 		"lost, bytes there waited": {
 			[]relStep{syn(-1, ""), data(2, "cdef"), data(4, "efg", lost), end()},
-			[]string{"open", "gap 2", "start cdef", "data g", "closed shutdown"},
+			[]string{"open", "gap 2", "data cdef", "data g", "closed shutdown"},
 		},
 		"lost without a hole": {
 			[]relStep{syn(-1, ""), data(0, "a"), data(1, "b", lost), data(0, "a", lost), end()},
@@ -124,12 +124,21 @@ func TestStreams(t *testing.T) {
 			[]string{"open", "closed reused", "open", "start a", "closed shutdown"},
 		},
 		"reused after data": {
-			[]relStep{syn(-1, ""), data(0, "a"), data(2, "c"), syn(499, ""), data(500, "x", ack(7)), end()},
+			[]relStep{syn(-1, ""), data(0, "a"), data(2, "c"), syn(499, ""), data(500, "x", ack(700)), end()},
 			[]string{"open", "start a", "gap 1", "data c", "closed reused", "open", "start x", "closed shutdown"},
 		},
 		"reused, empty": {
 			[]relStep{syn(-1, ""), data(0, "a"), syn(499, ""), data(500, "", fin), end()},
 			[]string{"open", "start a", "closed reused", "open", "closed fin"},
+		},
+		"reused, overtaken": {
+			[]relStep{syn(-1, ""), data(0, "a"), syn(far+499, ""), data(far+503, "d", ack(800)), data(far+500, "abc", ack(700)),
+				data(far+504, "e", ack(800)), end()},
+			[]string{"open", "start a", "closed reused", "open", "start abc", "start d", "data e", "closed shutdown"},
+		},
+		"reused, overtaken by data near the old place": {
+			[]relStep{syn(-1, ""), data(0, "a"), syn(499, ""), data(503, "d"), data(500, "abc"), end()},
+			[]string{"open", "start a", "gap 502", "data d", "closed reused", "open", "start abc", "closed shutdown"},
 		},
 		"forged SYN": {
 			[]relStep{syn(-1, ""), data(0, "a"), syn(499, "evil"), data(1, "b"), data(500, "evil"), end()},
@@ -169,8 +178,8 @@ func TestStreams(t *testing.T) {
 			[]string{"open", "start a", "closed fin", "open midstream", "start xyz", "closed shutdown"},
 		},
 		"FIN that was none": {
-			[]relStep{syn(-1, ""), data(0, "a"), data(3, "", fin), data(3*far, "xx"), data(3*far+2, "yy", ack(2)), end()},
-			[]string{"open", "start a", "gap ?", "start yy", "closed shutdown"},
+			[]relStep{syn(-1, ""), data(0, "a"), data(3, "", fin), data(3*far, "xx"), data(3*far+2, "yy", ack(200)), end()},
+			[]string{"open", "start a", "gap ?", "data yy", "closed shutdown"},
 		},
 		"FIN out of order": {
 			[]relStep{syn(-1, ""), data(3, "de", fin), data(0, "abc"), data(5, "x")},
@@ -218,7 +227,33 @@ func TestStreams(t *testing.T) {
 		},
 		"RST ahead, given up": {
 			[]relStep{syn(-1, ""), data(0, "abc"), rst(5), pass(4 * time.Second), pass(2 * time.Second)},
-			[]string{"open", "start abc", "gap 2", "closed rst"},
+			[]string{"open", "start abc"},
+		},
+		"RST ahead, given up, and the stream goes on": {
+			[]relStep{syn(-1, ""), data(0, "abc"), rst(5), pass(6 * time.Second), rejected(1), data(3, "defg"), end()},
+			[]string{"open", "start abc", "data defg", "closed shutdown"},
+		},
+		"RST ahead, behind what waits": {
+			[]relStep{syn(-1, ""), data(0, "a"), data(3, "d"), rst(6), pass(6 * time.Second), rejected(1),
+				data(4, "efg"), end()},
+			[]string{"open", "start a", "gap 2", "data d", "data efg", "closed shutdown"},
+		},
+		"RST ahead, in front of what waits": {
+			[]relStep{syn(-1, ""), data(0, "a"), rst(3), data(5, "f"), pass(6 * time.Second), rejected(1), data(6, "g"), end()},
+			[]string{"open", "start a", "gap 4", "data f", "data g", "closed shutdown"},
+		},
+		"RST ahead does not say why a stream ended": {
+			[]relStep{syn(-1, ""), data(0, "abc"), rst(5), end()},
+			[]string{"open", "start abc", "closed shutdown"},
+		},
+		"RST that was none": {
+			[]relStep{syn(-1, ""), data(0, "abc"), rst(3), data(1, "bc"), data(3, "de", ack(200)), data(5, "fg", ack(300)), end()},
+			[]string{"open", "start abc", "closed rst", "open midstream", "data de", "start fg", "closed shutdown"},
+		},
+		"FIN ahead that was none": {
+			[]relStep{syn(-1, ""), data(0, "abc"), data(9, "", fin), pass(6 * time.Second), data(0, "abc"),
+				data(3, "de", ack(200)), data(5, "fg", ack(300)), end()},
+			[]string{"open", "start abc", "gap 6", "closed fin", "open midstream", "data de", "start fg", "closed shutdown"},
 		},
 		"RST ahead, forged": {
 			[]relStep{syn(-1, ""), data(0, "abc"), rst(5), data(3, "defg"), conflicts(1), data(7, "h"), end()},
@@ -238,9 +273,9 @@ func TestStreams(t *testing.T) {
 			[]string{"open", "start a", "data b", "closed shutdown"},
 		},
 		"the stream is elsewhere": {
-			[]relStep{syn(-1, ""), data(0, "a"), data(2, "c"), data(1+2*far, "xx"), data(1+2*far+2, "yy", ack(2)),
-				data(1+2*far+4, "zz", ack(2)), end()},
-			[]string{"open", "start a", "gap 1", "data c", "gap ?", "start yy", "data zz", "closed shutdown"},
+			[]relStep{syn(-1, ""), data(0, "a"), data(2, "c"), data(1+2*far, "xx"), data(1+2*far+2, "yy", ack(200)),
+				data(1+2*far+4, "zz", ack(200)), end()},
+			[]string{"open", "start a", "gap 1", "data c", "gap ?", "data yy", "data zz", "closed shutdown"},
 		},
 		"a place of the past is no proof": {
 			[]relStep{syn(-1, ""), data(0, "a"), data(1+2*far, "xx"), data(1<<31, "b", lost), data(1+2*far+2, "yy"),
@@ -250,11 +285,11 @@ func TestStreams(t *testing.T) {
 		"old data is never taken for the stream": {
 			[]relStep{syn(-1, ""), data(1<<29, "x", lost), data(0, "aa"), data(2, "bb"), data(4, "cc"), retransmitted(6),
 				data(1<<29+1, "y"), end()},
-			[]string{"open", "gap 536870912", "start x", "data y", "closed shutdown"},
+			[]string{"open", "gap 536870912", "data x", "data y", "closed shutdown"},
 		},
 		"as far ahead as can be": {
 			[]relStep{syn(-1, ""), data(maxAhead, "x"), data(far, "y"), rejected(1), end()},
-			[]string{"open", "gap 16777216", "start x", "closed shutdown"},
+			[]string{"open", "gap 16777216", "data x", "closed shutdown"},
 		},
 		"no flags": {
 			[]relStep{data(0, "abc", noAck), syn(-1, ""), data(0, "abc", noAck), data(0, "abc", noAck, fin), rejected(3),
@@ -274,7 +309,7 @@ func TestStreams(t *testing.T) {
 			[]string{"open midstream", "start def", "data g", "closed shutdown"},
 		},
 		"midstream, in the middle of a segment": {
-			[]relStep{data(0, "abc", cont), data(3, "def", ack(2)), end()},
+			[]relStep{data(0, "abc", cont), data(3, "def", ack(200)), end()},
 			[]string{"open midstream", "data abc", "start def", "closed shutdown"},
 		},
 		"midstream, nothing to see": {
@@ -287,23 +322,32 @@ func TestStreams(t *testing.T) {
 			[]string{"open midstream", "start abc", "closed fin"},
 		},
 		"start: another acknowledgement": {
-			[]relStep{syn(-1, ""), data(0, "a"), data(1, "b"), data(2, "c", ack(9)), data(3, "d", ack(9)), end()},
+			[]relStep{syn(-1, ""), data(0, "a"), data(1, "b"), data(2, "c", ack(900)), data(3, "d", ack(900)), end()},
 			[]string{"open", "start a", "data b", "start c", "data d", "closed shutdown"},
 		},
+		"start: 100 (Continue) is no answer": {
+			[]relStep{syn(-1, ""), data(0, "head", func(s *Segment) { s.Ack = 1000 }), data(4, "body", func(s *Segment) { s.Ack = 1025 }),
+				data(8, "next", func(s *Segment) { s.Ack = 1051 }), end()},
+			[]string{"open", "start head", "data body", "start next", "closed shutdown"},
+		},
+		"start: not when acknowledgements go back": {
+			[]relStep{syn(-1, ""), data(0, "a", ack(900)), data(1, "b", ack(200)), data(2, "c", ack(900)), end()},
+			[]string{"open", "start a", "data b", "data c", "closed shutdown"},
+		},
 		"start: after a gap": {
-			[]relStep{syn(-1, ""), data(0, "a"), data(5, "f", lost), data(6, "g", ack(9)), data(9, "j", lost, ack(10)), end()},
-			[]string{"open", "start a", "gap 4", "data f", "start g", "gap 2", "start j", "closed shutdown"},
+			[]relStep{syn(-1, ""), data(0, "a"), data(5, "f", lost), data(6, "g", ack(900)), data(9, "j", lost, ack(1000)), end()},
+			[]string{"open", "start a", "gap 4", "data f", "start g", "gap 2", "data j", "closed shutdown"},
 		},
 		"start: not in the middle of a segment": {
-			[]relStep{syn(-1, ""), data(0, "ab"), data(1, "bc", ack(9)), data(3, "d", ack(10), cont), end()},
+			[]relStep{syn(-1, ""), data(0, "ab"), data(1, "bc", ack(900)), data(3, "d", ack(1000), cont), end()},
 			[]string{"open", "start ab", "data c", "data d", "closed shutdown"},
 		},
 		"start: out of order": {
-			[]relStep{syn(-1, ""), data(2, "c", ack(3)), data(3, "d", ack(4)), data(1, "b", ack(2)), data(0, "a"), end()},
+			[]relStep{syn(-1, ""), data(2, "c", ack(300)), data(3, "d", ack(400)), data(1, "b", ack(200)), data(0, "a"), end()},
 			[]string{"open", "start a", "start b", "start c", "start d", "closed shutdown"},
 		},
 		"start: data on SYN, then the rest": {
-			[]relStep{syn(-1, "ab"), data(2, "cd", ack(9)), data(4, "ef", ack(10)), end()},
+			[]relStep{syn(-1, "ab"), data(2, "cd", ack(900)), data(4, "ef", ack(1000)), end()},
 			[]string{"open", "start ab", "data cd", "start ef", "closed shutdown"},
 		},
 		"conflict": {
@@ -317,7 +361,7 @@ func TestStreams(t *testing.T) {
 		},
 		"conflict with the next bytes": {
 			[]relStep{syn(-1, ""), data(3, "def"), data(7, "h"), data(0, "abcX"), conflicts(1), data(6, "g"), end()},
-			[]string{"open", "gap 6", "start g", "data h", "closed shutdown"},
+			[]string{"open", "gap 6", "data g", "data h", "closed shutdown"},
 		},
 		"conflict with two": {
 			[]relStep{syn(-1, ""), data(3, "d"), data(5, "f"), data(7, "hij"), data(3, "XefgX"), conflicts(1),
@@ -325,13 +369,13 @@ func TestStreams(t *testing.T) {
 			[]string{"open", "start abc", "gap 7", "data k", "closed shutdown"},
 		},
 		"conflict leaves the neighbours alone": {
-			[]relStep{syn(-1, ""), data(2, "c"), data(3, "d", ack(2)), data(4, "e", ack(3)), data(3, "X"), conflicts(1),
+			[]relStep{syn(-1, ""), data(2, "c"), data(3, "d", ack(200)), data(4, "e", ack(300)), data(3, "X"), conflicts(1),
 				data(0, "ab"), end()},
-			[]string{"open", "start ab", "data c", "gap 1", "start e", "closed shutdown"},
+			[]string{"open", "start ab", "data c", "gap 1", "data e", "closed shutdown"},
 		},
 		"conflict, lost": {
 			[]relStep{syn(-1, ""), data(3, "d"), data(2, "cX", lost), conflicts(1), data(4, "e")},
-			[]string{"open", "gap 2", "gap 2", "start e"},
+			[]string{"open", "gap 2", "gap 2", "data e"},
 		},
 		"conflict and FIN": {
 			[]relStep{syn(-1, ""), data(1, "bc"), data(0, "aX", fin), conflicts(1), end()},

@@ -16,9 +16,9 @@ func TestFlowBoundGivesUpTheOldestHole(t *testing.T) {
 	h.data(Flow{}, 7, "h") // the fourth needs room
 	h.data(Flow{}, 2, "c")
 	h.data(Flow{}, 9, "j")
-	h.check("open", "gap 1", "start b", "data c", "data d")
+	h.check("open", "gap 1", "data b", "data c", "data d")
 	h.a.Close()
-	h.check("open", "gap 1", "start b", "data c", "data d",
+	h.check("open", "gap 1", "data b", "data c", "data d",
 		"gap 1", "data f", "gap 1", "data h", "gap 1", "data j", "closed shutdown")
 }
 
@@ -30,7 +30,7 @@ func TestSegmentInFrontOfAFullQueue(t *testing.T) {
 	h.data(Flow{}, 3, "de") // no hole in front of g could make room for it
 	h.data(Flow{}, 5, "f")
 	h.data(Flow{}, 7, "h")
-	h.check("open", "gap 3", "start de", "data f", "data g", "data h", "data i")
+	h.check("open", "gap 3", "data de", "data f", "data g", "data h", "data i")
 }
 
 func TestSegmentLargerThanTheBound(t *testing.T) {
@@ -54,14 +54,14 @@ func TestTotalBoundAndRefusedReserve(t *testing.T) {
 	configs := map[string]Config{
 		"total": {MaxBufferedTotal: 2 * cost(0)},
 		"reserve": {
-			Reserve: func(n int) bool {
+			Reserve: func(_ uint32, _, n int) bool {
 				if budget < n {
 					return false
 				}
 				budget -= n
 				return true
 			},
-			Release: func(n int) { budget += n },
+			Release: func(_ uint32, n int) { budget += n },
 		},
 	}
 	for name, cfg := range configs {
@@ -76,7 +76,7 @@ func TestTotalBoundAndRefusedReserve(t *testing.T) {
 			h.data(port(3), 3, "d")
 			h.data(port(2), 0, "a")
 			h.data(port(3), 2, "c")
-			want := []string{"1: open", "2: open", "3: open", "3: gap 1", "3: start b", "1: start a", "1: data b",
+			want := []string{"1: open", "2: open", "3: open", "3: gap 1", "3: data b", "1: start a", "1: data b",
 				"2: start a", "2: data b", "3: data c", "3: data d"}
 			if strings.Join(h.log, ",") != strings.Join(want, ",") {
 				t.Errorf("got  %q\nwant %q", h.log, want)
@@ -99,7 +99,7 @@ func TestFragmentBound(t *testing.T) {
 	}
 	h.check("open")
 	h.data(Flow{}, 1+2*maxFragments, "x")
-	h.check("open", "gap 1", "start x")
+	h.check("open", "gap 1", "data x")
 }
 
 // quiet is a Stream that only counts.

@@ -16,8 +16,8 @@ type bufferPool struct {
 	peak    int
 	cached  int // capacity of free buffers
 	free    [len(classes)][][]byte
-	reserve func(int) bool
-	release func(int)
+	reserve func(source uint32, held, n int) bool
+	release func(source uint32, n int)
 }
 
 // class is the index of the smallest class that holds n bytes, or of the
@@ -34,10 +34,11 @@ func class(n int) int {
 // cost is what a buffer of class c counts in every bound.
 func cost(c int) int { return classes[c] + fragmentCost }
 
-// get returns an empty buffer of class c, or nil if a bound is reached.
-func (b *bufferPool) get(c int) []byte {
+// get returns an empty buffer of class c for a flow that holds held bytes, or
+// nil if a bound is reached.
+func (b *bufferPool) get(c int, source uint32, held int) []byte {
 	n := cost(c)
-	if b.used+n > b.max || !b.reserve(n) {
+	if b.used+n > b.max || !b.reserve(source, held, n) {
 		return nil
 	}
 	b.used += n
@@ -53,11 +54,11 @@ func (b *bufferPool) get(c int) []byte {
 }
 
 // put takes back a buffer of get and returns what it had cost.
-func (b *bufferPool) put(p []byte) int {
+func (b *bufferPool) put(p []byte, source uint32) int {
 	c := class(cap(p))
 	n := cost(c)
 	b.used -= n
-	b.release(n)
+	b.release(source, n)
 	if b.cached+classes[c] <= b.max/8 {
 		b.free[c] = append(b.free[c], p[:0])
 		b.cached += classes[c]

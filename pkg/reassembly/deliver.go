@@ -85,16 +85,24 @@ func (a *Assembler) condemn(r *record, t *text, lost bool) {
 
 // deliver hands t, the next bytes, to the stream.
 func (a *Assembler) deliver(r *record, t *text) {
-	start := t.whole && (!r.begun || r.acked && t.acked && t.ack != r.ack)
+	start := t.whole && (!r.begun || r.acked && t.acked && answered(r.ack, t.ack))
 	if r.state == probation && (r.begun || r.syn) {
 		a.flows.set(r, established, a.clock)
 	}
 	r.expect += uint32(len(t.p))
 	r.begun = true
-	r.ack, r.acked = t.ack, t.acked
+	if !r.acked || distance(r.ack, t.ack) > 0 {
+		r.ack, r.acked = t.ack, t.acked
+	}
 	a.stats.BytesDelivered += uint64(len(t.p))
 	r.stream.Data(t.p, start, t.now)
 }
+
+// answered reports whether a peer that acknowledged old and now acknowledges
+// now has been sent a final response meanwhile: more than the 25 bytes of
+// "HTTP/1.1 100 Continue" and two line ends, which come in the middle of a
+// request (RFC 9110 section 15.2.1).
+func answered(old, now uint32) bool { return distance(old, now) > 25 }
 
 // drain delivers what waits at the place the stream has reached.
 func (a *Assembler) drain(r *record, now int64) {
@@ -147,20 +155,41 @@ func (a *Assembler) release(r *record, now int64) {
 		a.deliver(r, &t)
 	}
 	a.stats.BytesRetransmitted += uint64(old)
-	a.pool.put(f.p)
+	a.pool.put(f.p, r.source)
 }
 
 // gap tells the stream that its next n bytes are lost.
 func (a *Assembler) gap(r *record, n int, now int64) {
 	r.expect += uint32(n)
+	r.begun, r.acked = true, false
 	a.stats.Gaps++
 	a.stats.GapBytes += uint64(n)
 	r.stream.Gap(int64(n), now)
 }
 
-// skip gives up the hole the stream waits at.
+// skip gives up the hole the stream waits at. A RST behind it that the stream
+// has not reached goes with it: the receiver asks its peer whether it meant it
+// (RFC 5961 section 3.2), and nothing here tells what the answer was. A FIN is
+// believed, but not for good.
 func (a *Assembler) skip(r *record, now int64) {
 	to, _ := r.queue.front()
+	if to == r.queue.end {
+		switch r.queue.endWhy {
+		case CloseRST:
+			a.stats.Rejected++
+			r.queue.endWhy = 0
+			a.drain(r, now)
+			return
+		case CloseFIN:
+			before := r.expect
+			a.gap(r, distance(r.expect, to), now)
+			a.drain(r, now)
+			if r.state == closed {
+				r.expect, r.doubted = before, true
+			}
+			return
+		}
+	}
 	a.gap(r, distance(r.expect, to), now)
 	a.drain(r, now)
 }
@@ -197,6 +226,7 @@ func (a *Assembler) resume(r *record, seq uint32, now int64) {
 	}
 	r.stray = strayNone
 	r.expect = seq
+	r.begun, r.acked = true, false
 	a.stats.Gaps++
 	r.stream.Gap(-1, now)
 }

@@ -35,12 +35,17 @@
 //     those 16 MiB; on a busy one the genuine bytes arrive first and either
 //     agree or condemn it.
 //   - RST closes a stream when its sequence number is exactly the next one
-//     (RFC 5961 section 3). Further ahead it closes when the stream gets
-//     there, or when the hole in front of it is given up.
+//     (RFC 5961 section 3.2). Further ahead it closes when the stream gets
+//     there; when the hole in front of it is given up, or a later byte comes,
+//     it is forgotten, since the receiver would have asked its peer.
+//   - A closed flow takes nothing that comes late. But new bytes behind a RST,
+//     or where a FIN had been believed across a hole, show that it was
+//     forged: the flow is picked up again as if it had been open before.
 //   - SYN with another initial sequence number replaces a flow that is on
 //     probation, ignored or closed. On an established flow it only announces a
-//     new connection: the first byte at the announced place closes the old
-//     stream (CloseReused), while data at the old place proves the SYN forged.
+//     new connection: bytes at the announced place close the old stream
+//     (CloseReused), also bytes shortly behind it unless they are within 16
+//     MiB of the old place, while data at the old place proves the SYN forged.
 //     The receiver would answer such a SYN with a challenge (RFC 5961
 //     section 4).
 //   - Segments with neither ACK, SYN nor RST and segments with SYN and FIN are
@@ -54,12 +59,15 @@
 // # Bounds
 //
 // The number of flows is bounded, including those that are remembered only to
-// be ignored or to swallow retransmissions after their end. When the table is
+// be ignored or to swallow retransmissions after their end. A source that has
+// as many flows as there are free places gives up one of its own for each new
+// one, so that one client cannot push out the flows of others, and k of them
+// leave 1/(k+1) of the table free; 64 sources can fill it. When the table is
 // full the oldest flow on probation (not followed up after its first segment,
 // as in a SYN flood) goes first while those hold more than a quarter of the
 // table. The oldest closed flow comes next; else the least recently used flow
 // goes, whether bytes wait in it or not: they are delivered across their
-// holes. Every choice is O(1).
+// holes. Within a source the same order holds. Every choice is O(1).
 //
 // Out-of-order bytes are bounded per flow, in total, and by an optional
 // budget shared with others. What counts is memory (buffer capacity and

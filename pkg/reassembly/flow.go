@@ -8,12 +8,22 @@ const (
 	probation state = iota
 	// established: bytes followed in order.
 	established
-	// ignored: without a stream until a new SYN.
-	ignored
 	// closed: the stream ended; the record swallows late retransmissions,
 	// which would otherwise look like a connection that was open already.
 	closed
-	numStates
+	// ignored: without a stream until a new SYN. Such records share the list
+	// of the established ones, in which they are as good a victim.
+	ignored
+	numLists = ignored
+)
+
+// order is what a list is part of.
+type order uint8
+
+const (
+	inTable order = iota
+	inSource
+	numOrders
 )
 
 // stray is what a flow knows of a place off its stream where it may go on.
@@ -30,20 +40,29 @@ type record struct {
 	stream  Stream // nil once ignored or closed
 	queue   *queue // nil unless the stream waits for something
 	touched int64  // when a segment came last, to within Assembler.grain
-	// next and prev are the neighbours in the list of the record's state; next
-	// also links the free records.
-	next, prev *record
+	// in are the neighbours in the list of the record's state, of the whole
+	// table and of its source; in[inTable].next also links the free records.
+	in [numOrders]struct{ next, prev *record }
 
 	key     Flow
+	source  uint32
 	isn     uint32 // sequence number of the SYN; one less than the first byte's if not seen
 	expect  uint32 // the next sequence number
-	ack     uint32 // of the segment delivered last
+	ack     uint32 // the highest delivered since the start or the last gap
 	strayAt uint32
 	stray   stray
 	state   state
 	begun   bool // bytes were delivered
 	acked   bool // ack is known
 	syn     bool // the SYN was seen
+	doubted bool // closed, but by nothing that the receiver must have believed
+}
+
+// near reports whether seq is where a connection that begins at strayAt would
+// send soon.
+func (r *record) near(seq uint32) bool {
+	d := distance(r.strayAt, seq)
+	return 0 <= d && d <= maxAhead
 }
 
 // past is how far behind the place of a flow's end a late retransmission may
@@ -62,43 +81,83 @@ type lru struct {
 	n           int
 }
 
-func (l *lru) add(r *record) {
-	r.prev, r.next = l.last, nil
+func (l *lru) add(r *record, o order) {
+	r.in[o].prev, r.in[o].next = l.last, nil
 	if l.last == nil {
 		l.first = r
 	} else {
-		l.last.next = r
+		l.last.in[o].next = r
 	}
 	l.last = r
 	l.n++
 }
 
-func (l *lru) remove(r *record) {
-	if r.prev == nil {
-		l.first = r.next
+func (l *lru) remove(r *record, o order) {
+	at := &r.in[o]
+	if at.prev == nil {
+		l.first = at.next
 	} else {
-		r.prev.next = r.next
+		at.prev.in[o].next = at.next
 	}
-	if r.next == nil {
-		l.last = r.prev
+	if at.next == nil {
+		l.last = at.prev
 	} else {
-		r.next.prev = r.prev
+		at.next.in[o].prev = at.prev
 	}
-	r.prev, r.next = nil, nil
+	at.prev, at.next = nil, nil
 	l.n--
+}
+
+// group is records by state and age: those of the table, or of a source.
+type group [numLists]lru
+
+func (g *group) list(s state) *lru {
+	if s == ignored {
+		s = established
+	}
+	return &g[s]
+}
+
+func (g *group) len() int { return g[probation].n + g[established].n + g[closed].n }
+
+// victim is the record to make room with, or nil if there is none. Flows on
+// probation yield first once they are more than share, as in a SYN flood;
+// below that, a new flow would push out the one that came just before it,
+// between its SYN and its request. Closed flows are next: without its record,
+// a late retransmission passes for a connection that was open already, and
+// its request is delivered twice.
+func (g *group) victim(share int) *record {
+	fresh, dead, live := &g[probation], &g[closed], &g[established]
+	switch {
+	case fresh.n > share:
+		return fresh.first
+	case dead.n > 0:
+		return dead.first
+	case live.n == 0:
+		return fresh.first
+	}
+	return live.first
 }
 
 // maxFreeRecords bounds the records kept for reuse.
 const maxFreeRecords = 4096
 
-// table finds records by flow and, per state, by age. Ignored records share
-// the list of the established ones, in which they are as good a victim.
+// numSources is how many sources are told apart. Two may be taken for one, by
+// a chance that a secret of the caller's decides (Config.Source).
+const numSources = 4096
+
+// table finds records by flow and, per state, by age.
 type table struct {
 	records map[Flow]*record
 	last    *record // found last: segments come in trains
-	lists   [numStates]lru
+	all     group
+	sources []group // by source modulo numSources
 	free    *record
 	nfree   int
+}
+
+func newTable() table {
+	return table{records: make(map[Flow]*record), sources: make([]group, numSources)}
 }
 
 func (t *table) find(key Flow) *record {
@@ -112,64 +171,51 @@ func (t *table) find(key Flow) *record {
 	return r
 }
 
-func (t *table) list(s state) *lru {
-	if s == ignored {
-		s = established
-	}
-	return &t.lists[s]
-}
+// of is the records from a source.
+func (t *table) of(source uint32) *group { return &t.sources[source%numSources] }
 
 // create adds a record; there must be none for key.
-func (t *table) create(key Flow, now int64) *record {
+func (t *table) create(key Flow, source uint32, now int64) *record {
 	r := t.free
 	if r == nil {
 		r = new(record)
 	} else {
-		t.free = r.next
+		t.free = r.in[inTable].next
 		t.nfree--
 	}
-	*r = record{key: key, touched: now}
+	*r = record{key: key, source: source, touched: now}
 	t.records[key] = r
-	t.list(r.state).add(r)
+	t.add(r)
 	return r
+}
+
+func (t *table) add(r *record) {
+	t.all.list(r.state).add(r, inTable)
+	t.of(r.source).list(r.state).add(r, inSource)
+}
+
+func (t *table) drop(r *record) {
+	t.all.list(r.state).remove(r, inTable)
+	t.of(r.source).list(r.state).remove(r, inSource)
 }
 
 // set moves a record to another state, as the most recent of its list.
 func (t *table) set(r *record, s state, now int64) {
-	t.list(r.state).remove(r)
+	t.drop(r)
 	r.state, r.touched = s, now
-	t.list(s).add(r)
+	t.add(r)
 }
 
 // remove forgets a record. It holds no stream and no queue.
 func (t *table) remove(r *record) {
-	t.list(r.state).remove(r)
+	t.drop(r)
 	delete(t.records, r.key)
 	if t.last == r {
 		t.last = nil
 	}
 	*r = record{}
 	if t.nfree < maxFreeRecords {
-		r.next, t.free = t.free, r
+		r.in[inTable].next, t.free = t.free, r
 		t.nfree++
 	}
-}
-
-// victim is the record to make room with, or nil if there is none. Flows on
-// probation yield first once they hold more than share of the table, as in a
-// SYN flood; below that, a new flow would push out the one that came just
-// before it, between its SYN and its request. Closed flows are next: without
-// its record, a late retransmission passes for a connection that was open
-// already, and its request is delivered twice.
-func (t *table) victim(share int) *record {
-	fresh, dead, live := &t.lists[probation], &t.lists[closed], &t.lists[established]
-	switch {
-	case fresh.n > share:
-		return fresh.first
-	case dead.n > 0:
-		return dead.first
-	case live.n == 0:
-		return fresh.first
-	}
-	return live.first
 }

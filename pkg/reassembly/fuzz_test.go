@@ -105,8 +105,8 @@ func FuzzSegments(f *testing.F) {
 		held := 0
 		cfg := Config{
 			NewStream: func(Flow, bool, int64) Stream { return m },
-			Reserve:   func(n int) bool { held += n; return true },
-			Release:   func(n int) { held -= n },
+			Reserve:   func(_ uint32, _, n int) bool { held += n; return true },
+			Release:   func(_ uint32, n int) { held -= n },
 		}
 		if mode&smallBounds != 0 {
 			cfg.MaxBufferedPerFlow = 5 * cost(0)

@@ -14,7 +14,8 @@ type FlowState struct {
 	SYN       bool
 	// Ended flows have no stream any more and are kept so that what is late
 	// does not look like a new connection. Ignored ones were given to Ignore.
-	Ended, Ignored bool
+	// Doubted is an end that the receiver need not have believed.
+	Ended, Ignored, Doubted bool
 	// Begun is whether bytes were delivered, Acked whether Ack is what the
 	// last of them acknowledged.
 	Begun, Acked bool
@@ -49,7 +50,7 @@ type Run struct {
 // bytes are only valid during the call. It changes nothing.
 func (a *Assembler) Export(each func(s FlowState, stream Stream) error) error {
 	for _, l := range []state{closed, probation, established} {
-		for r := a.flows.lists[l].first; r != nil; r = r.next {
+		for r := a.flows.all[l].first; r != nil; r = r.in[inTable].next {
 			if err := each(r.export(), r.stream); err != nil {
 				return err
 			}
@@ -61,7 +62,7 @@ func (a *Assembler) Export(each func(s FlowState, stream Stream) error) error {
 func (r *record) export() FlowState {
 	s := FlowState{
 		Flow: r.key, ISN: r.isn, Next: r.expect, SYN: r.syn,
-		Ended: r.state == closed, Ignored: r.state == ignored,
+		Ended: r.state == closed, Ignored: r.state == ignored, Doubted: r.doubted,
 		Begun: r.begun, Acked: r.acked, Ack: r.ack, Established: r.state == established,
 		StraySYN: r.stray == straySYN, StrayData: r.stray == strayData, StrayAt: r.strayAt,
 	}
@@ -89,15 +90,14 @@ func (a *Assembler) Adopt(s FlowState, now int64) Stream {
 		if r := a.flows.find(s.Flow); r != nil {
 			a.flows.remove(r)
 		}
-		for len(a.flows.records) >= a.cfg.MaxFlows {
-			a.evict(now)
-		}
-		r := a.flows.create(s.Flow, a.clock)
+		source := a.makeWay(s.Flow, now)
+		r := a.flows.create(s.Flow, source, a.clock)
 		r.isn, r.expect, r.syn = s.ISN, s.Next, s.SYN
 		if s.Ignored {
 			a.flows.set(r, ignored, a.clock)
 		} else {
 			a.bury(r)
+			r.doubted = s.Doubted
 		}
 		return nil
 	}
@@ -149,7 +149,7 @@ func (a *Assembler) adoptWaiting(r *record, s *FlowState) {
 // Assembler is empty then and can be used again.
 func (a *Assembler) Relinquish() {
 	for _, s := range []state{established, probation, closed} {
-		for l := &a.flows.lists[s]; l.first != nil; {
+		for l := &a.flows.all[s]; l.first != nil; {
 			r := l.first
 			stream := a.detach(r)
 			a.discard(a.dropQueue(r))

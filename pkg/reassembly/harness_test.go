@@ -33,8 +33,8 @@ func newHarness(t testing.TB, cfg Config) *harness {
 		return &logStream{h, f}
 	}
 	if cfg.Reserve == nil {
-		cfg.Reserve = func(n int) bool { h.budget += n; return true }
-		cfg.Release = func(n int) { h.budget -= n }
+		cfg.Reserve = func(_ uint32, _, n int) bool { h.budget += n; return true }
+		cfg.Release = func(_ uint32, n int) { h.budget -= n }
 	}
 	h.a = New(cfg)
 	return h
@@ -115,8 +115,11 @@ func (h *harness) checkBooks() {
 		h.t.Errorf("too many flows: %+v", s)
 	}
 	n := 0
-	for i := range h.a.flows.lists {
-		n += h.a.flows.lists[i].n
+	for i := range h.a.flows.sources {
+		n += h.a.flows.sources[i].len()
+	}
+	if all := h.a.flows.all.len(); all != n {
+		h.t.Errorf("%d flows in all lists, %d in those of the sources", all, n)
 	}
 	if n != s.FlowsTracked {
 		h.t.Errorf("%d flows in lists, %d in the table", n, s.FlowsTracked)

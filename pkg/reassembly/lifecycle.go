@@ -15,6 +15,9 @@ const (
 	// much to wait for are not.
 	maxFreeQueues  = 1024
 	maxFreeEntries = 16
+	// minShare is the part of the table, one in so many, that a source may
+	// fill even if nothing is free.
+	minShare = 64
 )
 
 // start opens a stream whose first byte follows isn, ending the one that may
@@ -26,11 +29,13 @@ func (a *Assembler) start(f Flow, isn uint32, syn bool, now int64) *record {
 	if r := a.flows.find(f); r != nil {
 		a.flows.remove(r)
 	}
-	for len(a.flows.records) >= a.cfg.MaxFlows {
-		a.evict(now)
-	}
-	r := a.flows.create(f, a.clock)
+	source := a.makeWay(f, now)
+	r := a.flows.create(f, source, a.clock)
 	r.isn, r.expect, r.syn = isn, isn+1, syn
+	// A flow that was evicted comes back like one that was open before the
+	// tap. Whoever can fill the table could have the middle of a body taken
+	// for a request, so its first segment is not believed any more.
+	r.begun = !syn && a.stats.FlowsEvicted > 0
 	a.stats.FlowsTotal++
 	if !syn {
 		a.stats.FlowsMidstream++
@@ -85,13 +90,13 @@ func (a *Assembler) Advance(now int64) {
 		a.giveUp(q, deadline)
 		work--
 	}
-	for s := range numStates {
+	for s := range numLists {
 		age := a.cfg.IdleTimeout
 		if s == closed {
 			age = graveTime
 		}
 		deadline := a.clock - int64(age)
-		l := &a.flows.lists[s]
+		l := &a.flows.all[s]
 		for r := l.first; r != nil && r.touched <= deadline && work > 0; r = l.first {
 			a.retire(r, CloseIdle, a.clock)
 			work--
@@ -111,9 +116,24 @@ func (a *Assembler) giveUp(q *queue, deadline int64) {
 	}
 }
 
-// evict makes room for one flow, or at least comes closer to it.
-func (a *Assembler) evict(now int64) {
-	r := a.flows.victim(a.cfg.MaxFlows / 4)
+// makeWay makes room for one more flow, f, and returns its source.
+func (a *Assembler) makeWay(f Flow, now int64) (source uint32) {
+	if a.cfg.Source != nil {
+		source = a.cfg.Source(f)
+		g := a.flows.of(source)
+		free := a.cfg.MaxFlows - len(a.flows.records)
+		if n := g.len(); n >= max(free, a.cfg.MaxFlows/minShare, 1) {
+			a.evict(g.victim(n/4), now)
+		}
+	}
+	for len(a.flows.records) >= a.cfg.MaxFlows {
+		a.evict(a.flows.all.victim(a.cfg.MaxFlows/4), now)
+	}
+	return source
+}
+
+// evict gives up a flow for another one. Its record may stay, see retire.
+func (a *Assembler) evict(r *record, now int64) {
 	if r.stream != nil {
 		a.stats.FlowsEvicted++
 	}
@@ -125,7 +145,7 @@ func (a *Assembler) evict(now int64) {
 // with CloseShutdown. The Assembler is empty then and can be used again.
 func (a *Assembler) Close() {
 	for _, s := range []state{established, probation, closed} {
-		for l := &a.flows.lists[s]; l.first != nil; {
+		for l := &a.flows.all[s]; l.first != nil; {
 			a.retire(l.first, CloseShutdown, a.clock)
 		}
 	}
@@ -180,6 +200,7 @@ func (a *Assembler) finish(r *record, why CloseReason, now int64) {
 	switch why {
 	case CloseFIN, CloseRST:
 		a.bury(r)
+		r.doubted = why == CloseRST
 	default:
 		a.flows.remove(r)
 	}
@@ -189,7 +210,7 @@ func (a *Assembler) finish(r *record, why CloseReason, now int64) {
 // bury keeps the record of a flow that ended, for a while.
 func (a *Assembler) bury(r *record) {
 	a.flows.set(r, closed, a.clock)
-	if l := &a.flows.lists[closed]; l.n > a.cfg.MaxFlows/4 {
+	if l := &a.flows.all[closed]; l.n > a.cfg.MaxFlows/4 {
 		a.flows.remove(l.first)
 	}
 }

@@ -48,7 +48,7 @@ func TestEvictedFlowDeliversWhatWaits(t *testing.T) {
 	h.open(port(1))
 	h.data(port(1), 2, "c")
 	h.open(port(2))
-	h.check("1: open", "1: gap 2", "1: start c", "1: closed evicted", "2: open")
+	h.check("1: open", "1: gap 2", "1: data c", "1: closed evicted", "2: open")
 }
 
 func TestSYNFlood(t *testing.T) {
@@ -189,7 +189,7 @@ func TestIgnoreOtherFlowFromCallback(t *testing.T) {
 	}
 	h.pass(6 * time.Second)
 	h.a.Close()
-	h.check("1: open", "2: open", "3: open", "1: gap 2", "1: start c", "3: gap 2", "3: start c",
+	h.check("1: open", "2: open", "3: open", "1: gap 2", "1: data c", "3: gap 2", "3: data c",
 		"1: closed shutdown", "3: closed shutdown")
 }
 
@@ -214,7 +214,7 @@ func TestCloseAndUseAgain(t *testing.T) {
 		h.open(port(1))
 		h.data(port(1), 3, "d")
 		h.a.Close()
-		h.check("1: open", "1: gap 3", "1: start d", "1: closed shutdown")
+		h.check("1: open", "1: gap 3", "1: data d", "1: closed shutdown")
 		h.log = nil
 	}
 }
@@ -231,7 +231,7 @@ func TestExpel(t *testing.T) {
 	h.data(port(1), 4, "ef")
 	h.data(port(2), 1, "y")
 	h.check("1: open", "2: open", "3: open", "2: start x",
-		"1: gap 3", "1: start d", "1: closed gone", "1: open midstream", "1: start ef", "2: data y")
+		"1: gap 3", "1: data d", "1: closed gone", "1: open midstream", "1: start ef", "2: data y")
 	if s := h.a.Stats(); s.FlowsTracked != 2 || s.FlowsOpen != 2 {
 		t.Errorf("%+v", s)
 	}

@@ -207,7 +207,7 @@ func (q *queue) put(i int, t text, pool *bufferPool, maxCost int) (n int, added 
 	if len(q.frags) >= maxFragments || q.cost+cost(c) > maxCost {
 		return 0, false
 	}
-	b := pool.get(c)
+	b := pool.get(c, q.owner.source, q.cost)
 	if b == nil {
 		return 0, false
 	}
@@ -244,7 +244,7 @@ func (q *queue) free(f *fragment, pool *bufferPool) {
 		return
 	}
 	q.bytes -= len(f.p)
-	q.cost -= pool.put(f.p)
+	q.cost -= pool.put(f.p, q.owner.source)
 	f.p = nil
 }
 

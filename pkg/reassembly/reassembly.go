@@ -56,14 +56,14 @@ type Stream interface {
 	// Data delivers the next bytes; p is valid only during the call. start
 	// reports that p may begin an application message even if nothing is
 	// known of what came before: p[0] is the first byte of a TCP segment, and
-	// the segment is either the first of the stream or carries another
-	// acknowledgement number than the segment delivered before it. Bytes sent
-	// in one burst, such as the rest of a body, acknowledge the same bytes;
-	// that holds across a gap too, so the rest of a body of which the tap
-	// lost a part is not taken for a message. start is a hint for picking up
-	// a connection that was already open and for going on after a gap: a peer
-	// that acknowledges something in the middle of a message (100 Continue)
-	// sets it as well.
+	// the segment is either the first of the stream or acknowledges more than
+	// the one delivered before it did, by more bytes than 100 (Continue)
+	// takes. Bytes sent in one burst, such as the rest of a body, acknowledge
+	// the same bytes. Both segments must touch: across a gap nothing can be
+	// concluded, for the peer may have answered what was lost and these be
+	// the body of what was lost as well. start is a hint for picking up a
+	// connection that was already open and for going on after a gap; answers
+	// to requests that were pipelined set it in the middle of a message too.
 	Data(p []byte, start bool, now int64)
 	// Gap says that n bytes of the stream are missing at this place, an
 	// unknown number if n is negative. Gaps may follow one another.
@@ -131,11 +131,17 @@ type Config struct {
 	// MaxBufferedTotal bounds the same over all flows; default 32 MiB. Up to an
 	// eighth of it is kept in free buffers on top, for reuse.
 	MaxBufferedTotal int
+	// Source numbers where a flow comes from, so that many flows of one client
+	// cost only this client: one that has as many flows as the table has free
+	// places gives up its own for more, as in Bounds of the package comment.
+	// Nil: nobody is told apart.
+	Source func(f Flow) uint32
 	// Reserve asks for n bytes of a budget shared with others before memory is
-	// taken for out-of-order bytes; Release gives them back. A refusal is
-	// treated like a reached bound. Either both are set or none.
-	Reserve func(n int) bool
-	Release func(n int)
+	// taken for out-of-order bytes of a flow from source that holds held of
+	// them already; Release gives them back. A refusal is treated like a
+	// reached bound. Either both are set or none.
+	Reserve func(source uint32, held, n int) bool
+	Release func(source uint32, n int)
 
 	// GapTimeout is how long a stream may stand still in front of a hole
 	// before the hole is declared lost; default 5 s. A retransmission that
@@ -159,8 +165,8 @@ func (c Config) withDefaults() Config {
 		c.MaxBufferedTotal = 32 << 20
 	}
 	if c.Reserve == nil || c.Release == nil {
-		c.Reserve = func(int) bool { return true }
-		c.Release = func(int) {}
+		c.Reserve = func(uint32, int, int) bool { return true }
+		c.Release = func(uint32, int) {}
 	}
 	if c.GapTimeout <= 0 {
 		c.GapTimeout = 5 * time.Second
@@ -181,7 +187,7 @@ type Stats struct {
 	FlowsTracked   int    // those, and the ignored and recently closed ones
 	FlowsTotal     uint64 // streams asked for with NewStream
 	FlowsMidstream uint64 // those of them whose SYN was not seen
-	FlowsEvicted   uint64 // streams closed because the table was full
+	FlowsEvicted   uint64 // streams closed because the table was full, or their source's part of it
 
 	Segments           uint64
 	BytesReceived      uint64 // payload handed to Segment

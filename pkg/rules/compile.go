@@ -47,7 +47,6 @@ func compileOnce(s *Snapshot, o Options) (*Program, Problems) {
 		known:     map[string]*Mirror{},
 		form:      o.Normalize,
 		options:   o,
-		ports:     map[netip.AddrPort][]uint32{},
 	}
 	c.duplicates(s)
 	c.workloads(s)
@@ -70,7 +69,7 @@ func compileOnce(s *Snapshot, o Options) (*Program, Problems) {
 	p := &Program{form: o.Normalize, hosts: c.hosts(), gateways: c.gatewayTable()}
 	c.link(p)
 	p.clients, p.asksClient = c.clients(s), c.asksClient
-	p.ports, p.asksPort = c.ports, c.asksPort
+	p.asksPort = c.asksPort
 	p.needs = c.needs(p, s)
 	if !o.AllowLoops {
 		c.loops(p)
@@ -106,7 +105,7 @@ type compiler struct {
 	podOf           map[podKey]*Pod
 	delegates       map[string]*delegate               // by namespace/name
 	services        map[string]*service                // by full name
-	ports           map[netip.AddrPort][]uint32        // service ports by captured address
+	arrivals        *arrivals                          // of the object being compiled
 	annotated       []*mirrorExtra                     // of the object being compiled
 	asksClient      bool                               // a rule is not for all clients
 	asksPort        bool                               // a rule is not for all ports

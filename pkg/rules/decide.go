@@ -2,7 +2,6 @@ package rules
 
 import (
 	"net/netip"
-	"slices"
 
 	"github.com/shadowtap/shadowtap/pkg/httpstream"
 )
@@ -77,9 +76,8 @@ type Program struct {
 	targets  []netip.AddrPort
 
 	clients    map[netip.Addr]*Client
-	asksClient bool                        // a rule is not for all clients
-	asksPort   bool                        // a rule is not for all ports
-	ports      map[netip.AddrPort][]uint32 // service ports by captured address
+	asksClient bool // a rule is not for all clients
+	asksPort   bool // a rule is not for all ports
 	needs      Needs
 }
 
@@ -126,22 +124,6 @@ func (p *Program) client(source netip.AddrPort) *Client {
 		return nil
 	}
 	return p.clients[source.Addr().Unmap()]
-}
-
-// listener is the service port that a request in the mesh was addressed to,
-// as the endpoint it arrived at tells, 0 if it does not. Where several ports
-// of a service lead to one of the endpoint, the port in Host decides.
-func (p *Program) listener(authority []byte, dst netip.AddrPort) uint32 {
-	ports := p.ports[unmapped(dst)]
-	if len(ports) == 0 {
-		return 0
-	}
-	if len(ports) > 1 {
-		if n := portOf(authority); slices.Contains(ports, n) {
-			return n
-		}
-	}
-	return ports[0]
 }
 
 // follows says whether the route mirrors requests that arrive at dst.

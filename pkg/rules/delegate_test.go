@@ -164,7 +164,7 @@ func TestTimeoutAndFault(t *testing.T) {
 		http    string
 		timeout string // empty: nothing is mirrored
 	}{
-		{"", "0s"}, {"timeout: 0s", "0s"}, {"timeout: 1.5s", "1.5s"},
+		{"", "0s"}, {"timeout: 1.5s", "1.5s"},
 		{"fault: {abort: {httpStatus: 500, percentage: {value: 100}}}", ""},
 		{"fault: {abort: {httpStatus: 500, percentage: {value: 50}}}", "0s"},
 		{"fault: {abort: {httpStatus: 500}}", "0s"},
@@ -180,7 +180,7 @@ func TestTimeoutAndFault(t *testing.T) {
 			t.Errorf("%s: %q, want %q; %v", tt.http, got, tt.timeout, warnings)
 		}
 	}
-	for _, bad := range []string{"-1s", "0.0001s", "1.0001s"} {
+	for _, bad := range []string{"-1s", "0s", "0.0001s", "1.0001s"} {
 		if ps := problemsOf(t, vs("timeout: "+bad+"\n"+toV1)); ps.Err() == nil {
 			t.Errorf("%s: no error", bad)
 		}

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -105,11 +106,12 @@ func subsetSuffix(subset string, labels map[string]string) string {
 	return fmt.Sprintf(" with the labels of subset %s (%s)", subset, labelList(labels))
 }
 
-// captured is where the requests of a route arrive: the endpoints of its
-// destinations. A destination without a port means whichever port of the
-// service the request was addressed to.
-func (c *compiler) captured(vs *VirtualService, in *networking.HTTPRoute, at *field, mirrored bool) map[netip.AddrPort]struct{} {
-	out := map[netip.AddrPort]struct{}{}
+// captured is where the requests of a route arrive: the endpoints of each of
+// its destinations, nil for one that requests are not sent to. A destination
+// without a port means whichever port of the service the request was addressed
+// to.
+func (c *compiler) captured(vs *VirtualService, in *networking.HTTPRoute, at *field, mirrored bool) []map[netip.AddrPort]struct{} {
+	out := make([]map[netip.AddrPort]struct{}, len(in.Route))
 	for i, rd := range in.Route {
 		f := at.dot("route").at(i).dot("destination")
 		if rd.Destination == nil {
@@ -120,7 +122,17 @@ func (c *compiler) captured(vs *VirtualService, in *networking.HTTPRoute, at *fi
 		if t == nil || !mirrored || (len(in.Route) > 1 && rd.Weight == 0) {
 			continue // Istio leaves out destinations of weight 0 among several
 		}
-		c.capture(vs, t, f, out)
+		out[i] = map[netip.AddrPort]struct{}{}
+		c.capture(vs, t, f, out[i])
+	}
+	return out
+}
+
+// union is the addresses of all.
+func union(sets []map[netip.AddrPort]struct{}) map[netip.AddrPort]struct{} {
+	out := map[netip.AddrPort]struct{}{}
+	for _, s := range sets {
+		maps.Copy(out, s)
 	}
 	return out
 }
@@ -141,9 +153,7 @@ func (c *compiler) capture(vs *VirtualService, t *target, at *field, out map[net
 			}
 			addr := netip.AddrPortFrom(e.addr, uint16(e.port(p)))
 			out[addr] = struct{}{}
-			if !slices.Contains(c.ports[addr], p.number) {
-				c.ports[addr] = append(c.ports[addr], p.number)
-			}
+			c.arrivals.arrive(t, p.number, addr)
 		}
 	}
 	if readable == 0 {

@@ -122,6 +122,8 @@ func (m *match) reason(v *view, failed part, i int) string {
 		return fmt.Sprintf("port %d: expected %d", v.port, m.port)
 	case partClient:
 		return fmt.Sprintf("client %s: expected %s", v.client.describe(), m.client.describe())
+	case partBehind:
+		return fmt.Sprintf("client %s: %s takes everything from it", v.client.describe(), m.behind[i].rule)
 	case partScheme:
 		return fmt.Sprintf("scheme %q: expected %s", v.scheme(), m.scheme.describe())
 	case partMethod:

@@ -50,21 +50,14 @@ func parseFormat(s string) (format, error) {
 		return nil, errors.New("expected text without control characters")
 	}
 	var f format
-	text := func(s string) {
-		if n := len(f); n > 0 && f[n-1].kind == formatText {
-			f[n-1].text += s
-		} else if s != "" {
-			f = append(f, formatPart{text: s})
-		}
-	}
 	for {
 		before, _, found := strings.Cut(s, "%")
-		text(before)
+		f = f.with(before)
 		if !found {
 			return f, nil
 		}
 		if s = s[len(before):]; strings.HasPrefix(s, "%%") {
-			text("%")
+			f = f.with("%")
 			s = s[2:]
 			continue
 		}
@@ -79,6 +72,16 @@ func parseFormat(s string) (format, error) {
 		}
 		f = append(f, part)
 	}
+}
+
+// with is f followed by text. It may be in f's memory.
+func (f format) with(text string) format {
+	if n := len(f); n > 0 && f[n-1].kind == formatText {
+		f[n-1].text += text
+	} else if text != "" {
+		f = append(f, formatPart{text: text})
+	}
+	return f
 }
 
 func newFormatPart(all, name, arg, length string) (formatPart, error) {
@@ -119,12 +122,53 @@ func (f format) constant() (string, bool) {
 	return "", false
 }
 
+// after is f for a request that e has changed before, so that the value can be
+// made of the request as it was. If that is not possible, unknown is the field
+// that f reads and that e gives a value of each request.
+func (f format) after(e *edit) (out format, unknown string) {
+	for _, p := range f {
+		if p.kind == formatRequest {
+			value, was := e.outcome(p.text)
+			if was == fieldGone && p.other != "" {
+				p.text, p.other = p.other, ""
+				value, was = e.outcome(p.text)
+			}
+			if was == fieldKept && p.other != "" {
+				switch _, was := e.outcome(p.other); was {
+				case fieldGone:
+					p.other = ""
+				case fieldSet, fieldVaries:
+					unknown = p.other
+				}
+			}
+			switch was {
+			case fieldGone:
+				continue
+			case fieldSet:
+				if p.max > 0 {
+					value = value[:min(p.max, len(value))]
+				}
+				p = formatPart{text: value}
+			case fieldVaries:
+				unknown = p.text
+			}
+		}
+		if p.kind == formatText {
+			out = out.with(p.text)
+		} else {
+			out = append(out, p)
+		}
+	}
+	return out, unknown
+}
+
 // empty reports whether the value for r is empty. Envoy adds no field then.
-func (f format) empty(r *httpstream.Request, e *edit) bool {
+func (f format) empty(r *httpstream.Request) bool {
 	for i := range f {
 		switch p := &f[i]; p.kind {
 		case formatRequest:
-			if len(p.field(r, e)) > 0 {
+			name := p.source(r)
+			if b, _ := requestField(r, name); len(b) > 0 || name == ":path" {
 				return false
 			}
 		case formatClient, formatClientHost:
@@ -142,14 +186,14 @@ func (f format) empty(r *httpstream.Request, e *edit) bool {
 	return true
 }
 
-// append appends the value for r, whose fields e edits.
-func (f format) append(dst []byte, r *httpstream.Request, e *edit) []byte {
+// append appends the value for r.
+func (f format) append(dst []byte, r *httpstream.Request) []byte {
 	for i := range f {
 		switch p := &f[i]; p.kind {
 		case formatText:
 			dst = append(dst, p.text...)
 		case formatRequest:
-			dst = append(dst, p.field(r, e)...)
+			dst = p.appendField(dst, r)
 		case formatProtocol:
 			dst = append(dst, r.Version()...)
 		case formatClient:
@@ -169,21 +213,32 @@ func (f format) append(dst []byte, r *httpstream.Request, e *edit) []byte {
 	return dst
 }
 
-// field is the value of a %REQ%.
-func (p *formatPart) field(r *httpstream.Request, e *edit) []byte {
-	b, ok := requestField(r, e, p.text)
-	if !ok && p.other != "" {
-		b, _ = requestField(r, e, p.other)
+// source is the name of the field that a %REQ% takes.
+func (p *formatPart) source(r *httpstream.Request) string {
+	if _, ok := requestField(r, p.text); !ok && p.other != "" {
+		return p.other
+	}
+	return p.text
+}
+
+// appendField appends the value of a %REQ%.
+func (p *formatPart) appendField(dst []byte, r *httpstream.Request) []byte {
+	start := len(dst)
+	if name := p.source(r); name == ":path" {
+		dst = appendPath(dst, r, p.form)
+	} else {
+		b, _ := requestField(r, name)
+		dst = append(dst, b...)
 	}
 	if p.max > 0 {
-		b = b[:min(p.max, len(b))]
+		dst = dst[:min(start+p.max, len(dst))]
 	}
-	return b
+	return dst
 }
 
 // requestField is the value of a header field as Envoy sees it, its
-// pseudo-fields included. What e removes is gone already.
-func requestField(r *httpstream.Request, e *edit, name string) ([]byte, bool) {
+// pseudo-fields included; the path is as it was sent, not as appendPath has it.
+func requestField(r *httpstream.Request, name string) ([]byte, bool) {
 	switch name {
 	case ":authority", "host":
 		b := r.Host()
@@ -192,10 +247,7 @@ func requestField(r *httpstream.Request, e *edit, name string) ([]byte, bool) {
 		return r.Method(), true
 	case ":path":
 		_, _, rest, _ := httpstream.SplitAbsolute(r.Target())
-		return rest, len(rest) > 0
-	}
-	if e.removes(name) {
-		return nil, false
+		return rest, true // "/" if it is empty
 	}
 	return r.Get(name)
 }

@@ -28,9 +28,14 @@ func (c *compiler) gatewayAction(gr *gatewayRoute, in *gatewayRule, at *field) (
 			c.gatewayFilter(gr.meta, filter, f, wanted, change)
 		}
 	}
-	a.captured = c.gatewayCaptured(gr, in.backends, at.dot("backendRefs"), wanted && !answered)
-	c.backendFilters(gr.meta, in.backends, at.dot("backendRefs"), wanted, change)
+	backends := at.dot("backendRefs")
+	arrive := c.gatewayCaptured(gr, in.backends, backends, wanted && !answered)
+	a.captured = union(arrive)
+	own := c.backendFilters(gr.meta, in.backends, backends, wanted, change)
 	a.edit = change.edit()
+	if wanted {
+		c.byDestination(gr.meta, a, own, arrive, func(i int) *field { return backends.at(i).dot("filters") })
+	}
 	switch {
 	case wanted && answered:
 		c.warnf(gr.meta, at, in.name, "mirrors nothing: it is answered before a request is sent anywhere")
@@ -67,31 +72,31 @@ func (c *compiler) gatewayFilter(meta *Meta, filter *gateway.HTTPRouteFilter, at
 	}
 }
 
-// backendFilters compiles the filters of backends. With a single backend they
-// are as those of the rule; with several only what they have in common can be
-// done to a copy, which goes to none of them.
-func (c *compiler) backendFilters(meta *Meta, backends []gateway.HTTPBackendRef, at *field, wanted bool, change *headerChange) {
-	var first *headerChange
+// backendFilters compiles the filters of backends. Those of a single backend
+// join change, which is that of the rule; of several, own is what each does
+// besides (Istio: convertHTTPRoute leaves out backends of weight 0 first).
+func (c *compiler) backendFilters(meta *Meta, backends []gateway.HTTPBackendRef, at *field, wanted bool, change *headerChange) (own []*edit) {
+	several := 0
+	for i := range backends {
+		several += min(1, int(weight(&backends[i])))
+	}
+	own = make([]*edit, len(backends))
 	for i := range backends {
 		if weight(&backends[i]) == 0 {
 			continue
 		}
-		own := &headerChange{}
+		into := change
+		if several > 1 {
+			into = &headerChange{}
+		}
 		for j := range backends[i].Filters {
-			c.gatewayFilter(meta, &backends[i].Filters[j], at.at(i).dot("filters").at(j), wanted, own)
+			c.gatewayFilter(meta, &backends[i].Filters[j], at.at(i).dot("filters").at(j), wanted, into)
 		}
-		if first == nil {
-			first = own
-			continue
-		}
-		if wanted && !own.equal(first) {
-			c.errorf(meta, at.at(i).dot("filters"), "", "changes headers in another way than the backend before it: "+
-				"telling by which of them a request was answered is not supported yet")
+		if several > 1 {
+			own[i] = into.edit()
 		}
 	}
-	if first != nil {
-		change.join(first)
-	}
+	return own
 }
 
 // weight is the share of a backend in proportion to the others.
@@ -201,11 +206,11 @@ func (c *compiler) backendRef(gr *gatewayRoute, ref *gateway.BackendObjectRefere
 	return t, missing == ""
 }
 
-// gatewayCaptured is where the requests of a rule arrive: the endpoints of its
-// backends. It is found out for rules without a mirror too, as it tells by
+// gatewayCaptured is where the requests of a rule arrive: the endpoints of each
+// of its backends, nil for one that requests are not sent to. It is found out for rules without a mirror too, as it tells by
 // which listener a request came; what is missing there is not reported.
-func (c *compiler) gatewayCaptured(gr *gatewayRoute, backends []gateway.HTTPBackendRef, at *field, mirrored bool) map[netip.AddrPort]struct{} {
-	out := map[netip.AddrPort]struct{}{}
+func (c *compiler) gatewayCaptured(gr *gatewayRoute, backends []gateway.HTTPBackendRef, at *field, mirrored bool) []map[netip.AddrPort]struct{} {
+	out := make([]map[netip.AddrPort]struct{}, len(backends))
 	report := c.errorf
 	if !mirrored {
 		report = func(*Meta, *field, string, string, ...any) {}
@@ -229,12 +234,13 @@ func (c *compiler) gatewayCaptured(gr *gatewayRoute, backends []gateway.HTTPBack
 			c.need(t.service.host)
 			c.warnEmpty(gr.meta, t, f)
 		}
+		out[i] = map[netip.AddrPort]struct{}{}
 		for _, e := range t.endpoints {
 			if !e.addr.IsValid() {
 				report(gr.meta, f, e.host, "cannot be captured by name: the addresses of the endpoints are needed")
 				break
 			}
-			out[netip.AddrPortFrom(e.addr, uint16(e.port(p)))] = struct{}{}
+			out[i][netip.AddrPortFrom(e.addr, uint16(e.port(p)))] = struct{}{}
 		}
 	}
 	return out

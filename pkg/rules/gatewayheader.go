@@ -1,7 +1,6 @@
 package rules
 
 import (
-	"slices"
 	"strings"
 
 	gateway "sigs.k8s.io/gateway-api/apis/v1"
@@ -45,24 +44,6 @@ func (h *headerChange) edit() *edit {
 // API has it: a "%" means itself.
 func (f *headerField) line(overwrite bool) line {
 	return line{name: f.name, lower: strings.ToLower(f.name), value: format{{text: f.value}}, overwrite: overwrite}
-}
-
-func (h *headerChange) equal(o *headerChange) bool {
-	return slices.Equal(h.remove, o.remove) && slices.Equal(h.set, o.set) && slices.Equal(h.add, o.add) &&
-		h.hostSet == o.hostSet && h.hostAdd == o.hostAdd
-}
-
-// join adds what o changes to h.
-func (h *headerChange) join(o *headerChange) {
-	h.remove = append(h.remove, o.remove...)
-	h.set = append(h.set, o.set...)
-	h.add = append(h.add, o.add...)
-	if o.hostSet != "" {
-		h.hostSet = o.hostSet
-	}
-	if o.hostAdd != "" {
-		h.hostAdd = o.hostAdd
-	}
 }
 
 // headerModifier adds what a RequestHeaderModifier does to change.

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -28,14 +29,6 @@ type line struct {
 	overwrite bool // lines of this name before it go
 }
 
-// removes reports whether fields called name, in lower case, are removed.
-func (e *edit) removes(name string) bool {
-	if e == nil {
-		return false
-	}
-	return slices.Contains(e.remove, name)
-}
-
 // drops reports whether a field line of r called name is not in the copy.
 func (e *edit) drops(name []byte, r *httpstream.Request) bool {
 	for _, s := range e.remove {
@@ -45,7 +38,7 @@ func (e *edit) drops(name []byte, r *httpstream.Request) bool {
 	}
 	for i := range e.lines {
 		l := &e.lines[i]
-		if l.overwrite && len(l.lower) == len(name) && equalFold(name, l.lower) && !l.value.empty(r, e) {
+		if l.overwrite && len(l.lower) == len(name) && equalFold(name, l.lower) && !l.value.empty(r) {
 			return true
 		}
 	}
@@ -57,18 +50,61 @@ func (e *edit) appendLines(dst []byte, r *httpstream.Request) []byte {
 next:
 	for i := range e.lines {
 		l := &e.lines[i]
-		if l.value.empty(r, e) {
+		if l.value.empty(r) {
 			continue // Envoy adds no empty field
 		}
 		for j := i + 1; j < len(e.lines); j++ {
-			if o := &e.lines[j]; o.overwrite && o.lower == l.lower && !o.value.empty(r, e) {
+			if o := &e.lines[j]; o.overwrite && o.lower == l.lower && !o.value.empty(r) {
 				continue next
 			}
 		}
 		dst = append(append(dst, l.name...), ": "...)
-		dst = append(l.value.append(dst, r, e), "\r\n"...)
+		dst = append(l.value.append(dst, r), "\r\n"...)
 	}
 	return dst
+}
+
+// fieldOutcome is what an edit leaves of a header field.
+type fieldOutcome uint8
+
+const (
+	fieldKept   fieldOutcome = iota // as it was
+	fieldGone                       // removed
+	fieldSet                        // to the same value in every request
+	fieldVaries                     // to a value of each request, or one that others are before
+)
+
+// outcome is what e leaves of the first value of a field, given by its
+// lower-case name, with the value if it is fieldSet.
+func (e *edit) outcome(name string) (value string, _ fieldOutcome) {
+	switch {
+	case e == nil:
+		return "", fieldKept
+	case name == "host" || name == ":authority":
+		if e.host == "" {
+			return "", fieldKept
+		}
+		return e.host, fieldSet
+	}
+	lines := slices.DeleteFunc(slices.Clone(e.lines), func(l line) bool { return l.lower != name })
+	removed := slices.Contains(e.remove, name)
+	for i := len(lines) - 1; i > 0; i-- {
+		if lines[i].overwrite {
+			lines = lines[i:] // those before are gone, unless the value is empty: it varies then
+			break
+		}
+	}
+	if len(lines) == 0 {
+		if removed {
+			return "", fieldGone
+		}
+		return "", fieldKept
+	}
+	value, constant := lines[0].value.constant()
+	if constant && (removed || lines[0].overwrite) {
+		return value, fieldSet
+	}
+	return "", fieldVaries
 }
 
 // then is e followed by o.
@@ -84,69 +120,102 @@ func (e *edit) then(o *edit) *edit {
 		out.host = o.host
 	}
 	for _, l := range e.lines {
-		if !o.removes(l.lower) {
+		if !slices.Contains(o.remove, l.lower) {
 			out.lines = append(out.lines, l)
 		}
 	}
-	out.lines = append(out.lines, o.lines...)
+	for _, l := range o.lines {
+		l.value, _ = l.value.after(e)
+		out.lines = append(out.lines, l)
+	}
 	return out
 }
 
-// some is e, or nil if it changes nothing.
+// unknown is a field that a value of o reads and that e gives a value of each
+// request, so that then is not exact; empty if there is none.
+func (e *edit) unknown(o *edit) string {
+	if o == nil {
+		return ""
+	}
+	for _, l := range o.lines {
+		if _, name := l.value.after(e); name != "" {
+			return name
+		}
+	}
+	return ""
+}
+
+// some is e, or nil if it changes nothing. Values read the request as it is
+// when all that e removes is gone.
 func (e *edit) some() *edit {
 	if len(e.remove) == 0 && len(e.lines) == 0 && e.host == "" {
 		return nil
 	}
+	removed := &edit{remove: e.remove}
+	for i := range e.lines {
+		e.lines[i].value, _ = e.lines[i].value.after(removed)
+	}
 	return e
 }
 
-// edits compiles what a route does to the header: its own headers, and those
-// of its destination if there is only one, whose lists Istio joins. With
-// several destinations one is chosen for each request, which a copy cannot
-// follow; what they change is not seen by the shadow.
-func (c *compiler) edits(src *VirtualService, in *networking.HTTPRoute, at *field) *edit {
-	var set, add []line
-	out := &edit{}
-	collect := func(h *networking.Headers, f *field) (host string) {
-		req := h.GetRequest()
-		f = f.dot("headers").dot("request")
-		addHost, lines := c.lines(&src.Meta, req.GetAdd(), f.dot("add"), false)
-		add = append(add, lines...)
-		setHost, lines := c.lines(&src.Meta, req.GetSet(), f.dot("set"), true)
-		set = append(set, lines...)
-		for i, name := range req.GetRemove() {
-			if c.headerName(&src.Meta, name, f.dot("remove").at(i)) {
-				out.remove = append(out.remove, strings.ToLower(name))
-			}
+// headerOps are header operations of one place in a rule, or of several that
+// Istio joins to one list.
+type headerOps struct {
+	remove   []string
+	set, add []line
+	host     string // of a Host in set or add
+}
+
+// headerOps compiles headers.request.
+func (c *compiler) headerOps(meta *Meta, in *networking.Headers, at *field) (out headerOps) {
+	req, at := in.GetRequest(), at.dot("headers").dot("request")
+	var addHost string
+	addHost, out.add = c.lines(meta, req.GetAdd(), at.dot("add"), false)
+	out.host, out.set = c.lines(meta, req.GetSet(), at.dot("set"), true)
+	for i, name := range req.GetRemove() {
+		if c.headerName(meta, name, at.dot("remove").at(i)) {
+			out.remove = append(out.remove, strings.ToLower(name))
 		}
-		if setHost != "" && addHost != "" {
-			c.errorf(&src.Meta, f, "", "rewrites the host in set and in add")
-		}
-		if setHost != "" {
-			return setHost
-		}
-		return addHost
 	}
-	out.host = collect(in.Headers, at)
+	if out.host != "" && addHost != "" {
+		c.errorf(meta, at, "", "rewrites the host in set and in add")
+	}
+	out.host = cmp.Or(out.host, addHost)
+	return out
+}
+
+// join adds the operations of the only destination to those of the route.
+func (h *headerOps) join(o headerOps) {
+	h.remove = append(h.remove, o.remove...)
+	h.set = append(h.set, o.set...)
+	h.add = append(h.add, o.add...)
+	h.host = cmp.Or(h.host, o.host)
+}
+
+func (h *headerOps) edit() *edit {
+	return (&edit{remove: h.remove, lines: slices.Concat(h.set, h.add), host: h.host}).some()
+}
+
+// edits compiles what a route does to the header. If it has one destination,
+// Istio joins the lists of both; of several, own is what each does besides.
+func (c *compiler) edits(src *VirtualService, in *networking.HTTPRoute, at *field) (route *edit, own []*edit) {
+	ops := c.headerOps(&src.Meta, in.Headers, at)
 	if authority := in.Rewrite.GetAuthority(); authority != "" {
-		if out.host != "" {
+		if ops.host != "" && !src.delegated { // a delegate inherits either
 			c.errorf(&src.Meta, at.dot("rewrite").dot("authority"), authority, "cannot be given together with a Host in headers.request")
 		}
 		c.hostValue(&src.Meta, at.dot("rewrite").dot("authority"), authority)
-		out.host = authority
+		ops.host = authority
 	}
 	for i, rd := range in.Route {
 		f := at.dot("route").at(i)
-		if len(in.Route) == 1 {
-			if host := collect(rd.Headers, f); out.host == "" {
-				out.host = host
-			}
-		} else if rd.Headers.GetRequest() != nil {
-			c.warnf(&src.Meta, f.dot("headers").dot("request"), "", "has no effect on the copies: it is for one of several destinations")
+		if dst := c.headerOps(&src.Meta, rd.Headers, f); len(in.Route) == 1 {
+			ops.join(dst)
+		} else {
+			own = append(own, dst.edit())
 		}
 	}
-	out.lines = slices.Concat(set, add)
-	return out.some()
+	return ops.edit(), own
 }
 
 // lines compiles a set or an add, in the order Istio gives it: that of the
@@ -169,6 +238,9 @@ func (c *compiler) lines(meta *Meta, in map[string]string, at *field, overwrite 
 		}
 		if !c.headerName(meta, name, f) {
 			continue
+		}
+		for i := range value {
+			value[i].form = c.form
 		}
 		if text, ok := value.constant(); ok && text == "" {
 			c.warnf(meta, f, "", "has no effect: an empty value is neither set nor added")

@@ -33,6 +33,7 @@ func TestHeaders(t *testing.T) {
 		{"REQ", "headers: {request: {set: {x-c: 'b=%REQ(X-B)%'}}}", "", "Host: h|X-A: 1|x-B: 2|X-A: 3|x-c: b=2"},
 		{"REQ with another", "headers: {request: {set: {x-c: '%REQ(no?:METHOD)%'}}}", "", "Host: h|X-A: 1|x-B: 2|X-A: 3|x-c: GET"},
 		{"REQ with a length", "headers: {request: {set: {x-c: '%REQ(:path):3%'}}}", "", "Host: h|X-A: 1|x-B: 2|X-A: 3|x-c: /pa"},
+		{"REQ of the path with a length of all", "headers: {request: {set: {x-c: '%REQ(no?:path):99%'}}}", "", "Host: h|X-A: 1|x-B: 2|X-A: 3|x-c: /path"},
 		{"REQ of the authority", "headers: {request: {set: {x-c: '%REQ(:AUTHORITY)%'}}}", "", "Host: h|X-A: 1|x-B: 2|X-A: 3|x-c: h"},
 		{"REQ of what is missing is empty", "headers: {request: {set: {x-a: '%REQ(no)%'}}}", "", "Host: h|X-A: 1|x-B: 2|X-A: 3"},
 		{"REQ of what is removed", "headers: {request: {set: {x-c: '%REQ(x-b)%'}, remove: [X-B]}}", "", "Host: h|X-A: 1|X-A: 3"},
@@ -68,22 +69,6 @@ func TestHeaders(t *testing.T) {
 				t.Errorf("%v allocations", n)
 			}
 		})
-	}
-}
-
-// TestHeadersOfSeveralDestinations are for one of them; the copy has none.
-func TestHeadersOfSeveralDestinations(t *testing.T) {
-	p, warnings := compile(t, vs(`
-route:
-- {destination: {host: httpbin, subset: v1}, weight: 50, headers: {request: {set: {x-a: b}}}}
-- {destination: {host: httpbin, subset: v3}, weight: 50}
-mirror: {host: httpbin, subset: v2}`), Options{})
-	if len(warnings) != 1 || warnings[0].Field != "spec.http[0].route[0].headers.request" {
-		t.Errorf("%v", warnings)
-	}
-	r := request(t, "GET /\nHost: h")
-	if got := string(decide(t, p, r, "").Selected[0].AppendHead(nil, r)); strings.Contains(got, "x-a") {
-		t.Errorf("%q", got)
 	}
 }
 
@@ -128,6 +113,21 @@ func TestEnvoyHeaders(t *testing.T) {
 		got := string(decide(t, p, r, "").Selected[0].AppendHead(nil, r))
 		if want := strings.ReplaceAll(want, "|", "\r\n") + "\r\n"; got != want {
 			t.Errorf("got  %q\nwant %q", got, want)
+		}
+	}
+}
+
+// TestRequestPath: a value reads the path in its normal form, as it is before a
+// rewrite.
+func TestRequestPath(t *testing.T) {
+	p, _ := compile(t, vs("rewrite: {uri: /new}\nheaders: {request: {set: {x-c: '%REQ(:path?x-a)%', x-d: '%REQ(no?:path):2%'}}}\n"+toV1), Options{})
+	for target, want := range map[string]string{
+		"/a/../b?q#f": "x-c: /b?q|x-d: /b", "http://h": "x-c: /|x-d: /", "http://h?q": "x-c: /?q|x-d: /?", "/%41": "x-c: /A|x-d: /A",
+	} {
+		r := request(t, "GET "+target+"\nHost: h")
+		_, got, _ := strings.Cut(string(decide(t, p, r, "").Selected[0].AppendHead(nil, r)), "Host: h\r\n")
+		if want := strings.ReplaceAll(want, "|", "\r\n") + "\r\n"; got != want {
+			t.Errorf("%s: %q, want %q", target, got, want)
 		}
 	}
 }

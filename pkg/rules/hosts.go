@@ -20,6 +20,7 @@ func (c *compiler) hosts() hostTable {
 	}
 	c.bindCovered(&t)
 	c.alternates(&t)
+	c.serve(&t)
 	return t
 }
 
@@ -30,7 +31,10 @@ func (c *compiler) bind(t *hostTable, name string, vs *virtualService, at *field
 		if gateway == meshGateway && len(c.covered(name)) > 0 {
 			continue // it stands for those services, and is no host of its own
 		}
-		h := &virtualHost{routes: vs.routes, owner: vs, gateway: gateway}
+		h := &virtualHost{routes: vs.routes, owner: vs, gateway: gateway, any: name == "*"}
+		if s := c.services[name]; s != nil {
+			h.ports = s.httpPorts()
+		}
 		head := t.get(name)
 		rival := head.find(func(o *virtualHost) bool {
 			return o.rivals(h) && (gateway != meshGateway || !o.selective())
@@ -92,7 +96,10 @@ func (c *compiler) bindCovered(t *hostTable) {
 	slices.SortStableFunc(wildcards, func(a, b wildcard) int { return len(b.host) - len(a.host) })
 	for _, w := range wildcards {
 		for _, name := range c.covered(w.host) {
-			h := &virtualHost{routes: w.vs.routes, owner: w.vs, gateway: meshGateway}
+			h := &virtualHost{
+				routes: w.vs.routes, owner: w.vs, gateway: meshGateway,
+				covered: true, ports: c.services[name].httpPorts(),
+			}
 			if t.get(name).find(func(o *virtualHost) bool { return o.rivals(h) }) == nil {
 				t.append(name, h)
 				w.vs.services = append(w.vs.services, name)
@@ -119,7 +126,7 @@ func (c *compiler) alternates(t *hostTable) {
 	added := map[string]*virtualHost{} // the last of each name
 	older := make(map[*virtualService]bool, len(c.virtualServices))
 	add := func(name string, h *virtualHost) {
-		alias := &virtualHost{routes: h.routes, owner: h.owner, gateway: h.gateway, alias: true}
+		alias := &virtualHost{routes: h.routes, owner: h.owner, gateway: h.gateway, alias: true, ports: h.ports}
 		rival := t.exact[name].find(func(o *virtualHost) bool { return !o.alias && o.rivals(alias) && !o.selective() })
 		if c.services[name] != nil || rival != nil && older[rival.owner] {
 			return

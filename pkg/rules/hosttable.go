@@ -14,7 +14,13 @@ type virtualHost struct {
 
 	gateway string // whose clients it is for, "mesh" for those in the mesh
 	alias   bool   // the name is another one of a service
+	covered bool   // the name is of a service under a wildcard
+	any     bool   // the name is "*"
 	selects bool   // is what selective says, once all routes are there
+
+	// In the mesh: the ports of the service that has the name, none if it is no
+	// service's; and those on which there is the virtual host.
+	ports, served []uint32
 
 	// also is another virtual host with the same name: for other clients, or
 	// because a short name means another service in every namespace.
@@ -50,10 +56,13 @@ func (h *virtualHost) leads(dst netip.AddrPort) bool {
 
 // serves reports whether requests of c are routed by h. That is so only if a
 // route may be for c: for Istio there is no virtual host without a route.
-// Where excluded is set it need not be.
-func (h *virtualHost) serves(c *Client, excluded bool) bool {
+// Where excluded is set it need not be. port is 0 if it is not known.
+func (h *virtualHost) serves(c *Client, port uint32, excluded bool) bool {
 	if h.owner == nil {
 		return true
+	}
+	if port != 0 && h.served != nil && !slices.Contains(h.served, port) {
+		return false
 	}
 	if c != nil && (!c.through(h.gateway) || !visible(h.owner.src.Spec.ExportTo, h.owner.src.Namespace, c.Namespace)) {
 		return false
@@ -84,18 +93,23 @@ const maxHost = 256
 // none. If all that there are have no route for the client, it is one of them,
 // which tells why.
 func (t *hostTable) lookup(authority []byte, c *Client, dst netip.AddrPort) *virtualHost {
-	h := t.search(authority, c, dst, false)
+	return t.lookupOn(0, authority, c, dst)
+}
+
+// lookupOn is lookup for a port of the mesh, 0 for any.
+func (t *hostTable) lookupOn(port uint32, authority []byte, c *Client, dst netip.AddrPort) *virtualHost {
+	h := t.search(authority, c, port, dst, false)
 	if h == nil && t.selects {
-		h = t.search(authority, c, dst, true)
+		h = t.search(authority, c, port, dst, true)
 	}
 	return h
 }
 
-func (t *hostTable) search(authority []byte, c *Client, dst netip.AddrPort, excluded bool) *virtualHost {
+func (t *hostTable) search(authority []byte, c *Client, port uint32, dst netip.AddrPort, excluded bool) *virtualHost {
 	var buf [maxHost]byte
 	name := withoutPort(authority)
 	if len(name) == 0 {
-		return t.any.pick(c, dst, excluded)
+		return t.any.pick(c, port, dst, excluded)
 	}
 	// The end of an overlong name may still fit a wildcard.
 	host := buf[:min(len(name), maxHost)]
@@ -106,28 +120,28 @@ func (t *hostTable) search(authority []byte, c *Client, dst netip.AddrPort, excl
 		host[i] = c
 	}
 	if len(host) == len(name) {
-		if h := t.exact[string(host)].pick(c, dst, excluded); h != nil {
+		if h := t.exact[string(host)].pick(c, port, dst, excluded); h != nil {
 			return h
 		}
 	}
 	for _, n := range t.lengths {
 		if n < len(host) { // a wildcard takes at least one character
-			if h := t.wildcards[string(host[len(host)-n:])].pick(c, dst, excluded); h != nil {
+			if h := t.wildcards[string(host[len(host)-n:])].pick(c, port, dst, excluded); h != nil {
 				return h
 			}
 		}
 	}
-	return t.any.pick(c, dst, excluded)
+	return t.any.pick(c, port, dst, excluded)
 }
 
 // pick is the virtual host among those of the same name that serves c, nil if
 // there is none. Where c leaves a choice it is one that leads to dst, if there
 // is one: short names mean different services, and a client that is not known
 // may be any.
-func (h *virtualHost) pick(c *Client, dst netip.AddrPort, excluded bool) *virtualHost {
+func (h *virtualHost) pick(c *Client, port uint32, dst netip.AddrPort, excluded bool) *virtualHost {
 	var first *virtualHost
 	for v := h; v != nil; v = v.also {
-		if !v.serves(c, excluded) {
+		if !v.serves(c, port, excluded) {
 			continue
 		}
 		if first == nil {

@@ -92,6 +92,9 @@ type match struct {
 	// Selectors: for Istio, where they do not hold there is no such route.
 	port   uint32       // 0: any
 	client *clientMatch // nil: any
+	// behind are the routes for everything from some clients that come before
+	// in the same object: for those clients there is no such route either.
+	behind []*Route
 }
 
 // always reports whether every request is taken, so that no route behind is
@@ -107,6 +110,12 @@ func (m *match) everything() bool {
 		len(m.headers)+len(m.without)+len(m.query) == 0
 }
 
+// selects reports whether there is such a route for the client and the port of
+// v, whatever the request is.
+func (m *match) selects(v *view) bool {
+	return (m.port == 0 || v.port == 0 || m.port == v.port) && (m.client == nil || m.client.holds(v.client))
+}
+
 // part names a condition of a match.
 type part uint8
 
@@ -115,6 +124,7 @@ const (
 	partURI
 	partPort
 	partClient
+	partBehind
 	partScheme
 	partMethod
 	partAuthority
@@ -134,6 +144,11 @@ func (m *match) check(v *view) (failed part, i int) {
 	}
 	if m.client != nil && !m.client.holds(v.client) {
 		return partClient, 0
+	}
+	for i, rt := range m.behind {
+		if rt.match.selects(v) {
+			return partBehind, i
+		}
 	}
 	if m.scheme.kind != anyText && !m.scheme.match(v.scheme()) {
 		return partScheme, 0

@@ -72,14 +72,14 @@ type RouteMirror struct {
 	suffix bool   // append hostSuffix to the host
 
 	// Set by Route.bind.
-	route *Route
-	shape shape
+	route  *Route
+	shapes []shape // by variant of the action
 }
 
 // AppendHead appends the head of the copy of r for this mirror, as
 // Route.AppendHead does with what the mirror changes besides.
 func (m *RouteMirror) AppendHead(dst []byte, r *httpstream.Request) []byte {
-	return m.route.appendHead(dst, r, &m.shape)
+	return m.route.appendHead(dst, r, m.shapes)
 }
 
 // Timeout bounds the exchange with the shadow; 0 leaves it to the mirror.

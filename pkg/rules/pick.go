@@ -32,10 +32,14 @@ func (p *Program) pick(r *httpstream.Request, v *view) (*virtualHost, *Route) {
 
 // named is what a request that arrived at dst is for, by its authority.
 func (p *Program) named(v *view, dst netip.AddrPort) (c choice) {
-	if c.host = p.hosts.lookup(v.authority, v.client, dst); c.host != nil {
+	c.host = p.hosts.lookup(v.authority, v.client, dst)
+	if c.host != nil && v.elsewhere(c.host) {
+		c.host = p.hosts.lookupOn(v.port, v.authority, v.client, dst)
+	}
+	if c.host != nil {
 		// The port of a gateway leaves no trace at the endpoint.
 		if c.host.gateway == meshGateway && v.port == 0 && p.asksPort {
-			v.port = p.listener(v.authority, dst)
+			v.port = c.host.listener(v.authority, dst)
 		}
 		c.route = c.host.first(v)
 	}

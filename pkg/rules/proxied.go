@@ -92,6 +92,11 @@ func appendSentPath(dst []byte, r *httpstream.Request, form Normalization) []byt
 	if p, ok := sentPath(r); ok {
 		return append(dst, p...)
 	}
+	return appendPath(dst, r, form)
+}
+
+// appendPath appends path and query of r, the path in its normal form.
+func appendPath(dst []byte, r *httpstream.Request, form Normalization) []byte {
 	_, _, rest, _ := httpstream.SplitAbsolute(r.Target())
 	path, query := splitPath(rest)
 	if len(path) == 0 {

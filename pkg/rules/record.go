@@ -18,6 +18,10 @@ type MirroredRequest struct {
 	Percentage float64  `json:"percentage"` // the effective one
 	Endpoints  []string `json:"endpoints"`  // "host:port"
 	Request    Copy     `json:"request"`
+	// Varies is whether the destination that production chose changes the
+	// header too. Which one that was is not known then, so Request is without
+	// its changes.
+	Varies bool `json:"varies,omitempty"`
 }
 
 // Copy is a request as it is sent to a mirror. JSON holds only text: bytes
@@ -63,6 +67,7 @@ func mirroredRequest(rm *RouteMirror, r *httpstream.Request) MirroredRequest {
 		Host: rm.Mirror.Host, Subset: rm.Mirror.Subset, Percentage: rm.Percentage(),
 		Endpoints: make([]string, len(rm.Mirror.Endpoints)),
 		Request:   newCopy(rm, r),
+		Varies:    rm.route.action.variants != nil && !r.Destination.IsValid(),
 	}
 	for i, e := range rm.Mirror.Endpoints {
 		m.Endpoints[i] = e.Address
@@ -125,6 +130,9 @@ func (m *MirroredRequest) writeText(b *bytes.Buffer) {
 		name += " subset " + m.Subset
 	}
 	fmt.Fprintf(b, "  %v %% to %s (%s)\n", m.Percentage, name, strings.Join(m.Endpoints, ", "))
+	if m.Varies {
+		b.WriteString("    (the headers of the destination that the request goes to come on top)\n")
+	}
 	c := &m.Request
 	fmt.Fprintf(b, "    %s %s %s\n", c.Method, printable(c.Target), c.Version)
 	for _, h := range c.Headers {

@@ -41,7 +41,7 @@ type Route struct {
 	rewrite rewriteKind
 
 	// Set by bind.
-	shape   shape
+	shapes  []shape // by variant of the action
 	mirrors []RouteMirror
 }
 
@@ -52,6 +52,7 @@ type action struct {
 	path     string                      // to rewrite to
 	regex    *regexRewrite
 	edit     *edit
+	variants *variants     // of edit, nil if there are none
 	timeout  time.Duration // of a copy, 0: the mirror's own
 }
 
@@ -81,10 +82,11 @@ func anyAddress(port uint16) netip.AddrPort {
 // ends the head. What the route does not change is byte for byte as sent. r
 // must be a request that the route matched.
 func (rt *Route) AppendHead(dst []byte, r *httpstream.Request) []byte {
-	return rt.appendHead(dst, r, &rt.shape)
+	return rt.appendHead(dst, r, rt.shapes)
 }
 
-func (rt *Route) appendHead(dst []byte, r *httpstream.Request, s *shape) []byte {
+func (rt *Route) appendHead(dst []byte, r *httpstream.Request, shapes []shape) []byte {
+	s := &shapes[rt.action.variant(r)]
 	behind := s.changes && behindProxy(r)
 	h := &s.header
 	if behind {
@@ -108,28 +110,38 @@ type shape struct {
 // mirrors and shapes of its own.
 func (rt *Route) bind() {
 	a := rt.action
-	changes := rt.rewrite != keepPath || a.edit != nil
-	var host string
-	if a.edit != nil {
-		host = a.edit.host
+	rt.shapes = []shape{rt.newShape(a.edit)}
+	if a.variants != nil {
+		for _, e := range a.variants.edits {
+			rt.shapes = append(rt.shapes, rt.newShape(e))
+		}
 	}
-	rt.shape = shape{header: headerEdit{edit: a.edit, host: host}, changes: changes}
 	rt.mirrors = slices.Clone(a.mirrors)
 	for i := range rt.mirrors {
 		m := &rt.mirrors[i]
-		m.route = rt
-		m.shape = rt.shape
+		m.route, m.shapes = rt, slices.Clone(rt.shapes)
 		own := m.extra.edits()
 		if m.envoy {
 			own = envoyEdit(rt).then(own)
 		}
-		for _, h := range []*headerEdit{&m.shape.header, &m.shape.behind} {
-			h.edit, h.suffix, h.path = h.edit.then(own), m.suffix, m.extra.paths()
-			if own != nil && own.host != "" {
-				h.host, h.suffix = own.host, false // Envoy: host_rewrite_literal implies no suffix
+		for j := range m.shapes {
+			for _, h := range []*headerEdit{&m.shapes[j].header, &m.shapes[j].behind} {
+				h.edit, h.suffix, h.path = h.edit.then(own), m.suffix, m.extra.paths()
+				if own != nil && own.host != "" {
+					h.host, h.suffix = own.host, false // Envoy: host_rewrite_literal implies no suffix
+				}
 			}
 		}
 	}
+}
+
+// newShape is what the route makes of a request whose header e changes.
+func (rt *Route) newShape(e *edit) shape {
+	s := shape{header: headerEdit{edit: e}, changes: rt.rewrite != keepPath || e != nil}
+	if e != nil {
+		s.header.host = e.host
+	}
+	return s
 }
 
 // appendTarget appends the request-target of the copy. It keeps the form it

@@ -20,7 +20,9 @@ type virtualService struct {
 	gateways []string // full names, sorted, without repetitions
 	routes   []*Route // up to the first that takes everything
 	places   []place  // where each is written
+	ends     []*Route // of routes, those that take everything from some clients
 	services []string // full names of those under its wildcards that are its own in the mesh
+	arrivals arrivals
 }
 
 // place is somewhere in an object.
@@ -98,7 +100,7 @@ func (c *compiler) virtualService(src *VirtualService) *virtualService {
 		}
 		return vs
 	}
-	c.annotated = c.extras(&src.Meta)
+	c.annotated, c.arrivals = c.extras(&src.Meta), &vs.arrivals
 	c.httpRoutes(vs, at.dot("http"))
 	c.strayExtras(&src.Meta, c.annotated)
 	return vs
@@ -106,7 +108,9 @@ func (c *compiler) virtualService(src *VirtualService) *virtualService {
 
 // httpRoutes compiles the routes in order. As in Istio
 // (BuildHTTPRoutesForVirtualService) every match entry becomes a route of its
-// own, and generation ends with the first that takes everything.
+// own, and generation ends with the first that takes everything. For Istio one
+// that does so for some clients ends it for them: on a gateway it is still so
+// when the route stands behind those of all rules for the host (compareCatchAll).
 func (c *compiler) httpRoutes(vs *virtualService, at *field) {
 	var last *Rule // the route that takes everything
 	for i, in := range vs.src.Spec.Http {
@@ -139,8 +143,12 @@ func (c *compiler) httpRoute(vs *virtualService, src *VirtualService, in *networ
 		at := f.dot("match").at(j)
 		rt := c.route(vs, src, in, rule, m, at, act)
 		if last == nil {
+			rt.match.behind = slices.Clip(vs.ends)
 			vs.routes = append(vs.routes, rt)
 			vs.places = append(vs.places, place{&src.Meta, at})
+			if rt.match.everything() {
+				vs.ends = append(vs.ends, rt)
+			}
 		} else if own {
 			c.warnf(&src.Meta, at, "", "is never reached: an entry before it takes every request")
 		}
@@ -193,7 +201,8 @@ func (c *compiler) action(src *VirtualService, in *networking.HTTPRoute, at *fie
 	if in.Rewrite != nil {
 		c.rewrite(src, in, at.dot("rewrite"), a)
 	}
-	a.edit = c.edits(src, in, at)
+	var own []*edit
+	a.edit, own = c.edits(src, in, at)
 	a.timeout = c.timeout(&src.Meta, in.Timeout, at.dot("timeout"))
 	mirrored := c.mirrors(src, in, at, a)
 	if c.aborts(&src.Meta, in.Fault, at.dot("fault")) {
@@ -216,7 +225,13 @@ func (c *compiler) action(src *VirtualService, in *networking.HTTPRoute, at *fie
 	if len(in.Route) > 1 && total == 0 {
 		c.errorf(&src.Meta, at.dot("route"), "", "expected a weight above 0 among several destinations")
 	}
-	a.captured = c.captured(src, in, at, mirrored)
+	arrive := c.captured(src, in, at, mirrored)
+	a.captured = union(arrive)
+	if own != nil && mirrored {
+		c.byDestination(&src.Meta, a, own, arrive, func(i int) *field {
+			return at.dot("route").at(i).dot("headers").dot("request")
+		})
+	}
 	return a
 }
 
@@ -246,8 +261,8 @@ func (c *compiler) rewrite(src *VirtualService, in *networking.HTTPRoute, at *fi
 func (c *compiler) timeout(meta *Meta, d *durationpb.Duration, at *field) time.Duration {
 	switch t := d.AsDuration(); {
 	case d == nil:
-	case t < 0, t > 0 && t < time.Millisecond, t%time.Millisecond != 0:
-		c.errorf(meta, at, t.String(), "expected 0 or a whole number of milliseconds")
+	case t < time.Millisecond, t%time.Millisecond != 0:
+		c.errorf(meta, at, t.String(), "expected a whole number of milliseconds, at least one")
 	default:
 		return t
 	}
@@ -262,7 +277,11 @@ func (c *compiler) aborts(meta *Meta, in *networking.HTTPFaultInjection, at *fie
 		return false
 	}
 	// Without a percentage nothing is aborted (translateFault).
-	if p := in.GetAbort().GetPercentage().GetValue(); p >= 100 {
+	p := in.GetAbort().GetPercentage().GetValue()
+	if p != 0 && !(p >= .0001 && p <= 100) { // NaN too
+		c.errorf(meta, at.dot("abort").dot("percentage").dot("value"), fmt.Sprint(p), "expected 0 or a percentage from 0.0001 to 100")
+	}
+	if p >= 100 {
 		c.warnf(meta, at.dot("abort"), "", "mirrors nothing: every request is answered before it is sent anywhere")
 		return true
 	}

@@ -18,7 +18,7 @@ var laws = []struct {
 		"TestBadShadows TestFullQueueDropsAndCounts TestKillNineLeavesNothingWithTCX TestKillNineWithClsact " +
 			"TestGracefulStopLeavesNothing TestStopDoesNotWaitForAStuckShadow TestBodyOverTheLimitIsDroppedAndCounted " +
 			"TestOtherProtocolsAreRecognised TestUpgradedConnectionsAreIgnored TestMemoryIsBounded TestTwoAgentsCoexist " +
-			"TestDryRunSendsNothing TestDemoInterrupted"},
+			"TestDryRunSendsNothing TestDemoInterrupted TestPrivileges TestUserWhoCannotReadTheRules"},
 	{"Every request is accounted for: seen = mirrored + filtered + sampled out + looped + dropped + pending, at every instant.",
 		// Every test that runs an agent reads its account all the time; these
 		// compare it with what is known to have happened.
@@ -26,7 +26,7 @@ var laws = []struct {
 			"TestPercent TestLoopGuard TestFullQueueDropsAndCounts TestBadShadows TestShadowComesBack TestShadowMovesUnderLoad TestManyReloadsUnderLoad TestDemo"},
 	{"The shadow gets the same bytes production got, once.",
 		"TestBodies TestLargeBodiesInWirePackets TestOutputOfALiveRun TestTenThousandKeepAliveRequests TestOrderPerConnection TestOpenConnectionsArePickedUp TestEveryPathOnce " +
-			"TestInterfacesComeAndGo TestOneLineForm TestPCAPReplay TestSeedRules TestDeclinedH2CIsNoUpgrade " +
+			"TestInterfacesComeAndGo TestOneLineForm TestPCAPReplay TestPublicCaptures TestSeedRules TestDeclinedH2CIsNoUpgrade " +
 			"TestLossyNetwork TestShortConnections TestWhatCannotBeCopiedIsNotGuessed"},
 	{"Rules mean what Envoy and Istio mean.",
 		"TestSeedRules TestRulesChangeUnderLoad TestBrokenRulesKeepTheOldOnes TestPCAPDryRun TestErrorsEndWithTwo"},

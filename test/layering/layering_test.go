@@ -44,11 +44,12 @@ var edges = map[string]struct {
 		"pkg/capture", "pkg/capture/attach", "pkg/capture/netns", "pkg/capture/pcap", "pkg/reassembly", "pkg/httpstream",
 		"pkg/rules", "pkg/rules/file", "pkg/kube", "pkg/replay", "pkg/compare",
 	}, "it joins the leaves"},
-	"pkg/fleet":  {[]string{"pkg/agent", "pkg/kube"}, "it finds agents and adds up what they say"},
-	"pkg/netlab": {nil, "it is a lab, for the demo and for tests"},
-	"pkg/demo":   {[]string{"pkg/netlab"}, "it runs the real program as a child, so it shows what users get"},
+	"pkg/fleet":     {[]string{"pkg/agent", "pkg/kube"}, "it finds agents and adds up what they say"},
+	"pkg/privilege": {nil, "it knows processes, not what they do"},
+	"pkg/netlab":    {nil, "it is a lab, for the demo and for tests"},
+	"pkg/demo":      {[]string{"pkg/netlab"}, "it runs the real program as a child, so it shows what users get"},
 	"cmd/shadowtap": {[]string{
-		"pkg/agent", "pkg/fleet", "pkg/demo", "pkg/rules", "pkg/rules/file", "pkg/httpstream", "pkg/capture/attach", "pkg/capture/netns",
+		"pkg/agent", "pkg/privilege", "pkg/fleet", "pkg/demo", "pkg/rules", "pkg/rules/file", "pkg/httpstream", "pkg/capture/attach",
 	}, "flags, and what explain and validate need; whatever runs is behind agent"},
 	"test": {[]string{"pkg", "cmd"}, "whole-program tests look wherever they must"},
 }

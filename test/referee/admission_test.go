@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 	networking "istio.io/api/networking/v1alpha3"
 )
@@ -40,6 +41,19 @@ func TestAdmission(t *testing.T) {
 	}
 	destination := func(d *networking.Destination) func(service) {
 		return onRoute(func(h *networking.HTTPRoute) { h.Route[0].Destination = d })
+	}
+	abort := func(percentage float64) func(*networking.HTTPRoute) {
+		return func(h *networking.HTTPRoute) {
+			h.Fault = &networking.HTTPFaultInjection{Abort: &networking.HTTPFaultInjection_Abort{
+				ErrorType:  &networking.HTTPFaultInjection_Abort_HttpStatus{HttpStatus: 503},
+				Percentage: &networking.Percent{Value: percentage},
+			}}
+		}
+	}
+	value := func(s string) func(*networking.HTTPRoute) {
+		return func(h *networking.HTTPRoute) {
+			h.Headers = &networking.Headers{Request: &networking.Headers_HeaderOperations{Set: map[string]string{"x-a": s}}}
+		}
 	}
 	answer := func(f func(*networking.HTTPRoute)) func(service) {
 		return onRoute(func(h *networking.HTTPRoute) { h.Route, h.Mirror = nil, nil; f(h) })
@@ -130,6 +144,27 @@ func TestAdmission(t *testing.T) {
 		{"no route", answer(func(*networking.HTTPRoute) {}), ""},
 		{"no http", func(vs service) { vs.Http = nil }, ""},
 
+		{"timeout", onRoute(func(h *networking.HTTPRoute) { h.Timeout = durationpb.New(1e6) }), ""},
+		{"timeout 0", onRoute(func(h *networking.HTTPRoute) { h.Timeout = durationpb.New(0) }), ""},
+		{"timeout below 1 ms", onRoute(func(h *networking.HTTPRoute) { h.Timeout = durationpb.New(1e5) }), ""},
+		{"timeout with a part of 1 ms", onRoute(func(h *networking.HTTPRoute) { h.Timeout = durationpb.New(15e5) }), ""},
+		{"fault.abort 0.0001 %", onRoute(abort(.0001)), ""},
+		{"fault.abort 0.00001 %", onRoute(abort(.00001)), ""},
+		{"fault.abort 0 %", onRoute(abort(0)), ""},
+		{"fault.abort 100.1 %", onRoute(abort(100.1)), ""},
+		{"header value with a command", onRoute(value("%REQ(x-a?x-b)%")), ""},
+		{"header value with a percent sign", onRoute(value("5%")), ""},
+		{"header value with a length", onRoute(value("%REQ(x-a):5%")), "Envoy takes it, which Istio's admission does not know"},
+		{"header value of no command", onRoute(value("%nothing%")), "Envoy refuses it, which Istio's admission does not know"},
+		{"Host in set and in add", onRoute(func(h *networking.HTTPRoute) {
+			h.Headers = &networking.Headers{Request: &networking.Headers_HeaderOperations{
+				Set: map[string]string{"Host": "a"}, Add: map[string]string{":authority": "b"},
+			}}
+		}), ""},
+		{"Host removed", onRoute(func(h *networking.HTTPRoute) {
+			h.Headers = &networking.Headers{Request: &networking.Headers_HeaderOperations{Remove: []string{"Host"}}}
+		}), ""},
+
 		{"two destinations of weight 0", onRoute(func(h *networking.HTTPRoute) {
 			h.Route = append(h.Route, target("reviews"))
 		}), ""},
@@ -181,7 +216,7 @@ func TestAdmission(t *testing.T) {
 				}},
 			}
 			tt.edit(vs)
-			w := &world{gateway: "gw", rules: []rule{{namespace: "default", name: "test", spec: vs}}}
+			w := &world{gateway: "gw", port: 80, rules: []rule{{namespace: "default", name: "test", spec: vs}}}
 			admitted := w.admit()
 			_, compiled := w.compile(t)
 			if agree := (admitted == nil) == (compiled == nil); agree == (tt.differs != "") {

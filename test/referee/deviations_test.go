@@ -1,10 +1,11 @@
 package referee
 
 import (
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
-	"google.golang.org/protobuf/proto"
 	networking "istio.io/api/networking/v1alpha3"
 
 	"github.com/shadowtap/shadowtap/test/referee/envoy"
@@ -25,7 +26,10 @@ const (
 	foreignShortName = "short name of a service in another namespace"
 	unknownService   = "names of a service nobody defines"
 	hostInUpperCase  = "a host of a rule in upper case next to a wildcard"
-	catchAllOfSome   = "a route for everything from some clients, on a gateway's host of several rules"
+	portOfGateway    = "match.port on a gateway"
+	portInHost       = "a host that names another port than the listener's"
+	hostByPort       = "a name of two rules, of which the older has it on some ports"
+	onlyPort         = "a service of one port on a listener of another"
 	relativeRewrite  = "a rewrite without a slash of an absolute-form target"
 )
 
@@ -64,16 +68,39 @@ func deviations() []deviation {
 			})
 		},
 	}, {
-		catchAllOfSome,
-		"defect: Istio ends a rule at a route that takes everything from this client before it merges rules; the product puts " +
-			"that route last among those of all rules, and so behind the ones it ends.",
+		portOfGateway,
+		"The port by which a request came to a gateway leaves no trace where it arrives; match.port holds there.",
 		func(w *world, r *envoy.Request, theirs, ours *verdict) bool {
-			return w.gateway != "" && slices.ContainsFunc(w.rules, func(a rule) bool {
-				return strings.HasPrefix(ours.route, a.namespace+"/"+a.name+" ") && a.endsForSome() &&
-					slices.ContainsFunc(w.rules, func(b rule) bool {
-						return a.name != b.name && slices.ContainsFunc(b.hosts(), func(h string) bool { return slices.Contains(a.hosts(), h) })
-					})
+			return w.gateway != "" && slices.ContainsFunc(w.entriesOf(ours), func(m *networking.HTTPMatchRequest) bool {
+				return m.Port != 0 && m.Port != w.port
 			})
+		},
+	}, {
+		portInHost,
+		"Where the host is a service with several ports and the destination has a port of its own, only Host tells the port. " +
+			"A client names it there, unless it is 80 (RFC 9110 section 7.2).",
+		func(w *world, r *envoy.Request, theirs, ours *verdict) bool {
+			return w.gateway == "" && theirs.cluster != "" && requestPort(r) != w.port
+		},
+	}, {
+		hostByPort,
+		"Of rules that compete for a name the oldest has it, and validation says so. Istio decides that for each port, so that " +
+			"on a port which none of the services has that the older is for, the name is the younger's.",
+		func(w *world, r *envoy.Request, theirs, ours *verdict) bool {
+			return w.gateway == "" && w.port != 80 && theirs.route != "" && ours.route != theirs.route && w.competing(theirs, ours, requestHost(r))
+		},
+	}, {
+		onlyPort,
+		"By Istio's documentation a destination without a port means the only port of its service. A sidecar's generator looks " +
+			"at the services of its listener's port alone, and so names a cluster that there is not.",
+		func(w *world, r *envoy.Request, theirs, ours *verdict) bool {
+			return w.gateway == "" && theirs.route == ours.route && slices.Equal(theirs.copy, ours.copy) &&
+				slices.EqualFunc(theirs.mirrors, ours.mirrors, func(a, b string) bool {
+					there := fmt.Sprintf(" port %d:", w.port)
+					host, _, _ := strings.Cut(b, " ")
+					s := services()[slices.IndexFunc(services(), func(s service) bool { return s.host == host })]
+					return a == b || len(s.ports) == 1 && s.ports[0] != w.port && strings.Replace(a, there, fmt.Sprintf(" port %d:", s.ports[0]), 1) == b
+				})
 		},
 	}, {
 		relativeRewrite,
@@ -94,12 +121,26 @@ const clusterDomain = ".svc.cluster.local"
 
 // requestHost is the host a request is for, without its port.
 func requestHost(r *envoy.Request) string {
+	host, _, _ := strings.Cut(requestAuthority(r), ":")
+	return host
+}
+
+// requestPort is the port that a request names, or that of http.
+func requestPort(r *envoy.Request) uint32 {
+	_, port, _ := strings.Cut(requestAuthority(r), ":")
+	if n, err := strconv.ParseUint(port, 10, 16); err == nil {
+		return uint32(n)
+	}
+	return 80
+}
+
+// requestAuthority is what a request is addressed to, in lower case.
+func requestAuthority(r *envoy.Request) string {
 	host := r.Fields[0][1] // Host comes first in what is generated
 	if _, rest, absolute := strings.Cut(r.Target, "://"); absolute && r.Target[0] != '/' {
 		host, _, _ = strings.Cut(rest, "/")
 		host, _, _ = strings.Cut(host, "?")
 	}
-	host, _, _ = strings.Cut(host, ":")
 	return strings.ToLower(host)
 }
 
@@ -114,18 +155,6 @@ func (r *rule) hosts() []string {
 		hosts = append(hosts, h)
 	}
 	return hosts
-}
-
-// endsForSome reports whether a match entry takes everything from some clients
-// alone.
-func (r *rule) endsForSome() bool {
-	return slices.ContainsFunc(r.spec.Http, func(h *networking.HTTPRoute) bool {
-		return slices.ContainsFunc(h.Match, func(m *networking.HTTPMatchRequest) bool {
-			all := proto.CloneOf(m)
-			all.SourceLabels, all.SourceNamespace, all.Gateways = nil, "", nil
-			return !proto.Equal(m, all) && takesAll(all)
-		})
-	})
 }
 
 // hosts is the hosts of all rules.
@@ -145,6 +174,52 @@ func (w *world) hostsOf(v *verdict) []string {
 		}
 	}
 	return nil
+}
+
+// competing reports whether both of two rules have a name that a request is for,
+// and only the first a service with the port of the world.
+func (w *world) competing(theirs, ours *verdict, name string) bool {
+	has := func(v *verdict) (has, served bool) {
+		for _, h := range w.hostsOf(v) {
+			has = has || h == name || slices.Contains(alternates(h), name) || under(h, name)
+			served = served || slices.ContainsFunc(services(), func(s service) bool {
+				return (s.host == h || under(h, s.host)) && slices.Contains(s.ports, w.port)
+			})
+		}
+		return has, served
+	}
+	first, served := has(theirs)
+	second, alsoServed := has(ours)
+	return first && served && (second && !alsoServed || ours.route == "")
+}
+
+// entriesOf are the match entries that make up the route that a verdict names:
+// "RULE ROUTE.ENTRY", with those of a delegate behind a hyphen.
+func (w *world) entriesOf(v *verdict) (out []*networking.HTTPMatchRequest) {
+	id, route, _ := strings.Cut(v.route, " ")
+	route, entry, _ := strings.Cut(route, ".")
+	for name := range strings.SplitSeq(route, "-") {
+		for _, r := range w.rules {
+			if r.namespace+"/"+r.name != id {
+				continue
+			}
+			for _, h := range r.spec.Http {
+				if h.Name != name {
+					continue
+				}
+				for _, m := range h.Match {
+					if slices.Contains(strings.Split(entry, "-"), m.Name) {
+						out = append(out, m)
+					}
+				}
+				if d := h.Delegate; d != nil {
+					id = d.Namespace + "/" + d.Name
+				}
+			}
+			break
+		}
+	}
+	return out
 }
 
 // alternates are the names of a service besides its full one.

@@ -52,8 +52,6 @@ func features() []feature {
 	}
 	return []feature{
 		{schemeMatch, true, func(_ route, m match) { m.Scheme = exact("http") }},
-		// Rules are asked about without the endpoint a request arrived at,
-		// which is what tells the port; so the generator leaves this out.
 		{portMatch, true, func(_ route, m match) { m.Port = 80 }},
 		{sourceMatch, true, func(_ route, m match) { m.SourceNamespace = "default" }},
 		{gatewayMatch, true, func(_ route, m match) { m.Gateways = []string{"gw"} }},
@@ -89,7 +87,7 @@ func TestFeatures(t *testing.T) {
 				Mirror: &networking.Destination{Host: "httpbin", Subset: "v2"},
 			}
 			f.use(http, m)
-			w := &world{gateway: "gw", rules: []rule{{namespace: "default", name: "test", spec: &networking.VirtualService{
+			w := &world{gateway: "gw", port: 80, rules: []rule{{namespace: "default", name: "test", spec: &networking.VirtualService{
 				Hosts: []string{"*"}, Gateways: []string{"gw"}, Http: []*networking.HTTPRoute{http},
 			}}}}
 			if http.Delegate != nil {

@@ -3,6 +3,7 @@ package referee
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -15,11 +16,12 @@ import (
 // names differ in case alone.
 type generator struct {
 	*rand.Rand
-	on map[string]bool // features to use
+	on      map[string]bool // features to use
+	gateway bool            // requests come by a gateway
 }
 
-func newGenerator(seed, stream uint64) *generator {
-	g := &generator{Rand: rand.New(rand.NewPCG(seed, stream)), on: map[string]bool{}}
+func newGenerator(seed, stream uint64, gateway bool) *generator {
+	g := &generator{Rand: rand.New(rand.NewPCG(seed, stream)), on: map[string]bool{}, gateway: gateway}
 	for _, f := range features() {
 		g.on[f.name] = f.supported
 	}
@@ -160,6 +162,9 @@ func (g *generator) match(host, name string) *networking.HTTPMatchRequest {
 	if g.may(schemeMatch, .1) {
 		m.Scheme = pick(g, exactly("http"), exactly("https"), beginning("h"), matching("https?"), exactly("HTTP"))
 	}
+	if g.may(portMatch, .1) {
+		m.Port = pick[uint32](g, 80, 80, 8080)
+	}
 	if g.may(sourceMatch, .1) {
 		m.SourceNamespace = pick(g, "default", "other")
 	}
@@ -179,32 +184,44 @@ func (g *generator) percentage() *networking.Percent {
 
 // mirrorTo is a destination that is nobody's primary.
 func (g *generator) mirrorTo() *networking.Destination {
-	d := pick(g,
+	return g.port(pick(g,
 		&networking.Destination{Host: "httpbin.default.svc.cluster.local", Subset: "v2"},
 		&networking.Destination{Host: "httpbin.default.svc.cluster.local", Subset: "v3"},
 		&networking.Destination{Host: "httpbin.default.svc.cluster.local"},
 		&networking.Destination{Host: "reviews.default.svc.cluster.local", Subset: "v2"},
 		&networking.Destination{Host: "ratings.other.svc.cluster.local", Subset: "v2"},
 		&networking.Destination{Host: "shop.example.com"},
-	)
-	if g.chance(.3) {
-		d.Port = &networking.PortSelector{Number: 80}
+	))
+}
+
+// port gives a destination a port, or leaves it out where it may be. By which
+// port of a gateway a request came is not seen, so the product wants to be told
+// there, if the service has several.
+func (g *generator) port(d *networking.Destination) *networking.Destination {
+	s := services()[slices.IndexFunc(services(), func(s service) bool { return s.host == d.Host })]
+	if g.gateway && len(s.ports) > 1 || g.chance(.3) {
+		d.Port = &networking.PortSelector{Number: pick(g, s.ports...)}
 	}
 	return d
 }
 
 func (g *generator) primary() *networking.HTTPRouteDestination {
-	return &networking.HTTPRouteDestination{
-		Destination: &networking.Destination{Host: "httpbin.default.svc.cluster.local", Subset: pick(g, "v1", "v1", "v3")},
-	}
+	return &networking.HTTPRouteDestination{Destination: g.port(pick(g,
+		&networking.Destination{Host: "httpbin.default.svc.cluster.local", Subset: "v1"},
+		&networking.Destination{Host: "httpbin.default.svc.cluster.local", Subset: "v3"},
+		&networking.Destination{Host: "reviews.default.svc.cluster.local", Subset: "v1"},
+		&networking.Destination{Host: "reviews.default.svc.cluster.local"},
+		&networking.Destination{Host: "ratings.other.svc.cluster.local", Subset: "v1"},
+	))}
 }
 
-func (g *generator) headerOperations() *networking.Headers {
+// headerOperations are changes of the header, with values from a list.
+func (g *generator) headerOperations(list ...string) *networking.Headers {
 	ops := &networking.Headers_HeaderOperations{}
 	values := func() map[string]string {
 		out := map[string]string{}
 		for range 1 + g.IntN(2) {
-			out[g.headerName()] = pick(g, "v", "w", "50%%", "")
+			out[g.headerName()] = pick(g, list...)
 		}
 		return out
 	}
@@ -220,6 +237,33 @@ func (g *generator) headerOperations() *networking.Headers {
 	return &networking.Headers{Request: ops}
 }
 
+// hostOperation makes header operations change the host. Istio admits one such
+// change in each place.
+func (g *generator) hostOperation(ops *networking.Headers_HeaderOperations) {
+	name, value := pick(g, "Host", "host", ":authority", ":Authority"), pick(g, "v3.example.com", "V3:8080")
+	if g.chance(.5) {
+		if ops.Set == nil {
+			ops.Set = map[string]string{}
+		}
+		ops.Set[name] = value
+	} else {
+		if ops.Add == nil {
+			ops.Add = map[string]string{}
+		}
+		ops.Add[name] = value
+	}
+}
+
+// The values of header operations: text, what is no header field, header
+// fields, and those of which there is a choice.
+var (
+	constants = []string{"v", "w", "50%%", ""}
+	commands  = append([]string{"%PROTOCOL%", "%REQ(:path)%", "<%REQ(:METHOD)%>", "%DOWNSTREAM_REMOTE_ADDRESS%",
+		"%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"}, constants...)
+	fields  = append([]string{"%REQ(x-a)%", "%REQ(X-B)%!", "%REQ(:authority)%"}, commands...)
+	choices = append([]string{"%REQ(x-a?x-b)%", "%REQ(x-b?:method)%", "%REQ(host)%", "%REQ(no?:AUTHORITY)%", "%REQ(no)%"}, fields...)
+)
+
 // action fills in what a route does.
 func (g *generator) action(h *networking.HTTPRoute) {
 	switch {
@@ -228,13 +272,11 @@ func (g *generator) action(h *networking.HTTPRoute) {
 	case g.chance(.06):
 		h.DirectResponse = &networking.HTTPDirectResponse{Status: 503}
 	default:
-		h.Route = []*networking.HTTPRouteDestination{g.primary()}
-		if g.chance(.2) {
-			h.Route[0].Weight = 60
-			h.Route = append(h.Route, g.primary())
-			h.Route[1].Weight = 40
-		}
+		h.Route = g.destinations()
 		g.change(h)
+		if g.may(faults, .1) {
+			h.Fault = g.fault()
+		}
 	}
 	switch {
 	case g.chance(.08): // no mirror
@@ -257,10 +299,45 @@ func (g *generator) action(h *networking.HTTPRoute) {
 	}
 }
 
+// destinations are where a route leads: mostly to one place, else to several of
+// which no two have an endpoint in common.
+func (g *generator) destinations() []*networking.HTTPRouteDestination {
+	out := []*networking.HTTPRouteDestination{g.primary()}
+	if out[0].Weight = pick[int32](g, 0, 0, 0, 1, 100); g.chance(.7) {
+		return out
+	}
+	out[0].Weight = 60
+	for range 1 + g.IntN(2) {
+		d := g.primary()
+		if !slices.ContainsFunc(out, func(o *networking.HTTPRouteDestination) bool {
+			return o.Destination.Host == d.Destination.Host && (o.Destination.Subset == "" || d.Destination.Subset == "" || o.Destination.Subset == d.Destination.Subset)
+		}) {
+			d.Weight = pick[int32](g, 0, 1, 40)
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+// fault delays requests or answers some of them, or all.
+func (g *generator) fault() *networking.HTTPFaultInjection {
+	if g.chance(.2) {
+		return &networking.HTTPFaultInjection{Delay: &networking.HTTPFaultInjection_Delay{
+			HttpDelayType: &networking.HTTPFaultInjection_Delay_FixedDelay{FixedDelay: durationpb.New(1e9)},
+			Percentage:    &networking.Percent{Value: 100},
+		}}
+	}
+	abort := &networking.HTTPFaultInjection_Abort{ErrorType: &networking.HTTPFaultInjection_Abort_HttpStatus{HttpStatus: 503}}
+	if g.chance(.8) {
+		abort.Percentage = &networking.Percent{Value: pick(g, 100, 100, 99.99999, 50, .0001, 0)}
+	}
+	return &networking.HTTPFaultInjection{Abort: abort}
+}
+
 // change fills in what a route makes of a request.
 func (g *generator) change(h *networking.HTTPRoute) {
 	if g.chance(.5) {
-		h.Rewrite = &networking.HTTPRewrite{Uri: pick(g, "/", "/v2", "/v2/", "/foo", "//", "/$1", `/\1`, "/%2f", "/v?x=1", "v2")}
+		h.Rewrite = &networking.HTTPRewrite{Uri: pick(g, "/", "/v2", "/v2/", "/foo", "//", "/$1", `/\1`, "/%2f", "/v?x=1", "v2", "v2")}
 	}
 	if g.may(regexChange, .2) {
 		h.Rewrite = &networking.HTTPRewrite{UriRegexRewrite: pick(g,
@@ -277,14 +354,36 @@ func (g *generator) change(h *networking.HTTPRoute) {
 		}
 		h.Rewrite.Authority = pick(g, "v2.example.com", "V2:8080")
 	}
-	if g.may(routeHeaders, .3) {
-		h.Headers = g.headerOperations()
+	// Of several destinations the product refuses one that changes a field
+	// which a value of the route reads, unless the field is the same in every
+	// request after that.
+	values, own, add := choices, choices, true
+	switch {
+	case len(h.Route) == 1:
+	case g.chance(.5):
+		values, own, add = fields, constants, false
+	default:
+		values = commands
 	}
-	if len(h.Route) == 1 && g.may(targetHeaders, .2) {
-		h.Route[0].Headers = g.headerOperations()
+	if g.may(routeHeaders, .3) {
+		if h.Headers = g.headerOperations(values...); h.Rewrite.GetAuthority() == "" && g.chance(.2) {
+			g.hostOperation(h.Headers.Request)
+		}
+	}
+	for _, d := range h.Route {
+		if !g.may(targetHeaders, .3) {
+			continue
+		}
+		d.Headers = g.headerOperations(own...)
+		if !add {
+			d.Headers.Request.Add = nil
+		}
+		if g.chance(.2) {
+			g.hostOperation(d.Headers.Request)
+		}
 	}
 	if g.may(timeout, .1) {
-		h.Timeout = durationpb.New(2e9)
+		h.Timeout = pick(g, durationpb.New(2e9), durationpb.New(15e6))
 	}
 }
 

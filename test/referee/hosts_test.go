@@ -27,15 +27,20 @@ func TestMeshHosts(t *testing.T) {
 func testHosts(t *testing.T, gateway string, hosts ...string) *tally {
 	var c tally
 	for i := range 4 * *worlds {
-		g := newGenerator(*seed, uint64(i))
+		g := newGenerator(*seed, uint64(i), gateway != "")
 		w := g.hostsWorld(gateway, hosts)
 		c.run(t, g, w, func(rule) string {
-			return pick(g, "shop.example.com", "SHOP.example.com:8080", "shop.example.com.", "eu.shop.example.com",
+			host := pick(g, "shop.example.com", "SHOP.example.com:8080", "shop.example.com.", "eu.shop.example.com",
 				"a.b.shop.example.com", "www.example.com", "example.com", "x-eu.example.com", "-eu.example.com", "foo.com", "foo.org",
 				"httpbin", "HTTPBIN:80", "httpbin.default", "httpbin.default.svc", "httpbin.default.svc.cluster.local",
 				"httpbin.default.svc.cluster.local.", "httpbin.default.svc.cluster.local:8000", "reviews", "reviews.default",
 				"ratings", "ratings.other", "ratings.other.svc", "ratings.other.svc.cluster.local", "ratings.default.svc.cluster.local",
 				"10.1.1.1", "10.1.1.1:80")
+			if gateway == "" && w.port != 80 && g.chance(.9) {
+				name, _, _ := strings.Cut(host, ":")
+				host = fmt.Sprintf("%s:%d", name, w.port)
+			}
+			return host
 		})
 	}
 	return &c
@@ -43,7 +48,7 @@ func testHosts(t *testing.T, gateway string, hosts ...string) *tally {
 
 // hostsWorld is a world of up to four rules whose hosts Istio admits.
 func (g *generator) hostsWorld(gateway string, hosts []string) *world {
-	w := &world{gateway: gateway}
+	w := &world{gateway: gateway, port: pick[uint32](g, 80, 80, 80, 8080)}
 	reference := gateway
 	if gateway != "" {
 		reference = "default/" + gateway
@@ -57,7 +62,7 @@ func (g *generator) hostsWorld(gateway string, hosts []string) *world {
 			with = append(with, second)
 		}
 		r := g.rule(reference, pick(g, "default", "default", "other"), fmt.Sprintf("%c-%d", 'a'+rune(g.IntN(26)), len(w.rules)), 2, with...)
-		if (&world{gateway: gateway, rules: []rule{r}}).admit() == nil {
+		if (&world{gateway: gateway, port: w.port, rules: []rule{r}}).admit() == nil {
 			w.rules = append(w.rules, r)
 		}
 	}

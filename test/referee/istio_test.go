@@ -47,7 +47,7 @@ func (w *world) admit() error {
 }
 
 // istio is the route configuration that Istio's generator makes of the world
-// for port 80.
+// for its port.
 func (w *world) istio() (*route.RouteConfiguration, error) {
 	out := &route.RouteConfiguration{}
 	err := test.Wrap(func(t test.Failer) {
@@ -56,13 +56,13 @@ func (w *world) istio() (*route.RouteConfiguration, error) {
 			configs = append(configs, o.istioConfig())
 		}
 		labels := w.clientLabels()
-		proxy, routeName := &model.Proxy{Type: model.SidecarProxy}, "80"
+		proxy, routeName := &model.Proxy{Type: model.SidecarProxy}, fmt.Sprint(w.port)
 		if w.gateway != "" {
 			configs = append(configs, config.Config{
 				Meta: config.Meta{GroupVersionKind: gvk.Gateway, Namespace: "default", Name: w.gateway},
 				Spec: w.gatewaySpec(),
 			})
-			proxy, routeName = &model.Proxy{Type: model.Router}, "http.80"
+			proxy, routeName = &model.Proxy{Type: model.Router}, "http."+fmt.Sprint(w.port)
 		}
 		proxy.ConfigNamespace, proxy.Labels = "default", labels
 		proxy.Metadata = &model.NodeMetadata{Namespace: "default", Labels: labels}
@@ -85,7 +85,7 @@ func theirs(c *route.RouteConfiguration, r *envoy.Request) (*verdict, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &verdict{}
+	v := &verdict{cluster: o.Cluster}
 	if o.Route == nil {
 		return v, nil
 	}
@@ -103,7 +103,7 @@ func theirs(c *route.RouteConfiguration, r *envoy.Request) (*verdict, error) {
 		if len(cluster) != 4 {
 			return nil, fmt.Errorf("a mirror to cluster %s", m.Cluster)
 		}
-		v.mirrors = append(v.mirrors, mirrorLine(cluster[3], cluster[2], cluster[1], m.Numerator, m.Denominator))
+		v.mirrors = append(v.mirrors, mirrorLine(cluster[3], cluster[2], cluster[1], m.Numerator, m.Denominator, o.Timeout))
 	}
 	v.setCopy(o.Method, o.Authority, o.Path, o.Fields)
 	return v, nil

@@ -44,12 +44,12 @@ func (g *generator) request(vs *networking.VirtualService, host string) *envoy.R
 	case n == 7:
 		path = strings.Replace(path, "o", "%6F", 1)
 	}
-	r := &envoy.Request{Method: method, Target: path + g.query(m)}
+	r := &envoy.Request{Method: method, Target: path + g.query(m), Source: clientAddress, Choice: g.IntN(4)}
 	if g.chance(.02) {
 		r.Target += pick(g, "#", "#x", "#?a=v")
 	}
 	sent := host
-	if g.chance(.06) {
+	if g.chance(.08) {
 		r.Target = pick(g, "http", "HTTP") + "://" + host + r.Target
 		sent = pick(g, host, "elsewhere.example.com")
 		if g.chance(.2) {

@@ -43,7 +43,8 @@ func shrink(w *world, r *envoy.Request, trials int, holds func(*world, *envoy.Re
 // smallerRequest is the i-th request that is one step smaller, nil if there
 // are no more.
 func smallerRequest(r *envoy.Request, i int) *envoy.Request {
-	out := &envoy.Request{Method: r.Method, Target: r.Target, Fields: slices.Clone(r.Fields)}
+	out := new(*r)
+	out.Fields = slices.Clone(r.Fields)
 	if i < len(r.Fields)-1 {
 		out.Fields = slices.Delete(out.Fields, i+1, i+2) // Host, which is first, stays
 		return out

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/shadowtap/shadowtap/pkg/httpstream"
 	"github.com/shadowtap/shadowtap/pkg/rules"
@@ -17,10 +18,12 @@ type verdict struct {
 	route   string // "NAMESPACE/NAME ROUTE", empty if no rule takes the request
 	mirrors []string
 	copy    []string // of the request, empty if there is no mirror
+
+	cluster string // that Envoy sends the request to, empty if to none
 }
 
-func mirrorLine(host, subset string, port any, numerator, denominator uint32) string {
-	return fmt.Sprintf("%s subset %q port %v: %d/%d", host, subset, port, numerator, denominator)
+func mirrorLine(host, subset string, port any, numerator, denominator uint32, timeout time.Duration) string {
+	return fmt.Sprintf("%s subset %q port %v: %d/%d, timeout %v", host, subset, port, numerator, denominator, timeout)
 }
 
 // setCopy notes the request that the mirrors get. Lines of different header
@@ -62,7 +65,7 @@ func (w *world) compile(t testing.TB) (*rules.Program, error) {
 func parse(r *envoy.Request) (*httpstream.Request, error) {
 	in, err := httpstream.ParseRequest([]byte(wire(r)))
 	if err == nil {
-		in.Source = netip.MustParseAddrPort(clientAddress + ":40000")
+		in.Source = netip.MustParseAddrPort(clientAddress)
 	}
 	return in, err
 }
@@ -77,9 +80,24 @@ func wire(r *envoy.Request) string {
 	return b.String() + "\r\n"
 }
 
-// ours is what the product makes of a request.
-func ours(p *rules.Program, r *httpstream.Request) (*verdict, error) {
+// ours is what the product makes of a request. Of one that is not seen to arrive
+// anywhere it is asked to explain, and told the port.
+func ours(p *rules.Program, r *httpstream.Request, port uint32) (*verdict, error) {
 	v := &verdict{}
+	if !r.Destination.IsValid() {
+		client, err := p.ParseClient(clientHost)
+		if err != nil {
+			return nil, err
+		}
+		e := p.ExplainFrom(r, rules.Origin{Client: client, Port: port})
+		if e.Matched {
+			v.route = e.Rule.Namespace + "/" + e.Rule.Name + " " + e.Rule.Route
+		}
+		for _, m := range e.Mirrors {
+			v.mirrors = append(v.mirrors, m.Host)
+		}
+		return v, nil
+	}
 	var d rules.Decision
 	p.Decide(r, 0, &d) // every mirror takes the random number 0
 	if d.Route == nil {
@@ -88,7 +106,7 @@ func ours(p *rules.Program, r *httpstream.Request) (*verdict, error) {
 	rule := d.Route.Rule()
 	v.route = rule.Namespace + "/" + rule.Name + " " + rule.Route
 	for _, m := range d.Selected {
-		v.mirrors = append(v.mirrors, mirrorLine(m.Mirror.Host, m.Mirror.Subset, m.Mirror.Port, m.Numerator, m.Denominator))
+		v.mirrors = append(v.mirrors, mirrorLine(m.Mirror.Host, m.Mirror.Subset, m.Mirror.Port, m.Numerator, m.Denominator, m.Timeout()))
 		if err := checkShare(p, r, m); err != nil {
 			return nil, err
 		}

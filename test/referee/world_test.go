@@ -3,6 +3,9 @@ package referee
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +21,7 @@ type world struct {
 	// gateway is the name of the gateway by which requests come, empty if
 	// they come by a sidecar in namespace default.
 	gateway string
+	port    uint32 // of the listener that they come by
 	rules   []rule
 }
 
@@ -39,25 +43,52 @@ type object struct {
 // epoch is when the oldest object was created.
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// service is a service of the tests: port 80, an endpoint in each subset.
-// Endpoints do not matter here; there must be some.
+// service is a service of the tests. It has an endpoint in each subset and one
+// in none.
 type service struct {
 	host, namespace string
 	subsets         []string
+	ports           []uint32
 }
 
-// services lists the services of all worlds. All have port 80 alone: a sidecar
-// looks at the services of a listener only, and so would send copies for a
-// mirror without a port to the listener's port, where the service has none.
-// Istio documents that a service's only port is meant, and that holds here.
+// services lists the services of all worlds.
 func services() []service {
 	return []service{
-		{"httpbin.default.svc.cluster.local", "default", []string{"v1", "v2", "v3"}},
-		{"reviews.default.svc.cluster.local", "default", []string{"v1", "v2"}},
-		{"ratings.other.svc.cluster.local", "other", []string{"v1", "v2"}},
-		{"shop.example.com", "default", nil},
-		{"eu.shop.example.com", "default", nil},
+		{"httpbin.default.svc.cluster.local", "default", []string{"v1", "v2", "v3"}, []uint32{80}},
+		{"reviews.default.svc.cluster.local", "default", []string{"v1", "v2"}, []uint32{80, 8080}},
+		{"ratings.other.svc.cluster.local", "other", []string{"v1", "v2"}, []uint32{80, 8080}},
+		{"shop.example.com", "default", nil, []uint32{80}},
+		{"eu.shop.example.com", "default", nil, []uint32{80}},
 	}
+}
+
+// endpoint is the address of the endpoint in the n-th subset of the i-th
+// service; n is -1 for the one in none.
+func endpoint(i, n int) string {
+	if n < 0 {
+		return fmt.Sprintf("10.0.%d.100", i)
+	}
+	return fmt.Sprintf("10.0.%d.%d", i, n+1)
+}
+
+// targetPort is where endpoints serve a port.
+func targetPort(port uint32) uint32 { return port + 1000 }
+
+// arrival is where a request arrives that Envoy sends to a cluster. ok is false
+// if there is no such cluster.
+func arrival(cluster string) (_ netip.AddrPort, ok bool) {
+	parts := strings.Split(cluster, "|") // "outbound|PORT|SUBSET|HOST"
+	if len(parts) != 4 {
+		return netip.AddrPort{}, false
+	}
+	for i, s := range services() {
+		n := slices.Index(s.subsets, parts[2])
+		port, err := strconv.ParseUint(parts[1], 10, 16)
+		if s.host == parts[3] && err == nil && slices.Contains(s.ports, uint32(port)) && (parts[2] == "" || n >= 0) {
+			return netip.AddrPortFrom(netip.MustParseAddr(endpoint(i, n)), uint16(targetPort(uint32(port)))), true
+		}
+	}
+	return netip.AddrPort{}, false
 }
 
 // objects are the services as ServiceEntries and DestinationRules, and the
@@ -70,13 +101,17 @@ func (w *world) objects() []object {
 			Hosts:      []string{s.host},
 			Location:   networking.ServiceEntry_MESH_INTERNAL,
 			Resolution: networking.ServiceEntry_STATIC,
-			Ports:      []*networking.ServicePort{{Number: 80, Name: "http", Protocol: "HTTP"}},
-			Endpoints:  []*networking.WorkloadEntry{{Address: fmt.Sprintf("10.0.%d.100", i)}},
+			Endpoints:  []*networking.WorkloadEntry{{Address: endpoint(i, -1)}},
+		}
+		for _, port := range s.ports {
+			se.Ports = append(se.Ports, &networking.ServicePort{
+				Number: port, Name: fmt.Sprintf("http-%d", port), Protocol: "HTTP", TargetPort: targetPort(port),
+			})
 		}
 		dr := &networking.DestinationRule{Host: s.host}
 		for j, subset := range s.subsets {
 			labels := map[string]string{"version": subset}
-			se.Endpoints = append(se.Endpoints, &networking.WorkloadEntry{Address: fmt.Sprintf("10.0.%d.%d", i, j+1), Labels: labels})
+			se.Endpoints = append(se.Endpoints, &networking.WorkloadEntry{Address: endpoint(i, j), Labels: labels})
 			dr.Subsets = append(dr.Subsets, &networking.Subset{Name: subset, Labels: labels})
 		}
 		out = append(out, object{"ServiceEntry", s.namespace, name, epoch, se})
@@ -90,8 +125,12 @@ func (w *world) objects() []object {
 	return out
 }
 
-// clientAddress is the address that all requests come from.
-const clientAddress = "10.9.9.9"
+// clientHost is the address that all requests come from, clientAddress that
+// with the port.
+const (
+	clientHost    = "10.9.9.9"
+	clientAddress = clientHost + ":40000"
+)
 
 // clientLabels are the labels of the workload that requests come from: a
 // client in the mesh or the gateway. Its namespace is default.
@@ -107,7 +146,7 @@ func (w *world) gatewaySpec() *networking.Gateway {
 	return &networking.Gateway{
 		Selector: w.clientLabels(),
 		Servers: []*networking.Server{{
-			Port:  &networking.Port{Number: 80, Name: "http", Protocol: "HTTP"},
+			Port:  &networking.Port{Number: w.port, Name: "http", Protocol: "HTTP"},
 			Hosts: []string{"*/*"},
 		}},
 	}
@@ -116,7 +155,7 @@ func (w *world) gatewaySpec() *networking.Gateway {
 // clientObjects say who has the address that requests come from. Istio's side
 // knows it as the proxy that routes are generated for.
 func (w *world) clientObjects() []object {
-	out := []object{{"WorkloadEntry", "default", "client", epoch, &networking.WorkloadEntry{Address: clientAddress, Labels: w.clientLabels()}}}
+	out := []object{{"WorkloadEntry", "default", "client", epoch, &networking.WorkloadEntry{Address: clientHost, Labels: w.clientLabels()}}}
 	if w.gateway != "" {
 		out = append(out, object{"Gateway", "default", w.gateway, epoch, w.gatewaySpec()})
 	}
@@ -169,7 +208,7 @@ func (w *world) text(t testing.TB) string {
 
 // clone is a copy that shares nothing.
 func (w *world) clone() *world {
-	out := &world{gateway: w.gateway}
+	out := &world{gateway: w.gateway, port: w.port}
 	for _, r := range w.rules {
 		r.spec = proto.CloneOf(r.spec)
 		out.rules = append(out.rules, r)

@@ -82,6 +82,11 @@ func (a *agent) sample() {
 	}
 }
 
+// cpu is the processor time the agent took; it has ended.
+func (a *agent) cpu() time.Duration {
+	return a.cmd.ProcessState.SystemTime() + a.cmd.ProcessState.UserTime()
+}
+
 // ended waits for the agent to end by itself and returns its account and the
 // peak of its resident memory in MiB.
 func (a *agent) ended() (acc account, peakMiB int, err error) {

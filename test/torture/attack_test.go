@@ -14,6 +14,10 @@ type attack struct {
 	clients int
 	// client returns the packets of one of them.
 	client func(g *generator, from tuple) []packet
+	// sources is where they are.
+	sources sources
+	// long is set where it takes too much time for every day.
+	long bool
 	// starves is set where honest requests may find no memory left. Each
 	// hostile client then sends one request that is dropped, so that those
 	// can be told from honest ones in the account.

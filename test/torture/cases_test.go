@@ -37,6 +37,9 @@ func anySize(g *generator) int {
 	return 1 + g.IntN(1460)
 }
 
+// small is what a source may send however little is left for it.
+var small = sizes{body: 2_000, field: 100}
+
 var usual = sizes{body: 20_000, field: 2_000}
 
 // scenarios are what the program is put through with a recording.
@@ -71,7 +74,14 @@ var scenarios = []scenario{
 	{name: "attack: half-open connections", share: 1, sizes: usual, network: honest, attack: attack{clients: 1, client: synFlood}},
 	{name: "attack: ambiguous requests", share: 1, sizes: usual, network: honest, attack: attack{clients: 40, client: ambiguous}},
 	{name: "attack: deep pipelines", share: 1, sizes: usual, network: honest, attack: attack{clients: 5, client: pipelines}},
-	{name: "attack: slow bodies", share: 1, sizes: usual, network: honest, attack: attack{clients: 100, client: slowBodies, starves: true}},
+	{name: "attack: a million half-open connections", share: 1, sizes: usual, network: honest, attack: attack{clients: 1, client: millionSYNs, long: true}},
+	{name: "attack: slow heads", share: 1, sizes: usual, network: honest, attack: attack{clients: 10, client: slowHeads}},
+	{name: "attack: idle connections", share: 1, sizes: usual, network: honest, attack: attack{clients: 5, client: idle}},
+	{name: "attack: a head byte by byte", share: 1, sizes: usual, network: honest, attack: attack{clients: 10, client: drops}},
+	{name: "attack: colliding addresses and ports", share: 1, sizes: usual, network: honest, attack: attack{clients: 3, client: colliding}},
+	{name: "attack: slow bodies", share: 1, sizes: usual, network: honest, attack: attack{clients: 100, client: slowBodies}},
+	{name: "attack: slow bodies from everywhere", share: 1, sizes: small, network: honest, attack: attack{clients: 100, client: slowBodies, sources: manySources}},
+	{name: "attack: slow bodies from the same address", share: 1, sizes: small, network: honest, attack: attack{clients: 100, client: slowBodies, sources: sameSource}},
 }
 
 // honest is what clients do that share the tap with hostile ones.

@@ -49,8 +49,9 @@ type part struct {
 	ack  uint32 // bytes the server had sent by then
 	gets int    // how many bytes of it, from its first, the tap gets and believes
 	last bool   // of its burst
-	// void is set where the tap knows that nothing will fill what is missing.
-	void bool
+	// void is set where the tap knows that nothing will fill what is missing,
+	// told where it knows once another packet of the connection comes.
+	void, told bool
 }
 
 // connection is what one client sends, and what the tap gets to see of it.
@@ -72,7 +73,10 @@ type connection struct {
 func (g *generator) connection(n *network, ends tuple, first, most int, before ending) *connection {
 	c := &connection{synced: !n.midway, end: ending(g.IntN(3))}
 	count := min(most, 1+g.IntN(n.messages))
-	type burst struct{ from, to int }
+	type burst struct {
+		from, to int
+		answer   uint32 // bytes that the server sends behind it
+	}
 	var bursts []burst
 	from, room := 0, 0
 	for i := range count {
@@ -81,11 +85,11 @@ func (g *generator) connection(n *network, ends tuple, first, most int, before e
 		c.starts = append(c.starts, len(c.stream))
 		c.stream = append(c.stream, m.raw...)
 		if m.pause {
-			bursts = append(bursts, burst{from, c.starts[i] + m.head})
+			bursts = append(bursts, burst{from, c.starts[i] + m.head, interim})
 			from = c.starts[i] + m.head
 		}
 		if room--; room < 0 || i == count-1 || m.pause {
-			bursts = append(bursts, burst{from, len(c.stream)})
+			bursts = append(bursts, burst{from, len(c.stream), interim + 1 + g.Uint32N(2000)})
 			from, room = len(c.stream), g.IntN(max(1, n.pipeline))
 		}
 	}
@@ -106,7 +110,7 @@ func (g *generator) connection(n *network, ends tuple, first, most int, before e
 			at += k
 		}
 		c.parts[len(c.parts)-1].last = true
-		ack += 20 + g.Uint32N(2000)
+		ack += b.answer
 	}
 	w := &wire{generator: g, network: n, connection: c, ends: ends, isn: g.Uint32()}
 	if g.chance(2) {
@@ -206,7 +210,7 @@ func (w *wire) burst(from, to int, inOrder bool) {
 			p.gets = 0
 			continue
 		case w.truncate > 0 && w.chance(w.truncate):
-			p.gets = w.IntN(p.len())
+			p.gets, p.told = w.IntN(p.len()), true
 			cut := w.segment(s, p.ack)
 			cut.payload = cut.payload[:p.gets]
 			list = append(list, cut)

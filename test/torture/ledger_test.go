@@ -24,6 +24,7 @@ type ledger struct {
 	skipped  uint64 // bytes that must have been passed over
 	expected [numFates]uint64
 	hostile  uint64 // clients that are not honest
+	cost     cost   // of those
 }
 
 // maxFaults bounds what is shown; all of it is counted.

@@ -24,11 +24,11 @@ func (c *connection) oracle() (fates []fate, skipped int) {
 	for i := range o.fates {
 		o.fates[i] = unseen
 	}
-	lost, void := span{}, false
+	lost, void, told := span{}, false, false
 	for _, p := range c.parts {
 		if p.gets > 0 && lost.len() > 0 {
 			o.gap(lost)
-			lost, void = span{}, false
+			lost, void, told = span{}, false, false
 		}
 		if p.gets > 0 {
 			o.data(span{p.from, p.from + p.gets}, p.ack)
@@ -38,20 +38,27 @@ func (c *connection) oracle() (fates []fate, skipped int) {
 				lost.from = p.from + p.gets
 			}
 			lost.to = p.to
-			void = void || p.void
+			void, told = void || p.void, told || p.told
 		}
 	}
-	if lost.len() > 0 && (c.end != openEnd || void) {
+	// A RST behind bytes that are missing need not be genuine, unless the tap
+	// knows that it lost them.
+	unended := c.end == openEnd || c.end == byRST && lost.len() > 0 && !told
+	if lost.len() > 0 && (!unended || void) {
 		o.gap(lost)
 	}
 	if o.open >= 0 {
 		o.fates[o.open] = incomplete
-		if c.end == openEnd {
+		if unended {
 			o.fates[o.open] = unfinished
 		}
 	}
 	return o.fates, o.skipped
 }
+
+// interim is the length of a 100 (Continue) response, which the server sends
+// in the middle of a request.
+const interim = uint32(len("HTTP/1.1 100 Continue\r\n\r\n"))
 
 type oracle struct {
 	*connection
@@ -59,6 +66,7 @@ type oracle struct {
 	next    int
 	open    int // the message whose end has not been seen, -1 if none
 	begun   bool
+	acked   bool   // ack is known: bytes came, and none were missing since
 	ack     uint32 // of the bytes that came last
 	fates   []fate
 	skipped int
@@ -68,8 +76,8 @@ func (o *oracle) end(i int) int { return o.starts[i] + len(o.messages[i].raw) }
 
 // data takes bytes that follow, all of one segment.
 func (o *oracle) data(s span, ack uint32) {
-	mayStart := !o.begun || ack != o.ack
-	o.begun, o.ack = true, ack
+	mayStart := !o.begun || o.acked && ack-o.ack > interim
+	o.begun, o.acked, o.ack = true, true, ack
 	if !o.synced {
 		for o.next < len(o.messages) && o.starts[o.next] < s.from {
 			o.next++
@@ -98,6 +106,8 @@ func (o *oracle) data(s span, ack uint32) {
 
 // gap takes bytes that will never come.
 func (o *oracle) gap(s span) {
+	// What came before the tap is no gap to it.
+	o.begun, o.acked = o.begun || o.connection.synced, false
 	if !o.synced {
 		return
 	}

@@ -17,6 +17,7 @@ type row struct {
 	p99, alone  time.Duration // of production, with an agent and without one; 0 where not measured
 	peakMiB     int
 	seconds     float64
+	cost        cost
 }
 
 // delays is what the slowest exchanges of production took.

@@ -141,7 +141,7 @@ func (s *stage) halfTakeover() {
 	}
 	var c net.Conn
 	must(s, s.node.Do(func() (err error) {
-		c, err = net.Dial("unix", "@shadowtap:agent:"+agentName)
+		c, err = net.Dial("unix", "@shadowtap:agent:"+agentName+":0")
 		return err
 	}))
 	defer c.Close()

@@ -16,7 +16,7 @@ func TestTorture(t *testing.T) {
 	s := sizeOfRun(t)
 	var table table
 	for i, c := range scenarios {
-		if c.bytes > 0 && s.requests <= shortRequests {
+		if (c.bytes > 0 || c.attack.long) && s.requests <= shortRequests {
 			continue
 		}
 		t.Run(c.name, func(t *testing.T) {
@@ -43,7 +43,7 @@ func TestTorture(t *testing.T) {
 			table.add(o.run(t, s.requests*outageShare/100, s.seed+uint64(2000+i)<<32))
 		})
 	}
-	fmt.Printf("seed %d\n%s", s.seed, table)
+	fmt.Printf("seed %d\n%s%s", s.seed, table, costs(table))
 }
 
 // run sends n requests through the program and returns what became of them.
@@ -82,7 +82,8 @@ func (c *scenario) run(t *testing.T, n int, seed uint64) row {
 		l.fault("the agent took %d MiB of memory, want at most %d and %d", peak, attackLimitMiB, attackSlackMiB)
 	}
 	l.report(t)
-	return row{name: c.name, requests: len(l.entries), expected: l.expected, unexplained: l.unexpl, peakMiB: peak, seconds: time.Since(begin).Seconds()}
+	l.cost.cpu = a.cpu()
+	return row{name: c.name, cost: l.cost, requests: len(l.entries), expected: l.expected, unexplained: l.unexpl, peakMiB: peak, seconds: time.Since(begin).Seconds()}
 }
 
 const (
@@ -130,7 +131,9 @@ func (c *scenario) play(g *generator, rec *recording, l *ledger, n int) error {
 			streams = append(streams, packets)
 		}
 		for range c.attack.clients {
-			streams = append(streams, c.attack.client(g, client(clients)))
+			packets := c.attack.client(g, c.attack.sources.address(clients))
+			l.cost.add(packets)
+			streams = append(streams, packets)
 			clients++
 			l.hostile++
 		}

@@ -104,11 +104,13 @@ func (w *Watcher) Run(ctx context.Context, changed, gone func(*Namespace), ready
 		return fmt.Errorf("watch directories: %w", err)
 	}
 	defer files.Close()
+	ctx, cancel := context.WithCancel(ctx)
 	happened, heard := make(chan event, 256), make(chan error, 1)
 	go func() { heard <- w.hear(ctx, happened) }()
 	defer func() {
+		cancel()
 		_ = w.events.close()
-		<-heard
+		_ = <-heard // what it failed with was returned
 	}()
 
 	w.rescan(files)

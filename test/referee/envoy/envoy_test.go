@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
 
@@ -202,6 +203,53 @@ func TestHeaderOperations(t *testing.T) {
 	}
 }
 
+// TestFormat has the commands of format strings.
+func TestFormat(t *testing.T) {
+	h, _ := receive(&Request{Method: "GET", Target: "/a/../b?q", Source: "10.0.0.1:5",
+		Fields: [][2]string{{"Host", "h"}, {"X-A", "v"}, {"x-a", "w"}}})
+	for s, want := range map[string]string{
+		"50%%": "50%", "%REQ(X-a)%!": "v!", "%REQ(x-b?x-a)%": "v", "%REQ(x-b)%": "", "%REQ(:path):2%": "/b", "%REQ(:AUTHORITY)%": "h",
+		"%PROTOCOL%": "HTTP/1.1", "%DOWNSTREAM_REMOTE_ADDRESS%": "10.0.0.1:5", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%": "10.0.0.1",
+	} {
+		if got, err := format(s, h); got != want || err != nil {
+			t.Errorf("%s: %q, %v, expected %q", s, got, err, want)
+		}
+	}
+}
+
+// TestWeightedClusters: what is said of the cluster comes before what is said
+// of the route.
+func TestWeightedClusters(t *testing.T) {
+	c := config(t, `{"match": {"prefix": "/"}, "route": {"weighted_clusters": {"clusters": [
+			{"name": "a", "weight": 1, "host_rewrite_literal": "a", "request_headers_to_add": [{"header": {"key": "x-a", "value": "a"}}]},
+			{"name": "b", "weight": 2}]}, "timeout": "2s"},
+		"request_headers_to_add": [{"header": {"key": "x-b", "value": "%REQ(x-a)%,%REQ(:authority)%"}}]}`)
+	for choice, want := range []string{"a: [[x-a a] [x-b a,a]] to a", "b: [[x-b ,h]] to h", "a: [[x-a a] [x-b a,a]] to a"} {
+		r := request("GET /")
+		r.Choice = choice
+		o := evaluate(t, c, r)
+		if got := fmt.Sprintf("%s: %v to %s", o.Cluster, o.Fields, o.Authority); got != want || o.Clusters != 2 || o.Timeout != 2*time.Second {
+			t.Errorf("%s of %d, expected %s", got, o.Clusters, want)
+		}
+	}
+}
+
+// TestFault: a request that is answered before it is routed goes nowhere.
+func TestFault(t *testing.T) {
+	for abort, want := range map[string]string{
+		`{"http_status": 500}`: "c",
+		`{"http_status": 500, "percentage": {"numerator": 100}}`:                               "",
+		`{"http_status": 500, "percentage": {"numerator": 999999, "denominator": "MILLION"}}`:  "c",
+		`{"http_status": 500, "percentage": {"numerator": 1000000, "denominator": "MILLION"}}`: "",
+	} {
+		c := config(t, `{"match": {"prefix": "/"}, "route": {"cluster": "c"}, "typed_per_filter_config": {"envoy.filters.http.fault": {
+			"@type": "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault", "abort": `+abort+`}}}`)
+		if got := evaluate(t, c, request("GET /")).Cluster; got != want {
+			t.Errorf("%s: %q, expected %q", abort, got, want)
+		}
+	}
+}
+
 func TestMirrors(t *testing.T) {
 	c := config(t, `{"match": {"prefix": "/"}, "route": {"cluster": "c", "request_mirror_policies": [
 		{"cluster": "all", "disable_shadow_host_suffix_append": true},
@@ -223,9 +271,11 @@ func TestUnknown(t *testing.T) {
 		`{"match": {"prefix": "/", "headers": [{"name": "a", "string_match": {"suffix": "x"}}]}, "route": {"cluster": "c"}}`,
 		`{"match": {"prefix": "/", "query_parameters": [{"name": "a"}]}, "route": {"cluster": "c"}}`,
 		`{"match": {"prefix": "/"}, "route": {"cluster": "c", "host_rewrite_header": "x"}}`,
-		`{"match": {"prefix": "/"}, "route": {"cluster": "c"}, "request_headers_to_add": [{"header": {"key": "a", "value": "%REQ(b)%"}}]}`,
+		`{"match": {"prefix": "/"}, "route": {"cluster": "c"}, "request_headers_to_add": [{"header": {"key": "a", "value": "%START_TIME%"}}]}`,
+		`{"match": {"prefix": "/"}, "route": {"cluster": "c"}, "request_headers_to_add": [{"header": {"key": "a", "value": "5 %"}}]}`,
 		`{"match": {"prefix": "/"}, "route": {"cluster": "c", "request_mirror_policies": [{"cluster": "m"}]}}`,
-		`{"match": {"prefix": "/"}, "route": {"weighted_clusters": {"clusters": [{"name": "c", "request_headers_to_remove": ["a"]}]}}}`,
+		`{"match": {"prefix": "/"}, "route": {"weighted_clusters": {"clusters": [{"name": "c", "cluster_header": "a"}]}}}`,
+		`{"match": {"prefix": "/"}, "route": {"cluster": "c"}, "typed_per_filter_config": {"x": {"@type": "type.googleapis.com/google.protobuf.Empty"}}}`,
 	} {
 		if _, err := Evaluate(config(t, text), request("GET /", "a: 1")); err == nil {
 			t.Errorf("no error for %s", text)

@@ -10,6 +10,11 @@ type Request struct {
 	// Fields are the names and values of the header field lines in order,
 	// Host among them.
 	Fields [][2]string
+	// Source is the address and port of the client.
+	Source string
+	// Choice is what chance chooses among weighted clusters: the place of one,
+	// counted around if there are fewer.
+	Choice int
 }
 
 // headers is a request as the router sees it, after the HTTP connection
@@ -18,6 +23,7 @@ type headers struct {
 	method, scheme, authority string
 	path                      string      // with the query
 	fields                    [][2]string // lower-case names, without host
+	source                    string
 }
 
 // receive does what the codec and the connection manager do before routing,
@@ -25,7 +31,7 @@ type headers struct {
 // stripped, paths are normalised. ok is false if the request is answered there
 // with 400 or 404.
 func receive(r *Request) (h *headers, ok bool) {
-	h = &headers{method: r.Method, scheme: "http"}
+	h = &headers{method: r.Method, scheme: "http", source: r.Source}
 	for _, f := range r.Fields {
 		name := strings.ToLower(f[0])
 		if name == "host" {
@@ -84,6 +90,16 @@ func (h *headers) get(name string) (value string, ok bool) {
 		}
 	}
 	return strings.Join(values, ","), values != nil
+}
+
+// first is the first value of a header, as format strings see it.
+func (h *headers) first(name string) (value string, ok bool) {
+	for _, f := range h.fields {
+		if f[0] == strings.ToLower(name) {
+			return f[1], true
+		}
+	}
+	return h.get(name)
 }
 
 // remove removes every line of a header.

@@ -4,16 +4,18 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 )
 
-// finalize changes the request as the route says: header operations, then the
-// host, then the path. Mirrors get the request as it is after that. What Envoy
+// finalize changes the request as the route and the cluster that was chosen of
+// several say: header operations and the host of the cluster, then those of the
+// route, then the path. Mirrors get the request as it is after that. What Envoy
 // adds of its own (x-envoy-original-path, x-forwarded-host) is left out.
-func finalize(rt *route.Route, a *route.RouteAction, h *headers) error {
+func finalize(rt *route.Route, a *route.RouteAction, cluster *route.WeightedCluster_ClusterWeight, h *headers) error {
 	// What these say has no influence on the request: where it goes, how long
 	// that may take, and what becomes of the answer.
 	err := known(rt, "name", "match", "route", "metadata", "decorator", "stat_prefix", "typed_per_filter_config",
@@ -27,58 +29,100 @@ func finalize(rt *route.Route, a *route.RouteAction, h *headers) error {
 	if err != nil {
 		return err
 	}
-	for _, c := range a.GetWeightedClusters().GetClusters() {
-		// These would depend on the cluster that chance chooses.
-		if err := known(c, "name", "weight", "response_headers_to_add", "response_headers_to_remove"); err != nil {
+	if cluster != nil {
+		err := known(cluster, "name", "weight", "request_headers_to_add", "request_headers_to_remove",
+			"response_headers_to_add", "response_headers_to_remove", "host_rewrite_literal")
+		if err != nil {
 			return err
 		}
+		if err := mutate(cluster.RequestHeadersToRemove, cluster.RequestHeadersToAdd, h); err != nil {
+			return err
+		}
+		h.rewriteHost(cluster.GetHostRewriteLiteral())
 	}
-	if err := mutate(rt, h); err != nil {
+	if err := mutate(rt.RequestHeadersToRemove, rt.RequestHeadersToAdd, h); err != nil {
 		return err
 	}
-	if host := a.GetHostRewriteLiteral(); host != "" {
-		h.authority = host
-	}
+	h.rewriteHost(a.GetHostRewriteLiteral())
 	return rewritePath(rt.Match, a, h)
 }
 
-// mutate applies the header operations of a route: every removal, then every
-// overwrite, then every addition, each in the order written. An empty value
-// does nothing.
-func mutate(rt *route.Route, h *headers) error {
-	for _, name := range rt.RequestHeadersToRemove {
+func (h *headers) rewriteHost(host string) {
+	if host != "" {
+		h.authority = host
+	}
+}
+
+// mutate applies a list of header operations: every removal, then every
+// overwrite, then every addition, each in the order written. All values are
+// made before the first is set. An empty one does nothing.
+func mutate(remove []string, add []*core.HeaderValueOption, h *headers) error {
+	for _, name := range remove {
 		h.remove(name)
 	}
-	for _, action := range []core.HeaderValueOption_HeaderAppendAction{
-		core.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD, core.HeaderValueOption_APPEND_IF_EXISTS_OR_ADD,
-	} {
-		for _, o := range rt.RequestHeadersToAdd {
-			if err := known(o, "header", "append_action"); err != nil {
-				return err
-			}
-			if o.AppendAction != action || o.Header.Value == "" {
-				continue
-			}
-			value, err := format(o.Header.Value)
-			if err != nil {
-				return err
-			}
-			if action == core.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD {
-				h.remove(o.Header.Key)
-			}
-			h.add(o.Header.Key, value)
+	var set, added [][2]string
+	for _, o := range add {
+		if err := known(o, "header", "append_action"); err != nil {
+			return err
 		}
+		value, err := format(o.Header.Value, h)
+		if err != nil {
+			return err
+		}
+		switch {
+		case value == "":
+		case o.AppendAction == core.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD:
+			set = append(set, [2]string{o.Header.Key, value})
+		case o.AppendAction == core.HeaderValueOption_APPEND_IF_EXISTS_OR_ADD:
+			added = append(added, [2]string{o.Header.Key, value})
+		default:
+			return fmt.Errorf("header %s: append_action %s is not known to this checker", o.Header.Key, o.AppendAction)
+		}
+	}
+	for _, f := range set {
+		h.remove(f[0])
+		h.add(f[0], f[1])
+	}
+	for _, f := range added {
+		h.add(f[0], f[1])
 	}
 	return nil
 }
 
-// format evaluates a format string. Only "%%" is known here.
-func format(s string) (string, error) {
-	plain := strings.ReplaceAll(s, "%%", "\x00")
-	if strings.Contains(plain, "%") {
-		return "", fmt.Errorf("header value %q: command operators are not known to this checker", s)
+var command = regexp.MustCompile(`%%|%([A-Z_]*)(?:\(([^?)]*)\??([^)]*)\))?(?::(\d+))?%`)
+
+// format evaluates a format string.
+func format(s string, h *headers) (string, error) {
+	var err error
+	out := command.ReplaceAllStringFunc(s, func(c string) string {
+		m := command.FindStringSubmatch(c)
+		value := ""
+		switch m[1] {
+		case "": // "%%"
+			value = "%"
+		case "REQ":
+			var ok bool
+			if value, ok = h.first(m[2]); !ok {
+				value, _ = h.first(m[3])
+			}
+		case "PROTOCOL":
+			value = "HTTP/1.1"
+		case "DOWNSTREAM_REMOTE_ADDRESS":
+			value = h.source
+		case "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT":
+			value, _, _ = strings.Cut(h.source, ":")
+		default:
+			err = fmt.Errorf("header value %q: %s is not known to this checker", s, c)
+		}
+		if n, _ := strconv.Atoi(m[4]); n > 0 && n < len(value) {
+			value = value[:n]
+		}
+		return value
+	})
+	if err == nil && strings.Contains(command.ReplaceAllString(s, ""), "%") {
+		err = fmt.Errorf("header value %q: a command that is none", s)
 	}
-	return strings.ReplaceAll(plain, "\x00", "%"), nil
+	return out, err
 }
 
 // rewritePath applies prefix_rewrite, which replaces what the route matched

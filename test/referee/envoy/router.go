@@ -3,8 +3,10 @@ package envoy
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	fault "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
 	xdstype "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 )
 
@@ -14,8 +16,14 @@ type Outcome struct {
 	// with 404 or 400.
 	VirtualHost *route.VirtualHost
 	Route       *route.Route
-	// Mirrors are where it is mirrored, in order.
+	// Cluster is where the request goes, empty if it is answered here; it is
+	// one of Clusters by the request's Choice.
+	Cluster  string
+	Clusters int
+	// Mirrors are where it is mirrored, in order, and Timeout what bounds that,
+	// 0 for nothing.
 	Mirrors []Mirror
+	Timeout time.Duration
 	// Method, Authority and Path, the path with its query, are those of the
 	// request as it goes to the upstream and to the mirrors; Fields its other
 	// header fields, names in lower case.
@@ -59,7 +67,17 @@ func Evaluate(c *route.RouteConfiguration, r *Request) (*Outcome, error) {
 	if action == nil {
 		return out, nil // answered by a redirect or a direct response
 	}
-	if err := finalize(out.Route, action, h); err != nil {
+	if aborted, err := aborts(out.Route); aborted || err != nil {
+		return out, err
+	}
+	var cluster *route.WeightedCluster_ClusterWeight
+	out.Cluster, out.Clusters, out.Timeout = action.GetCluster(), 1, action.Timeout.AsDuration()
+	if list := action.GetWeightedClusters().GetClusters(); list != nil {
+		out.Clusters = len(list)
+		cluster = list[r.Choice%len(list)]
+		out.Cluster = cluster.Name
+	}
+	if err := finalize(out.Route, action, cluster, h); err != nil {
 		return nil, fmt.Errorf("route %s: %w", out.Route.Name, err)
 	}
 	out.Method, out.Authority, out.Path, out.Fields = h.method, h.authority, h.path, h.fields
@@ -114,6 +132,38 @@ func findVirtualHost(c *route.RouteConfiguration, authority string) *route.Virtu
 	return best
 }
 
+// aborts reports whether the fault filter, which goes before the router, answers
+// every request of a route. Of a route where it answers some, the others are
+// what is routed.
+func aborts(rt *route.Route) (bool, error) {
+	for name, config := range rt.TypedPerFilterConfig {
+		f := &fault.HTTPFault{}
+		if name != "envoy.filters.http.fault" {
+			return false, fmt.Errorf("route %s: filter %s is not known to this checker", rt.Name, name)
+		}
+		if err := config.UnmarshalTo(f); err != nil {
+			return false, err
+		}
+		if p := f.GetAbort().GetPercentage(); p != nil {
+			n, of := fraction(p)
+			return n >= of, nil
+		}
+	}
+	return false, nil
+}
+
+func fraction(p *xdstype.FractionalPercent) (numerator, denominator uint32) {
+	switch p.GetDenominator() {
+	case xdstype.FractionalPercent_TEN_THOUSAND:
+		denominator = 10_000
+	case xdstype.FractionalPercent_MILLION:
+		denominator = 1_000_000
+	default:
+		denominator = 100
+	}
+	return p.GetNumerator(), denominator
+}
+
 // mirror reads a RequestMirrorPolicy. Without runtime_fraction it takes all
 // requests.
 func mirror(p *route.RouteAction_RequestMirrorPolicy) (Mirror, error) {
@@ -128,15 +178,7 @@ func mirror(p *route.RouteAction_RequestMirrorPolicy) (Mirror, error) {
 		if err := known(f, "default_value"); err != nil {
 			return Mirror{}, err
 		}
-		m.Numerator = f.DefaultValue.GetNumerator()
-		switch f.DefaultValue.GetDenominator() {
-		case xdstype.FractionalPercent_HUNDRED:
-			m.Denominator = 100
-		case xdstype.FractionalPercent_TEN_THOUSAND:
-			m.Denominator = 10_000
-		case xdstype.FractionalPercent_MILLION:
-			m.Denominator = 1_000_000
-		}
+		m.Numerator, m.Denominator = fraction(f.DefaultValue)
 	}
 	return m, nil
 }
