@@ -143,8 +143,9 @@ func (f *traffic) p99() time.Duration {
 // unmirrored goes through the requests that were answered and have not come,
 // and calls unexplained for those that nothing excuses: a request is excused
 // if its bytes passed in one of the bad periods, or if it passed after one on
-// the same connection, before one by which a tap must find its place again.
-// It returns how many are excused.
+// the same connection, before one by which a tap must find its place again: a
+// plain one that is not the first to pass since. It returns how many are
+// excused.
 func (f *traffic) unmirrored(bad []period, unexplained func(id int, p period)) (excused int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -153,9 +154,10 @@ func (f *traffic) unmirrored(bad []period, unexplained func(id int, p period)) (
 	met := func(p period) bool { return slices.ContainsFunc(bad, p.meets) }
 	for _, flow := range f.flows {
 		lost := met(flow.dial)
+		passed := true
 		for _, x := range flow.exchanges {
 			hit := met(x.period)
-			if !hit && x.plain {
+			if !hit && passed && x.plain {
 				lost = false
 			}
 			for id := x.first; id <= x.last; id++ {
@@ -167,7 +169,7 @@ func (f *traffic) unmirrored(bad []period, unexplained func(id int, p period)) (
 					unexplained(id, x.period)
 				}
 			}
-			lost = lost || hit
+			lost, passed = lost || hit, !hit
 		}
 	}
 	return excused
