@@ -83,6 +83,29 @@ format: ## gofmt, and clang-format 14 for bpf/
 lint: ## golangci-lint, clang-format and shellcheck, as far as installed
 	scripts/lint.sh
 
+IMAGE     := bin/shadowtap-image.tar
+PLATFORMS ?= linux/amd64,linux/arm64
+
+.PHONY: image
+image: ## write the container image for PLATFORMS as an OCI archive, bin/shadowtap-image.tar, without a container engine
+	@mkdir -p bin
+	cd deploy/image && SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} \
+		$(GO) run . -version $(VERSION) -platforms $(PLATFORMS) -o $(abspath $(IMAGE))
+
+.PHONY: test-deploy
+test-deploy: ## test the image, the chart and the plain manifests (modules of their own)
+	cd deploy/image && $(GO) vet ./... && $(GO) test -count=1 -timeout 30m ./...
+	cd deploy/helm/test && $(GO) vet ./... && $(GO) test -count=1 -timeout 30m ./...
+
+.PHONY: manifests
+manifests: ## render deploy/manifests from the chart
+	cd deploy/helm/test && $(GO) run . > ../../manifests/shadowtap.yaml.new
+	mv deploy/manifests/shadowtap.yaml.new deploy/manifests/shadowtap.yaml
+
+.PHONY: test-kube
+test-kube: ## test on a Kubernetes of two nodes that it makes and removes again (root; the first time takes minutes more)
+	@scripts/as-root.sh test/kube/run.sh
+
 .PHONY: cross
 cross: ## compile everything, tests too, for ARCHES (amd64 arm64)
 	@set -e; for arch in $(ARCHES); do echo "linux/$$arch"; \

@@ -29,7 +29,7 @@ if have clang-format; then
 fi
 
 if have shellcheck; then
-    shellcheck scripts/*.sh .ci/run || failed=1
+    shellcheck -x -P SCRIPTDIR scripts/*.sh test/kube/*.sh test/kube/cluster/* .ci/run || failed=1
 fi
 [ "$failed" = 0 ] || echo "make format mends what is about layout" >&2
 exit "$failed"

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -27,6 +28,7 @@ type runFlags struct {
 	account, logLevel, logFormat   string
 	user                           string
 	meant                          meaning
+	log                            *logWriter
 }
 
 func newRun() *cobra.Command {
@@ -85,6 +87,7 @@ out and reported; the others stay in use.`,
 	fl.StringVarP(&f.output, "output", "o", "", "print each mirrored request: json (one per line) or text; --dry-run defaults to json")
 	fl.StringVar(&f.account, "account", "", "write the final account as JSON to this file, - for standard output")
 	fl.StringVar(&c.Admin, "admin", c.Admin, "address of the admin API: /metrics, /healthz, /readyz, /api/v1; empty for none")
+	fl.StringVar(&c.Metrics, "metrics", "", "address of another listener for /metrics, /healthz and /readyz alone, open to whoever reaches it")
 	fl.StringVar(&c.AdminTokenFile, "admin-token-file", "", "file with the bearer token that the admin API wants, except for /healthz and /readyz")
 	fl.StringVar(&c.AdminCert, "admin-cert", "", "PEM certificate with which the admin API speaks TLS")
 	fl.StringVar(&c.AdminKey, "admin-key", "", "PEM key of --admin-cert")
@@ -98,6 +101,8 @@ out and reported; the others stay in use.`,
 	fl.IntVar(&c.InFlight, "in-flight", c.InFlight, "copies that may be in flight to each mirror")
 	fl.DurationVar(&c.Timeout, "timeout", c.Timeout, "time for one copy, from connecting to the end of its response")
 	fl.DurationVar(&c.ConnectTimeout, "connect-timeout", c.ConnectTimeout, "time for connecting; 0 is the default")
+	fl.IntVar(&c.MaxFailures, "max-failures", c.MaxFailures, "copies in a row without an answer after which an endpoint of a mirror is left alone, but for trials")
+	fl.DurationVar(&c.MaxBackoff, "max-backoff", c.MaxBackoff, "longest time between such trials; the first comes after 50ms")
 	fl.DurationVar(&c.DrainTimeout, "drain-timeout", c.DrainTimeout, "how long a stop waits for copies under way")
 	fl.StringVar(&c.TLSCAFile, "tls-ca", "", "PEM file of the CAs that https mirrors are verified against")
 	fl.BoolVar(&c.TLSSkipVerify, "tls-skip-verify", false, "do not verify the certificates of https mirrors")
@@ -111,6 +116,7 @@ func (f *runFlags) run(cmd *cobra.Command) error {
 	if err := f.complete(cmd); err != nil {
 		return err
 	}
+	defer f.log.close(time.Second)
 	a, err := agent.New(f.cfg)
 	if err != nil {
 		return err
@@ -168,7 +174,14 @@ func (f *runFlags) complete(cmd *cobra.Command) error {
 	if c.Kube && c.Node == "" {
 		c.Node = os.Getenv("NODE_NAME")
 	}
-	c.Logger, err = newLogger(cmd.ErrOrStderr(), f.logLevel, f.logFormat)
+	direct, err := newLogger(cmd.ErrOrStderr(), f.logLevel, f.logFormat)
+	if err != nil {
+		return err
+	}
+	f.log = newLogWriter(cmd.ErrOrStderr(), func(lines int) {
+		direct.Warn("the log was stalled, lines are lost", "lines", lines)
+	})
+	c.Logger, err = newLogger(f.log, f.logLevel, f.logFormat)
 	return err
 }
 

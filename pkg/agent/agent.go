@@ -31,6 +31,7 @@ type Agent struct {
 	log    *slog.Logger
 	since  time.Time
 	memory *budget
+	own    *ownBudget
 	http   *httpstream.Config
 	source source
 	shards []*shard
@@ -44,8 +45,9 @@ type Agent struct {
 	// applying is held while a generation takes over from another.
 	applying sync.Mutex
 	loaded   atomic.Pointer[loadState]
-	admin    net.Listener // nil if there is none
-	final    atomic.Pointer[Account]
+	// admin and metrics are nil if there is none.
+	admin, metrics net.Listener
+	final          atomic.Pointer[Account]
 
 	tap         handoverTap       // nil unless capture is live, and not in pods
 	user        int               // that started the process
@@ -58,6 +60,7 @@ type Agent struct {
 	// drainCtx ends when what is queued or in flight must be given up.
 	drainCtx  context.Context
 	stopDrain context.CancelFunc
+	panics    *panics
 	// Whoever sends what is logged must not be able to fill the log.
 	invalidLog, panicLog *rate.Sometimes
 }
@@ -80,12 +83,14 @@ func New(cfg Config) (*Agent, error) {
 		since:      time.Now(),
 		memory:     newBudget(cfg.MemoryLimit / 2),
 		reload:     make(chan struct{}, 1),
+		panics:     newPanics(cfg.Logger),
 		invalidLog: &rate.Sometimes{First: 10, Interval: 10 * time.Second},
 		panicLog:   &rate.Sometimes{First: 10, Interval: 10 * time.Second},
 
 		established: make(chan struct{}),
 		user:        os.Geteuid(),
 	}
+	a.own = &ownBudget{budget: a.memory}
 	a.drainCtx, a.stopDrain = context.WithCancel(context.Background())
 	a.http = httpstream.NewConfig(httpstream.Config{
 		MaxHead: cfg.MaxHead,
@@ -139,7 +144,7 @@ func (a *Agent) open() (err error) {
 		a.shards = append(a.shards, a.newShard())
 	}
 	if a.cfg.Output != NoOutput {
-		a.printer = newPrinter(a.cfg.Stdout, a.cfg.Output, a.offline())
+		a.printer = newPrinter(a.cfg.Stdout, a.cfg.Output, a.offline(), a.cfg.MemoryLimit/16, a.panics)
 	}
 	return a.apply(program, nil)
 }
@@ -167,22 +172,30 @@ func (a *Agent) Run(ctx context.Context) error {
 	var group errgroup.Group
 	capturing, stopCapturing := context.WithCancel(ctx)
 	defer stopCapturing()
-	admin := func() error {
-		defer stopCapturing()
-		return a.serveAdmin(services)
+	adminServed, metricsServed := false, false
+	serve := func() { // what is not served yet
+		if a.admin != nil && !adminServed {
+			adminServed = true
+			group.Go(func() error {
+				defer stopCapturing()
+				return a.serveAdmin(services)
+			})
+		}
+		if a.metrics != nil && !metricsServed {
+			metricsServed = true
+			group.Go(func() error {
+				defer stopCapturing()
+				return a.serveMetrics(services)
+			})
+		}
 	}
-	waiting := a.admin == nil
-	if !waiting {
-		group.Go(admin)
-	}
+	serve()
 	group.Go(func() error {
 		if err := a.establish(capturing); err != nil {
 			stopCapturing()
 			return err
 		}
-		if waiting && a.admin != nil {
-			group.Go(admin)
-		}
+		serve()
 		if a.successors != nil {
 			a.serveHandover(capturing, stopCapturing)
 		}
@@ -236,8 +249,10 @@ func (a *Agent) closeAccount(ctx context.Context) {
 // close releases everything that open got.
 func (a *Agent) close() {
 	a.stopDrain()
-	if a.admin != nil {
-		_ = a.admin.Close()
+	for _, l := range []net.Listener{a.admin, a.metrics} {
+		if l != nil {
+			_ = l.Close()
+		}
 	}
 	if a.successors != nil {
 		_ = a.successors.Close()
@@ -275,7 +290,7 @@ func (a *Agent) Account() (Account, error) {
 	var total tally
 	for _, s := range a.shards {
 		s.mu.Lock()
-		t, st := s.tally, s.asm.Stats()
+		t, st := s.tally, s.stats()
 		s.mu.Unlock()
 		total.add(&t)
 		acc.Flows.Open += uint64(st.FlowsOpen)

@@ -12,9 +12,26 @@ import (
 
 // cluster is the API server as the source of the rules.
 type cluster struct {
-	source *kube.Source
+	source clusterSource
 	synced chan struct{} // closed when the first rules are in use
 	local  localPods
+}
+
+// clusterSource is what the agent uses of a kube.Source.
+type clusterSource interface {
+	Run(ctx context.Context, changed func())
+	Read() (*rules.Snapshot, rules.Problems)
+	Need(rules.Needs) (known bool)
+	Report(rules.Problems)
+	Touch()
+	Status() kube.Status
+}
+
+func newCluster() *cluster {
+	return &cluster{
+		synced: make(chan struct{}),
+		local:  localPods{changed: make(chan struct{}, 1), pods: map[string]kube.Pod{}},
+	}
 }
 
 // InPod reports whether this process runs in a Pod that may take its rules from
@@ -22,16 +39,16 @@ type cluster struct {
 func InPod() bool { return kube.InPod() }
 
 func (a *Agent) openCluster() error {
-	c := &cluster{synced: make(chan struct{}), local: localPods{changed: make(chan struct{}, 1), pods: map[string]kube.Pod{}}}
+	c := newCluster()
 	cfg := kube.Config{Kubeconfig: a.cfg.Kubeconfig, Version: a.cfg.Version, Logger: a.log}
 	if a.cfg.Node != "" {
 		cfg.Node, cfg.Pods = a.cfg.Node, &c.local
 	}
-	var err error
-	if c.source, err = kube.New(cfg); err != nil {
+	source, err := kube.New(cfg)
+	if err != nil {
 		return err
 	}
-	a.cluster = c
+	c.source, a.cluster = source, c
 	return nil
 }
 
@@ -47,11 +64,11 @@ func (a *Agent) followCluster(ctx context.Context) error {
 			case <-a.reload:
 				a.cluster.source.Touch()
 			case <-a.cluster.local.changed:
-				a.retarget()
+				a.reloadSafely(a.retarget)
 			}
 		}
 	})
-	a.cluster.source.Run(ctx, a.reloadCluster)
+	a.cluster.source.Run(ctx, func() { a.reloadSafely(a.reloadCluster) })
 	return nil
 }
 
@@ -72,6 +89,10 @@ func (a *Agent) reloadCluster() {
 	}
 	problems = append(problems, a.checkTLS(program)...)
 	a.logProblems(problems)
+	a.cluster.source.Report(problems)
+	if zone := zoneOf(snapshot, a.cfg.Node); zone != "" {
+		a.mirrors.setZone(zone) // for good: a node does not move
+	}
 	if err := a.apply(program, problems); err != nil {
 		a.log.Error("rules reloaded in part", "error", err)
 	}
@@ -82,6 +103,19 @@ func (a *Agent) reloadCluster() {
 		close(a.cluster.synced)
 		a.log.Info("rules loaded from the cluster", "targets", len(program.Targets()), "mirrors", len(program.Mirrors()))
 	}
+}
+
+// zoneOf is the zone of a node. It is known as soon as it matters: when an
+// endpoint on the node is captured.
+func zoneOf(s *rules.Snapshot, node string) string {
+	for i := range s.EndpointSlices {
+		for _, e := range s.EndpointSlices[i].Endpoints {
+			if e.Node == node && node != "" && e.Zone != "" {
+				return e.Zone
+			}
+		}
+	}
+	return ""
 }
 
 // logProblems logs the problems that are new. In a cluster rules are compiled

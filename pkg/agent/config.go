@@ -46,7 +46,8 @@ type Config struct {
 	// Rules is how the rules are meant.
 	Rules rules.Options
 
-	// Interfaces narrows live capture to interfaces by name or glob.
+	// Interfaces narrows live capture on this host, not in other network
+	// namespaces, to interfaces by name or glob.
 	Interfaces []string
 	// NetNS are the files of network namespaces, as globs, in which is captured
 	// too: what goes to their addresses. NetNSProc is where the host's
@@ -78,6 +79,9 @@ type Config struct {
 	// Admin is the address of the admin listener, "" for none. Pprof adds
 	// /debug/pprof/ to it.
 	Admin string
+	// Metrics is the address of a listener of its own for /metrics, /healthz and
+	// /readyz, which anybody who reaches it may read; "" for none.
+	Metrics string
 	// AdminTokenFile holds the bearer token that the admin API wants, AdminCert
 	// and AdminKey are PEM files with which it speaks TLS. All are read again
 	// when they change. Without them Admin has to be a loopback address, unless
@@ -96,6 +100,10 @@ type Config struct {
 	// replay.Config.
 	Queue, InFlight         int
 	Timeout, ConnectTimeout time.Duration
+	// MaxFailures and MaxBackoff are when an endpoint of a mirror is left alone
+	// and for how long; see replay.Config.
+	MaxFailures int
+	MaxBackoff  time.Duration
 	// TLSCAFile and TLSSkipVerify say how https mirrors are verified.
 	TLSCAFile     string
 	TLSSkipVerify bool
@@ -123,6 +131,8 @@ func DefaultConfig() Config {
 		Queue:        4096,
 		InFlight:     128,
 		Timeout:      15 * time.Second,
+		MaxFailures:  5,
+		MaxBackoff:   time.Second,
 		DrainTimeout: 5 * time.Second,
 		Stdout:       os.Stdout,
 		Logger:       slog.Default(),
@@ -190,6 +200,8 @@ func (c Config) Validate() error {
 		{"queue", int64(c.Queue), 1},
 		{"in-flight", int64(c.InFlight), 1},
 		{"timeout", int64(c.Timeout), 1},
+		{"max-failures", int64(c.MaxFailures), 1},
+		{"max-backoff", int64(c.MaxBackoff), 1},
 		{"drain-timeout", int64(c.DrainTimeout), 0},
 	} {
 		if f.value < f.least {

@@ -101,6 +101,10 @@ func (c *conn) account(outcome *uint64) {
 }
 
 func (c *conn) Dropped(reason httpstream.Reason, detail error) {
+	if c.shard.faulty {
+		c.account(&c.shard.tally.dropped[dropPanic])
+		return
+	}
 	c.account(&c.shard.tally.dropped[reason])
 	if detail != nil {
 		c.shard.agent.logInvalid(capture.Flow(c.flow), detail)

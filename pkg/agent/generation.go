@@ -22,7 +22,7 @@ type generation struct {
 func (g *generation) mirror(r *httpstream.Request, d *rules.Decision) (refused dropReason, ok bool) {
 	a := g.agent
 	if a.cfg.DryRun {
-		if !a.printer.print(rules.NewRecord(r, d)) {
+		if !g.print(r, d) {
 			return dropQueueFull, false
 		}
 		return 0, true
@@ -36,9 +36,16 @@ func (g *generation) mirror(r *httpstream.Request, d *rules.Decision) (refused d
 		}
 	}
 	if ok && a.printer != nil {
-		a.printer.print(rules.NewRecord(r, d))
+		g.print(r, d)
 	}
 	return refused, ok
+}
+
+// print queues the record of a request that is mirrored.
+func (g *generation) print(r *httpstream.Request, d *rules.Decision) bool {
+	// Bodies are copied as they are, fields into two strings each.
+	size := int64(len(d.Selected)) * (2*int64(r.Size()) + 2048)
+	return g.agent.printer.print(size, func() *rules.Record { return rules.NewRecord(r, d) })
 }
 
 func (g *generation) submit(r *httpstream.Request, s replay.Shaper, m *replay.Mirror) (dropReason, bool) {
@@ -67,6 +74,7 @@ type mirrorSet struct {
 	newMirror func(m *rules.Mirror) *replay.Mirror
 
 	mu      sync.Mutex
+	zone    string // where this agent is, empty if that is not known; endpoints there are preferred
 	byKey   map[string]*replay.Mirror
 	leaving map[*replay.Mirror]string // no longer named, still draining; by key
 	retired replay.Stats              // what drained mirrors have done, all together
@@ -79,6 +87,13 @@ func newMirrorSet(newMirror func(m *rules.Mirror) *replay.Mirror) *mirrorSet {
 		byKey:     map[string]*replay.Mirror{},
 		leaving:   map[*replay.Mirror]string{},
 	}
+}
+
+// setZone says in which zone this agent is, for the generations to come.
+func (s *mirrorSet) setZone(zone string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.zone = zone
 }
 
 // adopt returns the mirrors that p names, by ID, creating those that do not
@@ -96,7 +111,7 @@ func (s *mirrorSet) adopt(p *rules.Program) (mirrors []*replay.Mirror, retire fu
 			m = s.newMirror(r)
 			s.byKey[key] = m
 		} else {
-			m.SetEndpoints(endpoints(r))
+			m.SetEndpoints(endpoints(r, s.zone))
 		}
 		mirrors = append(mirrors, m)
 	}
@@ -159,10 +174,11 @@ func (s *mirrorSet) stats() map[string]replay.Stats {
 	return all
 }
 
-func endpoints(m *rules.Mirror) []replay.Endpoint {
+// endpoints are those of m for an agent in a zone, empty if that is not known.
+func endpoints(m *rules.Mirror, zone string) []replay.Endpoint {
 	es := make([]replay.Endpoint, len(m.Endpoints))
 	for i, e := range m.Endpoints {
-		es[i] = replay.Endpoint(e)
+		es[i] = replay.Endpoint{Address: e.Address, TLS: e.TLS, ServerName: e.ServerName, Near: zone != "" && e.Zone == zone}
 	}
 	return es
 }

@@ -138,8 +138,10 @@ func (a *Agent) giveFlows(ctx context.Context, p *peer, stay func() bool) (err e
 	a.given.Store(true)
 	// The successor wants to listen where this one does.
 	_ = a.successors.Close()
-	if a.admin != nil {
-		_ = a.admin.Close()
+	for _, l := range []net.Listener{a.admin, a.metrics} {
+		if l != nil {
+			_ = l.Close()
+		}
 	}
 	// If this cannot be sent the successor is gone, or will be, and nobody
 	// mirrors any more; both of them doing so would be worse.

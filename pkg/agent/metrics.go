@@ -29,6 +29,7 @@ func (a *Agent) registry() *prometheus.Registry {
 		return prometheus.NewDesc("shadowtap_"+name, help, labels, nil)
 	}
 	r.MustRegister(
+		newMirrorMetrics(a),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		&metrics{
@@ -72,8 +73,14 @@ func (a *Agent) registry() *prometheus.Registry {
 // Describe sends nothing: the set of series depends on the traffic.
 func (m *metrics) Describe(chan<- *prometheus.Desc) {}
 
-// Collect reads the account.
+// Collect reads the account. It runs in a goroutine of the registry's.
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
+	if err := m.agent.panics.guard(inMetrics, func() { m.collect(ch) }); err != nil {
+		ch <- prometheus.NewInvalidMetric(m.packets, err)
+	}
+}
+
+func (m *metrics) collect(ch chan<- prometheus.Metric) {
 	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}

@@ -26,9 +26,11 @@ func (a *Agent) Needs() Needs {
 		n.Capabilities = []int{unix.CAP_BPF, unix.CAP_NET_ADMIN, unix.CAP_PERFMON}
 	}
 	if c.inPods() {
-		// setns(2) into the namespaces, and to get at those of processes.
+		// setns(2) into the namespaces, and to get at those of processes, which
+		// takes CAP_SYS_PTRACE. The runtimes of Kubernetes mount namespaces on
+		// files; elsewhere a file is often a link to /proc/PID/ns/net.
 		n.Capabilities = append(n.Capabilities, unix.CAP_SYS_ADMIN)
-		if c.NetNSProc != "" || strings.Contains(strings.Join(c.NetNS, " "), "/proc/") {
+		if !c.Kube || c.NetNSProc != "" || strings.Contains(strings.Join(c.NetNS, " "), "/proc/") {
 			n.Capabilities = append(n.Capabilities, unix.CAP_SYS_PTRACE)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/shadowtap/shadowtap/pkg/capture"
+	"github.com/shadowtap/shadowtap/pkg/reassembly"
 )
 
 // TestPanicStaysOnItsConnection lets the rules panic in the middle of a burst
@@ -47,3 +48,70 @@ func TestPanicStaysOnItsConnection(t *testing.T) {
 		t.Errorf("%d bytes of traffic are still held", n)
 	}
 }
+
+// TestPanicInAssembler: nobody knows what state it is in, so it is replaced.
+// What it had under way is accounted for, its memory comes back, what it had
+// counted stays, and connections are followed again.
+func TestPanicInAssembler(t *testing.T) {
+	a := idleAgent(t, shadowRules("127.0.0.1:9"))
+	s := a.shards[0]
+	send := func(port uint16, seq uint32, flags capture.Flags, payload string) {
+		s.Begin(1)
+		s.Segment(&capture.Segment{
+			Flow: capture.Flow{SrcIP: [16]byte{10: 0xff, 11: 0xff, 12: 10, 15: 1}, DstIP: [16]byte{10: 0xff, 11: 0xff, 12: 10, 13: 99, 15: 2}, SrcPort: port, DstPort: 80},
+			Seq:  seq, Ack: 1, Flags: flags, Payload: []byte(payload),
+		})
+		s.End()
+	}
+	const get = "GET /httpbin HTTP/1.1\r\n" + host + "\r\n"
+	for _, where := range []string{"Segment", "Advance", "Segment and Close"} {
+		before, err := a.Account()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.asm = reassembly.New(reassembly.Config{
+			NewStream: func(f reassembly.Flow, midstream bool, now int64) reassembly.Stream {
+				if f.SrcPort == 3 {
+					panic("new stream")
+				}
+				stream := s.newStream(f, midstream, now)
+				if f.SrcPort == 2 && where != "Segment" {
+					return faultyStream{stream}
+				}
+				return stream
+			},
+			Reserve: a.memory.reserve, Release: a.memory.release, GapTimeout: 1,
+		})
+		send(1, 0, capture.FlagSYN, "")
+		send(1, 1, capture.FlagACK, get+get[:10])
+		send(2, 0, capture.FlagSYN, "")
+		send(2, 1, capture.FlagACK, get[:10])
+		if where == "Advance" {
+			send(2, 100, capture.FlagACK, "behind a hole")
+			s.Begin(10)
+			s.End()
+		} else {
+			send(3, 0, capture.FlagSYN, "")
+		}
+		send(4, 0, capture.FlagSYN, "")
+		send(4, 1, capture.FlagACK, get)
+		now, err := a.Account()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, b := now.Requests, before.Requests
+		if !r.Balanced() || r.Pending != 0 || r.Seen-b.Seen != 4 || r.Mirrored-b.Mirrored != 2 || r.Dropped["panic"]-b.Dropped["panic"] != 2 || sum(r.Dropped) != r.Dropped["panic"] {
+			t.Errorf("%s: %+v", where, r)
+		}
+		if now.Flows.Panics-before.Flows.Panics != 1 || now.Flows.Open != 1 {
+			t.Errorf("%s: %+v", where, now.Flows)
+		}
+	}
+	a.mirrors.drain(t.Context())
+}
+
+// faultyStream panics in the assembler's hands.
+type faultyStream struct{ reassembly.Stream }
+
+func (faultyStream) Gap(int64, int64)                     { panic("gap") }
+func (faultyStream) Closed(reassembly.CloseReason, int64) { panic("closed") }

@@ -375,10 +375,10 @@ func (s stalled) Write(p []byte) (int, error) { <-s.let; return len(p), nil }
 
 func TestStalledOutputCostsCountedDrops(t *testing.T) {
 	let := make(chan struct{})
-	p := newPrinter(stalled{let}, JSONOutput, false)
+	p := newPrinter(stalled{let}, JSONOutput, false, 1<<20, newPanics(slog.New(slog.DiscardHandler)))
 	refused := 0
 	for range 5 * printerQueue {
-		if !p.print(&rules.Record{}) {
+		if !p.print(1, func() *rules.Record { return &rules.Record{} }) {
 			refused++
 		}
 	}

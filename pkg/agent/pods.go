@@ -215,10 +215,10 @@ func (p *podSource) changed(n *netns.Namespace) {
 	}
 	moved := !slices.Equal(at.addresses, n.Addresses())
 	at.addresses = n.Addresses()
-	p.settle(n, at, true)
-	if moved {
+	if moved { // first, or a request might be captured in both places
 		p.settleHost()
 	}
+	p.settle(n, at, true)
 }
 
 // vanished forgets a namespace.

@@ -19,7 +19,11 @@ type printer struct {
 	format  Format
 	out     io.Writer
 	wait    bool
-	records chan *rules.Record
+	limit   int64
+	panics  *panics
+	records chan queuedRecord
+	held    atomic.Int64  // bytes of what waits
+	written chan struct{} // says to one in print: try again
 	done    sync.WaitGroup
 	refused atomic.Uint64
 	err     atomic.Pointer[error]
@@ -28,30 +32,57 @@ type printer struct {
 // printerQueue is how many records may wait for the output.
 const printerQueue = 1024
 
-// newPrinter starts a printer; wait makes print wait for room.
-func newPrinter(out io.Writer, format Format, wait bool) *printer {
-	p := &printer{format: format, out: out, wait: wait, records: make(chan *rules.Record, printerQueue)}
+// queuedRecord is a record that waits, and about how many bytes it holds.
+type queuedRecord struct {
+	*rules.Record
+	size int64
+}
+
+// newPrinter starts a printer; wait makes print wait for room. Records of more
+// than limit bytes in all don't wait for the output, but a single one may.
+func newPrinter(out io.Writer, format Format, wait bool, limit int64, panics *panics) *printer {
+	p := &printer{
+		format: format, out: out, wait: wait, limit: limit, panics: panics,
+		records: make(chan queuedRecord, printerQueue), written: make(chan struct{}, 1),
+	}
 	p.done.Go(p.run)
 	return p
 }
 
-// print queues a record and reports whether it will be written.
-func (p *printer) print(r *rules.Record) bool {
+// print queues the record that is made, of about size bytes, and reports
+// whether it will be written. It makes none that there is no room for.
+func (p *printer) print(size int64, record func() *rules.Record) bool {
+	for !p.room(size) {
+		if !p.wait {
+			p.refused.Add(1)
+			return false
+		}
+		<-p.written
+	}
 	if p.err.Load() != nil {
 		p.refused.Add(1)
 		return false
 	}
+	p.held.Add(size)
+	q := queuedRecord{record(), size}
 	if p.wait {
-		p.records <- r
+		p.records <- q
 		return true
 	}
 	select {
-	case p.records <- r:
+	case p.records <- q:
 		return true
-	default:
+	default: // another shard was faster
+		p.held.Add(-size)
 		p.refused.Add(1)
 		return false
 	}
+}
+
+// room reports whether there is room for another record.
+func (p *printer) room(size int64) bool {
+	held := p.held.Load()
+	return (held == 0 || held+size <= p.limit) && (p.wait || len(p.records) < cap(p.records))
 }
 
 // errOutputStalled says that nobody reads the output any more.
@@ -84,8 +115,16 @@ func (p *printer) close(limit time.Duration) error {
 
 func (p *printer) run() {
 	w := bufio.NewWriterSize(p.out, 64<<10)
-	for r := range p.records {
-		err := p.write(w, r)
+	for q := range p.records {
+		var err error
+		if p.panics.guard(inOutput, func() { err = p.write(w, q.Record) }) != nil {
+			p.refused.Add(1)
+		}
+		p.held.Add(-q.size)
+		select {
+		case p.written <- struct{}{}:
+		default:
+		}
 		if err == nil && len(p.records) == 0 {
 			err = w.Flush()
 		}

@@ -97,7 +97,10 @@ func (a *Agent) followRules(ctx context.Context) error {
 	}
 	if len(a.cfg.Files) > 0 {
 		go func() {
-			err := file.Watch(ctx, a.cfg.Files, a.Reload)
+			var err error
+			if fault := a.panics.guard(inWatch, func() { err = file.Watch(ctx, a.cfg.Files, a.Reload) }); fault != nil {
+				err = fault
+			}
 			if err != nil && !errors.Is(err, context.Canceled) {
 				a.log.Error("rules files are no longer watched; SIGHUP still reloads", "error", err)
 			}
@@ -108,8 +111,15 @@ func (a *Agent) followRules(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-a.reload:
-			a.reloadNow()
+			a.reloadSafely(a.reloadNow)
 		}
+	}
+}
+
+// reloadSafely reloads; a panic of that is a failure to load.
+func (a *Agent) reloadSafely(reload func()) {
+	if fault := a.panics.guard(inReload, reload); fault != nil {
+		a.noteLoad(rules.Problems{{Message: fault.Error()}}, true)
 	}
 }
 

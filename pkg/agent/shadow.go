@@ -25,14 +25,21 @@ func (a *Agent) newMirror(m *rules.Mirror) *replay.Mirror {
 	p := &m.Policy
 	cfg := replay.Config{
 		Name:                  m.Key(),
-		Endpoints:             endpoints(m),
+		Endpoints:             endpoints(m, a.mirrors.zone),
 		Queue:                 least(a.cfg.Queue, p.MaxPending),
 		InFlight:              least(least(a.cfg.InFlight, p.MaxConnections), p.MaxRequests),
 		Timeout:               a.cfg.Timeout,
 		ConnectTimeout:        a.cfg.ConnectTimeout,
+		MaxFailures:           a.cfg.MaxFailures,
+		MaxBackoff:            a.cfg.MaxBackoff,
 		RequestsPerConnection: p.RequestsPerConnection,
 		Extra:                 []byte(GuardHeader + ": " + a.cfg.Name + "\r\n"),
 		TLS:                   tlsConfig,
+		Reserve:               a.own.reserve,
+		Release:               a.own.release,
+		OnPanic: func(fault any, stack []byte) {
+			a.panics.note(inMirror, fault, stack, "mirror", m.Key())
+		},
 	}
 	if p.ConnectTimeout > 0 {
 		cfg.ConnectTimeout = p.ConnectTimeout

@@ -26,6 +26,8 @@ type shard struct {
 	mu       sync.Mutex
 	now      int64 // of the batch, in nanoseconds since the Unix epoch
 	asm      *reassembly.Assembler
+	past     reassembly.Stats // of assemblers before, see contain
+	faulty   bool             // connections are given up because of a defect
 	tally    tally
 	decision rules.Decision
 	random   *rand.PCG
@@ -42,13 +44,29 @@ func (a *Agent) newShard() *shard {
 		http:   a.http,
 		random: rand.NewPCG(rand.Uint64(), rand.Uint64()),
 	}
-	s.asm = reassembly.New(reassembly.Config{
+	s.asm = s.newAssembler()
+	return s
+}
+
+func (s *shard) newAssembler() *reassembly.Assembler {
+	a := s.agent
+	return reassembly.New(reassembly.Config{
 		NewStream: s.newStream,
+		MaxFlows:  maxFlows(a.cfg.MemoryLimit, a.source.Shards()),
 		Source:    a.memory.source,
 		Reserve:   a.memory.reserve,
 		Release:   a.memory.release,
 	})
-	return s
+}
+
+// flowCost is the memory limit that there must be for each flow remembered, in
+// bytes. A flow takes about 500 of them, parser included, so all of them take
+// up to an eighth of the limit.
+const flowCost = 4 << 10
+
+// maxFlows is how many flows each of so many shards may remember.
+func maxFlows(memoryLimit int64, shards int) int {
+	return max(1024, int(min(memoryLimit/flowCost, 1<<20))/shards)
 }
 
 func (s *shard) Begin(now int64) {
@@ -57,6 +75,7 @@ func (s *shard) Begin(now int64) {
 }
 
 func (s *shard) Segment(seg *capture.Segment) {
+	defer s.contain()
 	s.segment = reassembly.Segment{
 		Seq: seg.Seq, Ack: seg.Ack, Flags: reassembly.Flags(seg.Flags),
 		Continues: seg.Continues, Time: seg.Time, Payload: seg.Payload,
@@ -67,16 +86,18 @@ func (s *shard) Segment(seg *capture.Segment) {
 // End does the timed work behind the batch, not before it: a segment that fills
 // a hole may be in it.
 func (s *shard) End() {
+	defer s.mu.Unlock()
+	defer s.contain()
 	if !s.frozen {
 		s.asm.Advance(s.now)
 	}
-	s.mu.Unlock()
 }
 
 // close ends every flow; what is pending is dropped.
 func (s *shard) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer s.contain()
 	s.asm.Close()
 }
 
@@ -84,6 +105,7 @@ func (s *shard) close() {
 func (s *shard) relinquish() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer s.contain()
 	s.asm.Relinquish()
 }
 
@@ -94,6 +116,7 @@ func (s *shard) expel(instances map[uint32]bool) {
 	if s.frozen {
 		return // they are another agent's soon, or will expire here
 	}
+	defer s.contain()
 	s.asm.Expel(func(f reassembly.Flow) bool { return instances[f.Instance] })
 }
 

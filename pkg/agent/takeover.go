@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -125,30 +126,33 @@ func (a *Agent) adopt(m *handoverMessage) {
 // afterTakeover listens where the predecessor did. That must not end an agent
 // which is the only one left.
 func (a *Agent) afterTakeover() {
-	if a.cfg.Admin == "" || a.admin != nil {
-		return
+	a.predecessor = nil
+	if err := a.listen(); err != nil {
+		a.log.Error("not listening where the agent before did", "error", err)
 	}
-	l, err := listenAdmin(&a.cfg)
-	if err != nil {
-		a.log.Error("there is no admin API", "error", err)
-		return
-	}
-	a.admin = l
 }
 
-// listen opens the admin listener, or leaves that for later if the
-// predecessor has the address.
+// listen opens the listeners that are not open yet. Those whose address the
+// predecessor has are left for later.
 func (a *Agent) listen() error {
-	if a.cfg.Admin == "" {
-		return nil
+	later := func(err error) bool { return a.predecessor != nil && errors.Is(err, unix.EADDRINUSE) }
+	if a.cfg.Admin != "" && a.admin == nil {
+		l, err := listenAdmin(&a.cfg)
+		switch {
+		case err == nil:
+			a.admin = l
+		case !later(err):
+			return err
+		}
 	}
-	l, err := listenAdmin(&a.cfg)
-	if a.predecessor != nil && errors.Is(err, unix.EADDRINUSE) {
-		return nil
+	if a.cfg.Metrics != "" && a.metrics == nil {
+		l, err := net.Listen("tcp", a.cfg.Metrics)
+		switch {
+		case err == nil:
+			a.metrics = &boundedListener{Listener: l, most: maxAdminConns}
+		case !later(err):
+			return fmt.Errorf("--metrics: %w", err)
+		}
 	}
-	if err != nil {
-		return err
-	}
-	a.admin = l
 	return nil
 }

@@ -219,6 +219,8 @@ func (a *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.requests[verb+resource]++
 	a.mu.Unlock()
 	switch {
+	case resource == "events.events.k8s.io":
+		a.event(w, r, namespace, path[1:])
 	case rule && !slices.Contains(versions, version):
 		a.fail(w, http.StatusNotFound, metav1.StatusReasonNotFound)
 	case forbidden:
@@ -273,13 +275,14 @@ func (a *apiServer) discovery(w http.ResponseWriter, path []string) {
 
 // selected reports whether a request asks for an object.
 func selected(r *http.Request, namespace string, object map[string]any) bool {
-	raw, _ := json.Marshal(object)
-	var o struct {
-		Metadata metav1.ObjectMeta
-		Spec     struct{ NodeName string }
-		Status   struct{ Phase string }
+	text := func(section, field string) string {
+		m, _ := object[section].(map[string]any)
+		s, _ := m[field].(string)
+		return s
 	}
-	_ = json.Unmarshal(raw, &o)
+	if namespace != "" && namespace != text("metadata", "namespace") {
+		return false
+	}
 	byLabel, err := labels.Parse(r.URL.Query().Get("labelSelector"))
 	if err != nil {
 		return false
@@ -288,8 +291,13 @@ func selected(r *http.Request, namespace string, object map[string]any) bool {
 	if err != nil {
 		return false
 	}
-	return (namespace == "" || namespace == o.Metadata.Namespace) && byLabel.Matches(labels.Set(o.Metadata.Labels)) &&
-		byField.Matches(fields.Set{"spec.nodeName": o.Spec.NodeName, "status.phase": o.Status.Phase})
+	set := labels.Set{}
+	own, _ := object["metadata"].(map[string]any)["labels"].(map[string]any)
+	for k, v := range own {
+		set[k] = fmt.Sprint(v)
+	}
+	return byLabel.Matches(set) &&
+		byField.Matches(fields.Set{"spec.nodeName": text("spec", "nodeName"), "status.phase": text("status", "phase")})
 }
 
 // form is an object as the client wants to have it.
@@ -359,4 +367,32 @@ func (a *apiServer) watch(w http.ResponseWriter, r *http.Request, resource, name
 			return
 		}
 	}
+}
+
+// event creates an Event, or says whether one is there.
+func (a *apiServer) event(w http.ResponseWriter, r *http.Request, namespace string, path []string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	const resource = "events.events.k8s.io"
+	if a.objects[resource] == nil {
+		a.objects[resource] = map[string]map[string]any{}
+	}
+	var object map[string]any
+	if r.Method == http.MethodPost {
+		a.requests["create "+resource]++
+		if err := json.NewDecoder(r.Body).Decode(&object); err != nil {
+			a.fail(w, http.StatusBadRequest, metav1.StatusReasonBadRequest)
+			return
+		}
+		if a.objects[resource][keyOf(object)] != nil {
+			a.fail(w, http.StatusConflict, metav1.StatusReasonAlreadyExists)
+			return
+		}
+		a.objects[resource][keyOf(object)] = object
+	} else if object = a.objects[resource][namespace+"/"+path[0]]; object == nil {
+		a.fail(w, http.StatusNotFound, metav1.StatusReasonNotFound)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(object)
 }

@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
@@ -46,6 +47,7 @@ type clients struct {
 	metadata metadata.Interface
 	core     *rest.RESTClient // v1
 	slices   *rest.RESTClient // discovery.k8s.io/v1
+	events   *rest.RESTClient // events.k8s.io/v1
 }
 
 // protobuf is several times cheaper to decode than JSON, on either side. Only
@@ -69,21 +71,24 @@ func newClients(cfg *rest.Config) (*clients, error) {
 		return nil, fmt.Errorf("API server: %w", err)
 	}
 	scheme := runtime.NewScheme()
-	if err := errors.Join(corev1.AddToScheme(scheme), discoveryv1.AddToScheme(scheme)); err != nil {
+	if err := errors.Join(corev1.AddToScheme(scheme), discoveryv1.AddToScheme(scheme), eventsv1.AddToScheme(scheme)); err != nil {
 		return nil, err
 	}
 	codecs := serializer.NewCodecFactory(scheme)
-	typed := func(path string, gv schema.GroupVersion) (*rest.RESTClient, error) {
+	typed := func(path string, gv schema.GroupVersion, contentType string) (*rest.RESTClient, error) {
 		cfg := rest.CopyConfig(cfg)
 		cfg.APIPath, cfg.GroupVersion = path, &gv
 		cfg.NegotiatedSerializer = codecs.WithoutConversion()
-		cfg.ContentType, cfg.AcceptContentTypes = protobuf, protobuf+","+runtime.ContentTypeJSON
+		cfg.ContentType, cfg.AcceptContentTypes = contentType, contentType+","+runtime.ContentTypeJSON
 		return rest.RESTClientForConfigAndClient(cfg, client)
 	}
-	if c.core, err = typed("/api", corev1.SchemeGroupVersion); err != nil {
+	if c.core, err = typed("/api", corev1.SchemeGroupVersion, protobuf); err != nil {
 		return nil, fmt.Errorf("API server: %w", err)
 	}
-	if c.slices, err = typed("/apis", discoveryv1.SchemeGroupVersion); err != nil {
+	if c.slices, err = typed("/apis", discoveryv1.SchemeGroupVersion, protobuf); err != nil {
+		return nil, fmt.Errorf("API server: %w", err)
+	}
+	if c.events, err = typed("/apis", eventsv1.SchemeGroupVersion, runtime.ContentTypeJSON); err != nil {
 		return nil, fmt.Errorf("API server: %w", err)
 	}
 	return c, nil

@@ -75,6 +75,12 @@ func convertSlice(in *discoveryv1.EndpointSlice) part {
 	}
 	for _, e := range in.Endpoints {
 		to := rules.SliceEndpoint{Addresses: e.Addresses, NotReady: e.Conditions.Ready != nil && !*e.Conditions.Ready}
+		if e.NodeName != nil {
+			to.Node = intern(*e.NodeName)
+		}
+		if e.Zone != nil {
+			to.Zone = intern(*e.Zone)
+		}
 		if e.TargetRef != nil && e.TargetRef.Kind == "Pod" {
 			to.Pod = e.TargetRef.Name
 		}

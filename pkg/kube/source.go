@@ -39,6 +39,8 @@ type Source struct {
 	pace    pace
 	wake    chan struct{} // something is to be looked at
 	kinds   kindState
+	reports reports
+	spread  time.Duration // within which a report waits
 
 	mu      sync.Mutex
 	served  map[string]string // version of each kind by definition; nil before the first discovery
@@ -81,6 +83,8 @@ func newSource(cfg Config, rc *rest.Config) (*Source, error) {
 		pace:    pace{settle: 100 * time.Millisecond, maxSettle: 500 * time.Millisecond, rest: 9},
 		wake:    make(chan struct{}, 1),
 		kinds:   kindState{changed: make(chan struct{}, 1)},
+		reports: reports{wake: make(chan struct{}, 1)},
+		spread:  reportSpread,
 		watches: map[string]*running{},
 		desired: map[string]bool{},
 	}, nil
@@ -92,7 +96,10 @@ func newSource(cfg Config, rc *rest.Config) (*Source, error) {
 // long after it.
 func (s *Source) Run(ctx context.Context, changed func()) {
 	ctx = klog.NewContext(ctx, s.quiet)
-	go s.followKinds(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { s.followKinds(ctx) })
+	wg.Go(func() { s.runReports(ctx) })
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {

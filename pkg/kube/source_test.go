@@ -96,7 +96,7 @@ ports: [{name: http, port: 80}]
 endpoints:
 - {addresses: [10.244.1.1], conditions: {ready: true, serving: true}, targetRef: {kind: Pod, name: httpbin-v1}}
 - {addresses: [10.244.1.2], conditions: {ready: false, terminating: true}, targetRef: {kind: Pod, name: httpbin-v2}}
-- {addresses: [10.244.1.3]}
+- {addresses: [10.244.1.3], nodeName: here, zone: z1}
 ---
 apiVersion: v1
 kind: Pod

@@ -46,9 +46,7 @@ type Config struct {
 	// 15 s, as Envoy's route timeout.
 	Timeout time.Duration
 	// ConnectTimeout bounds connecting, the TLS handshake included. Default
-	// 10 s, as Istio's connectionPool.tcp.connectTimeout. After a failure one
-	// worker tries again after 50 ms, doubled up to 1 s; meanwhile copies that
-	// find no idle connection fail at once.
+	// 10 s, as Istio's connectionPool.tcp.connectTimeout.
 	ConnectTimeout time.Duration
 	// IdleTimeout is how long a connection is kept without an exchange, at
 	// least 1 s. Default 1 h, as Istio's connectionPool.http.idleTimeout.
@@ -57,7 +55,16 @@ type Config struct {
 	// RequestsPerConnection is after how many exchanges a connection is
 	// closed. Default 0: never.
 	RequestsPerConnection int
-	// Outlier says when endpoints are left out; nil: never.
+	// MaxFailures is after how many copies in a row without an answer an
+	// endpoint gets no more of them, but for one at a time that tries whether
+	// it answers again; the others go to other endpoints or fail at once as
+	// CircuitOpen. A failure to connect has that effect at once. Default 5.
+	MaxFailures int
+	// MaxBackoff bounds how long after a failure the next one tries: 50 ms at
+	// first, doubled each time, less up to a quarter. Default 1 s.
+	MaxBackoff time.Duration
+	// Outlier says when endpoints are left out because of what they answer;
+	// nil: never.
 	Outlier *Outlier
 
 	// Extra is appended to the head of every copy: field lines, each with
@@ -68,6 +75,14 @@ type Config struct {
 	// Heads are bounded to 256 KiB apart from it.
 	MaxResponse int64
 
+	// Reserve asks for n bytes of a budget shared with others, which Release
+	// gives back, before memory is taken for workers, connections, and
+	// messages larger than their buffers. Where it refuses there are fewer
+	// workers, but always one, and copies that need more fail as Memory.
+	// Either both are set or none. They are called with locks held.
+	Reserve func(n int) bool
+	Release func(n int)
+
 	// TLS is what the configuration for endpoints with TLS starts from.
 	TLS *tls.Config
 	// Dial connects. The connections must obey their deadlines, and Dial its
@@ -77,6 +92,10 @@ type Config struct {
 	// that has it: concurrently, and while it runs the copy is pending and
 	// the worker occupied. It must not call the mirror's Drain.
 	OnResult func(Result)
+	// OnPanic, if set, is told of panics that were contained, which are
+	// defects: in a worker, at the cost of its copy, or in the mirror's
+	// housekeeping. It is called from several goroutines.
+	OnPanic func(fault any, stack []byte)
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
 }
@@ -89,6 +108,12 @@ func (c Config) withDefaults() Config {
 	positive(&c.ConnectTimeout, 10*time.Second)
 	positive(&c.IdleTimeout, time.Hour)
 	positive(&c.MaxResponse, 64<<20)
+	positive(&c.MaxFailures, 5)
+	positive(&c.MaxBackoff, time.Second)
+	if c.Reserve == nil || c.Release == nil {
+		c.Reserve = func(int) bool { return true }
+		c.Release = func(int) {}
+	}
 	if c.Dial == nil {
 		c.Dial = new(net.Dialer).DialContext
 	}

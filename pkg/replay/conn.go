@@ -21,6 +21,9 @@ type conn struct {
 	used   bool            // it carried an exchange
 	turns  int             // how many
 
+	memory *memory
+	cost   int // bytes of it
+
 	idleSince time.Time
 	quiet     bool // result of peek
 	peek      func(fd uintptr)
@@ -76,7 +79,23 @@ func (c *conn) discard() {
 
 // abandon closes the connection without the farewell of TLS, which could wait
 // for a peer that doesn't read.
-func (c *conn) abandon() { _ = c.socket.Close() }
+func (c *conn) abandon() {
+	_ = c.socket.Close()
+	c.giveBack()
+}
+
+// Close closes the connection.
+func (c *conn) Close() error {
+	err := c.Conn.Close()
+	c.giveBack()
+	return err
+}
+
+// giveBack releases what the connection's memory was reserved as.
+func (c *conn) giveBack() {
+	c.memory.release(c.cost)
+	c.cost = 0
+}
 
 // closeAll closes idle connections.
 func closeAll(idle []*conn) {
@@ -86,7 +105,7 @@ func closeAll(idle []*conn) {
 }
 
 // connect makes a connection to an endpoint, within limit.
-func (m *Mirror) connect(ep *endpoint, limit time.Duration) (*conn, Outcome, error) {
+func (m *Mirror) connect(ep *endpoint, limit time.Duration) (made *conn, failed Outcome, err error) {
 	timeout := m.cfg.ConnectTimeout
 	late := Connect
 	if limit <= timeout {
@@ -95,8 +114,28 @@ func (m *Mirror) connect(ep *endpoint, limit time.Duration) (*conn, Outcome, err
 	ctx, cancel := context.WithTimeout(m.ctx, timeout)
 	defer cancel()
 
-	failed := Connect
-	socket, err := m.cfg.Dial(ctx, "tcp", ep.Address)
+	cost := 0
+	if ep.tls != nil {
+		cost = tlsCost
+	}
+	if cost > 0 && !m.memory.reserve(cost) {
+		return nil, Memory, errNoMemory
+	}
+	var socket net.Conn
+	defer func() {
+		if made != nil {
+			made.memory, made.cost = &m.memory, cost
+			return
+		}
+		// Also where there was a panic: verifying a certificate may call
+		// what others wrote.
+		if socket != nil {
+			_ = socket.Close()
+		}
+		m.memory.release(cost)
+	}()
+	failed = Connect
+	socket, err = m.cfg.Dial(ctx, "tcp", ep.Address)
 	if err == nil && ep.tls == nil {
 		return newConn(socket, socket), 0, nil
 	}
@@ -106,12 +145,14 @@ func (m *Mirror) connect(ep *endpoint, limit time.Duration) (*conn, Outcome, err
 			return newConn(socket, c), 0, nil
 		}
 		failed = TLSFailed
-		_ = socket.Close()
 	}
 	var e net.Error
+	var dns *net.DNSError
 	switch {
 	case m.ctx.Err() != nil:
 		failed = Shutdown
+	case errors.As(err, &dns):
+		failed = Resolve
 	case ctx.Err() != nil, errors.As(err, &e) && e.Timeout():
 		failed = late
 	}

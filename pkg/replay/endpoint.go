@@ -3,9 +3,9 @@ package replay
 import (
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"time"
 )
 
@@ -19,15 +19,10 @@ type Endpoint struct {
 	// ServerName is the name the certificate is verified for and that is
 	// sent as SNI. Default: the host of Address.
 	ServerName string
+	// Near endpoints are preferred to others as long as one can be used:
+	// traffic between zones costs time and money.
+	Near bool
 }
-
-// Backoff of an endpoint that cannot be connected to: doubled from the first
-// to the last, which bounds both what a dead shadow costs and how long one
-// that came back is missed.
-const (
-	minBackoff = 50 * time.Millisecond
-	maxBackoff = time.Second
-)
 
 // endpoint is the state of an Endpoint, guarded by Mirror.mu.
 type endpoint struct {
@@ -38,10 +33,7 @@ type endpoint struct {
 	idle   []*conn // in the order they became idle, taken from the end
 	gone   bool    // no longer an endpoint of the mirror
 
-	fails   int       // failed attempts to connect in a row
-	probing bool      // one worker is trying again
-	retryAt time.Time // no attempt before, if fails > 0
-	err     error     // what copies fail with meanwhile
+	circuit circuit
 	record  record
 }
 
@@ -82,52 +74,41 @@ func (ep *endpoint) take() *conn {
 	return c
 }
 
-// mayDial reports whether it is worth trying to connect now. After a failure
-// one worker at a time tries, no sooner than the backoff says; the copies
-// meanwhile fail at once. Otherwise a dead shadow would cost a dial, and a
-// silent one a worker for ConnectTimeout, for every copy.
-func (ep *endpoint) mayDial(now time.Time) bool {
-	return ep.fails == 0 || !ep.probing && !now.Before(ep.retryAt)
-}
-
 // usable reports whether an exchange could begin.
 func (ep *endpoint) usable(now time.Time) bool {
-	return !ep.record.ejected(now) && (len(ep.idle) > 0 || ep.mayDial(now))
-}
-
-// connected notes how an attempt to connect ended. Several that began while
-// all was well and fail together count as one failure.
-func (ep *endpoint) connected(err error, now time.Time) {
-	ep.probing = false
-	switch {
-	case err == nil:
-		ep.fails, ep.err = 0, nil
-	case ep.fails == 0 || !now.Before(ep.retryAt):
-		ep.retryAt = now.Add(min(minBackoff<<min(ep.fails, 10), maxBackoff))
-		ep.fails++
-		ep.err = fmt.Errorf("not tried again yet: %w", err)
-	}
+	return !ep.record.ejected(now) && (len(ep.idle) > 0 || ep.circuit.permits(now))
 }
 
 var errNoEndpoints = errors.New("no endpoints left")
 
-// pick chooses between two random endpoints the one with fewer exchanges
-// under way, as Envoy's LEAST_REQUEST does, which is Istio's default. One
-// that is backing off is chosen only if all are. There must be an endpoint.
+// pick chooses an endpoint for a copy: one of those that are near, unless none
+// of them can be used. There must be an endpoint.
 func (m *Mirror) pick(now time.Time) *endpoint {
-	n := len(m.endpoints)
+	if m.near > 0 && m.near < len(m.endpoints) {
+		if e := leastLoaded(m.endpoints[:m.near], now); e.usable(now) {
+			return e
+		}
+	}
+	return leastLoaded(m.endpoints, now)
+}
+
+// leastLoaded chooses between two random endpoints the one with fewer exchanges
+// under way, as Envoy's LEAST_REQUEST does, which is Istio's default. One
+// that is not usable is chosen only if none is. There must be an endpoint.
+func leastLoaded(endpoints []*endpoint, now time.Time) *endpoint {
+	n := len(endpoints)
 	if n == 1 {
-		return m.endpoints[0]
+		return endpoints[0]
 	}
 	i, j := rand.IntN(n), rand.IntN(n-1)
 	if j >= i {
 		j++
 	}
-	a, b := m.endpoints[i], m.endpoints[j]
+	a, b := endpoints[i], endpoints[j]
 	switch aUsable, bUsable := a.usable(now), b.usable(now); {
 	case !aUsable && !bUsable:
 		for k := range n {
-			if e := m.endpoints[(i+k)%n]; e.usable(now) {
+			if e := endpoints[(i+k)%n]; e.usable(now) {
 				return e
 			}
 		}
@@ -164,14 +145,25 @@ func (m *Mirror) SetEndpoints(list []Endpoint) {
 			delete(known, ep.Endpoint)
 		}
 	}
+	// Those that are near come first.
+	slices.SortStableFunc(fresh, func(a, b *endpoint) int {
+		switch {
+		case a.Near == b.Near:
+			return 0
+		case a.Near:
+			return -1
+		}
+		return 1
+	})
 	m.endpoints = fresh
+	if m.near = slices.IndexFunc(fresh, func(e *endpoint) bool { return !e.Near }); m.near < 0 {
+		m.near = len(fresh)
+	}
 	var idle []*conn
 	for _, ep := range known {
 		ep.gone = true
-		idle = append(idle, ep.idle...)
-		ep.idle = nil
+		idle = append(idle, m.disconnect(ep)...)
 	}
-	m.connections -= uint64(len(idle))
 	m.mu.Unlock()
 	closeAll(idle)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"io"
 	"log"
 	"net"
@@ -35,91 +34,6 @@ func (c *clock) advance(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.now = c.now.Add(d)
-}
-
-// TestBackoff: a dead endpoint costs few dials, and one that came back is
-// found again.
-func TestBackoff(t *testing.T) {
-	s := newShadow(t, answering(okEmpty))
-	clk := newClock()
-	down := errors.New("down")
-	dead := true
-	c := newClient(t, Config{
-		Endpoints: []Endpoint{s.endpoint()}, InFlight: 1, Now: clk.Now,
-		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
-			if dead {
-				return nil, down
-			}
-			return new(net.Dialer).DialContext(ctx, network, address)
-		},
-	})
-	dials := uint64(0)
-	fails := func(dialled bool) {
-		t.Helper()
-		r := c.do(get)
-		want(t, r, Connect)
-		if !errors.Is(r.Err, down) {
-			t.Errorf("error %v does not say why", r.Err)
-		}
-		if dialled {
-			dials++
-		}
-		c.settled()
-		if got := c.Stats().Dials; got != dials {
-			t.Fatalf("%d dials, want %d", got, dials)
-		}
-	}
-	fails(true)
-	for backoff := minBackoff; ; backoff *= 2 {
-		backoff = min(backoff, maxBackoff)
-		fails(false)
-		clk.advance(backoff - 1)
-		fails(false)
-		clk.advance(1)
-		fails(true)
-		if backoff == maxBackoff {
-			break
-		}
-	}
-	clk.advance(maxBackoff)
-	dead = false
-	want(t, c.do(get), Answered2xx)
-	c.settled()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if ep := c.endpoints[0]; ep.fails != 0 || ep.probing || ep.active != 0 {
-		t.Errorf("%+v", ep)
-	}
-}
-
-// TestOneProbe: while one worker tries whether an endpoint came back, the
-// others' copies fail at once instead of waiting with it.
-func TestOneProbe(t *testing.T) {
-	clk := newClock()
-	probing := make(chan struct{})
-	fail := make(chan struct{})
-	first := true
-	c := newClient(t, Config{
-		Endpoints: []Endpoint{{Address: "a:1"}}, Now: clk.Now,
-		Dial: func(context.Context, string, string) (net.Conn, error) {
-			if !first {
-				probing <- struct{}{}
-				<-fail
-			}
-			first = false
-			return nil, errors.New("down")
-		},
-	})
-	want(t, c.do(get), Connect)
-	clk.advance(maxBackoff)
-	c.submit(get)
-	<-probing
-	want(t, c.do(get), Connect)
-	close(fail)
-	want(t, <-c.results, Connect)
-	if n := c.Stats().Dials; n != 2 {
-		t.Errorf("%d dials, want 2", n)
-	}
 }
 
 // TestRefused: nobody listens.
@@ -177,9 +91,11 @@ func TestConnectTimeouts(t *testing.T) {
 func TestPick(t *testing.T) {
 	now := time.Now()
 	busy := func(n int) *endpoint { return &endpoint{active: n} }
-	out := func() *endpoint { return &endpoint{fails: 1, retryAt: now.Add(time.Second)} }
-	probed := func() *endpoint { return &endpoint{fails: 1, probing: true} }
-	pooled := func() *endpoint { return &endpoint{active: 9, fails: 1, probing: true, idle: []*conn{{}}} }
+	out := func() *endpoint { return &endpoint{circuit: circuit{opened: 1, until: now.Add(time.Second)}} }
+	probed := func() *endpoint { return &endpoint{circuit: circuit{opened: 1, trial: true}} }
+	pooled := func() *endpoint {
+		return &endpoint{active: 9, circuit: circuit{opened: 1, trial: true}, idle: []*conn{{}}}
+	}
 	for name, test := range map[string]struct {
 		endpoints []*endpoint
 		want      map[int]bool
@@ -293,14 +209,14 @@ func TestTLS(t *testing.T) {
 		base *tls.Config
 		want Outcome
 	}{
-		{"by address", Endpoint{address, true, ""}, good, Answered2xx},
-		{"by name", Endpoint{address, true, "example.com"}, good, Answered2xx},
-		{"name of the base", Endpoint{address, true, ""}, &tls.Config{RootCAs: roots, ServerName: "example.com"}, Answered2xx},
-		{"wrong name", Endpoint{address, true, "example.net"}, good, TLSFailed},
-		{"unknown authority", Endpoint{address, true, ""}, nil, TLSFailed},
-		{"not verified on purpose", Endpoint{address, true, "example.net"}, &tls.Config{InsecureSkipVerify: true}, Answered2xx},
-		{"not TLS", Endpoint{plain.addr, true, ""}, good, TLSFailed},
-		{"plain to TLS", Endpoint{address, false, ""}, good, Answered4xx},
+		{"by address", Endpoint{Address: address, TLS: true}, good, Answered2xx},
+		{"by name", Endpoint{Address: address, TLS: true, ServerName: "example.com"}, good, Answered2xx},
+		{"name of the base", Endpoint{Address: address, TLS: true}, &tls.Config{RootCAs: roots, ServerName: "example.com"}, Answered2xx},
+		{"wrong name", Endpoint{Address: address, TLS: true, ServerName: "example.net"}, good, TLSFailed},
+		{"unknown authority", Endpoint{Address: address, TLS: true}, nil, TLSFailed},
+		{"not verified on purpose", Endpoint{Address: address, TLS: true, ServerName: "example.net"}, &tls.Config{InsecureSkipVerify: true}, Answered2xx},
+		{"not TLS", Endpoint{Address: plain.addr, TLS: true}, good, TLSFailed},
+		{"plain to TLS", Endpoint{Address: address, TLS: false}, good, Answered4xx},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c := newClient(t, Config{Endpoints: []Endpoint{test.ep}, TLS: test.base})

@@ -3,8 +3,10 @@ package replay
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"runtime/debug"
 	"slices"
 	"syscall"
 	"time"
@@ -33,10 +35,15 @@ type exchange struct {
 	about outgoing
 
 	in    []byte // in[r:w] is what was read and not used up
+	small []byte // in, unless that had to grow
 	r, w  int
 	resp  response
 	limit int64                 // of received
 	step  func(fd uintptr) bool // direct, bound once
+
+	memory *memory
+	held   int // bytes of it
+	grown  int // bytes of those for in
 
 	// of the connection in use
 	c              *conn
@@ -50,8 +57,18 @@ type exchange struct {
 	err            error   // if failed
 }
 
+// init makes the exchange ready for its first use, whatever it was.
+func (x *exchange) init(m *memory, limit int64) {
+	*x = exchange{small: make([]byte, minRead), limit: limit, memory: m}
+	x.in = x.small
+	x.step = x.direct
+}
+
 // compose writes the copy of r.
 func (x *exchange) compose(r *httpstream.Request, s Shaper, extra []byte) error {
+	if n := len(r.HeaderBlock()); n > maxJoined && !x.hold(2*n) {
+		return errNoMemory
+	}
 	x.out = s.AppendHead(x.out[:0], r)
 	var err error
 	if x.about, err = inspect(x.out, r); err != nil {
@@ -131,7 +148,12 @@ func (x *exchange) direct(fd uintptr) bool {
 		// (503 and closed). If writing failed there may be an answer still.
 	}
 	for range maxReads {
-		n, errno := recv(fd, x.space(), 0)
+		b := x.space()
+		if b == nil {
+			x.fail(Memory, errNoMemory)
+			return true
+		}
+		n, errno := recv(fd, b, 0)
 		switch {
 		case errno == syscall.EAGAIN:
 			return false
@@ -183,7 +205,12 @@ func (x *exchange) streamed() {
 		x.sent, x.partial = int64(n), err != nil
 	}
 	for {
-		n, err := x.c.Read(x.space())
+		b := x.space()
+		if b == nil {
+			x.fail(Memory, errNoMemory)
+			return
+		}
+		n, err := x.c.Read(b)
 		if n > 0 && x.got(n, false) {
 			return
 		}
@@ -236,45 +263,14 @@ func (x *exchange) got(n int, eof bool) (done bool) {
 	return false
 }
 
-// space returns where to read to. It grows for a line that doesn't fit, which
-// the bound of the head ends, and for content worth fewer system calls.
-func (x *exchange) space() []byte {
-	if x.r == x.w {
-		x.r, x.w = 0, 0
-		if len(x.in) < maxRead && x.resp.wants() > int64(len(x.in)) {
-			x.in = make([]byte, maxRead)
-		}
-		return x.in
-	}
-	if x.w == len(x.in) {
-		if x.r == 0 {
-			x.in = append(x.in, make([]byte, len(x.in))...)
-		} else {
-			x.w = copy(x.in, x.in[x.r:x.w])
-			x.r = 0
-		}
-	}
-	return x.in[x.w:]
-}
-
-// tidy gives back what an unusual exchange made the buffers grow to.
-func (x *exchange) tidy() {
-	x.c, x.body = nil, nil
-	if cap(x.out) > 2*maxJoined {
-		x.out = make([]byte, 0, minRead)
-	}
-	if len(x.in) > maxRead {
-		x.in = make([]byte, minRead)
-	}
-}
-
 // upload is a goroutine that writes what the socket does not take at once, so
 // that an answer that comes early (413, or just a fast server) is read, and
 // neither side waits for the other.
 type upload struct {
-	done chan struct{}
-	n    int64
-	err  error
+	done  chan struct{}
+	n     int64
+	err   error
+	fault any // of a panic
 }
 
 func (x *exchange) startUpload(parts ...[]byte) {
@@ -285,6 +281,12 @@ func (x *exchange) startUpload(parts ...[]byte) {
 	x.up = u
 	go func() {
 		defer close(u.done)
+		defer func() {
+			if u.fault = recover(); u.fault != nil {
+				u.fault = fmt.Sprintf("%v\n%s", u.fault, debug.Stack())
+				_ = c.Close() // nobody waits for an answer to half a request
+			}
+		}()
 		u.n, u.err = buffers.WriteTo(c)
 	}()
 }
@@ -305,6 +307,9 @@ func (x *exchange) endUpload() {
 		if u.err == nil { // it had been about to say so
 			_ = x.c.SetWriteDeadline(time.Time{})
 		}
+	}
+	if u.fault != nil {
+		panic(u.fault) // where it is contained
 	}
 	x.sent += u.n
 	if u.err != nil {

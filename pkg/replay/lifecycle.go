@@ -37,10 +37,8 @@ func (m *Mirror) Drain(ctx context.Context) {
 	m.mu.Lock()
 	var idle []*conn
 	for _, ep := range m.endpoints {
-		idle = append(idle, ep.idle...)
-		ep.idle = nil
+		idle = append(idle, m.disconnect(ep)...)
 	}
-	m.connections -= uint64(len(idle))
 	m.mu.Unlock()
 	closeAll(idle)
 }
@@ -88,7 +86,8 @@ func sweepPeriod(limit time.Duration) time.Duration {
 }
 
 // timeoutOf is the time for a copy. The first that is short makes the sweeper
-// look more often. It is called with Mirror.mu held.
+// look more often. It is called with Mirror.mu held, to be given back by a
+// defer: the shaper is foreign.
 func (m *Mirror) timeoutOf(s Shaper) time.Duration {
 	b, ok := s.(Bounded)
 	if !ok {
@@ -122,7 +121,7 @@ func (m *Mirror) sweeper() {
 			m.mu.Unlock()
 			ticker.Reset(period)
 		case <-ticker.C:
-			m.sweep(m.cfg.Now())
+			m.tend()
 		case <-m.ctx.Done():
 			return
 		}
@@ -132,8 +131,30 @@ func (m *Mirror) sweeper() {
 // sweep interrupts what is overdue, closes connections that were idle for too
 // long or that the server closed, and ends workers with nothing to do.
 func (m *Mirror) sweep(now time.Time) {
+	overdue, resting := m.overdue(now)
+	for _, c := range overdue {
+		c.interrupt()
+	}
+	for _, l := range resting {
+		m.look(l, now)
+	}
+}
+
+// tend sweeps, and keeps a panic from ending more than this sweep: without a
+// sweeper nothing would ever time out.
+func (m *Mirror) tend() {
+	defer func() {
+		if fault := recover(); fault != nil {
+			m.panicked(fault)
+		}
+	}()
+	m.sweep(m.cfg.Now())
+}
+
+// overdue returns what sweep has to do outside the lock.
+func (m *Mirror) overdue(now time.Time) (overdue []*conn, resting []lease) {
 	m.mu.Lock()
-	var overdue []*conn
+	defer m.mu.Unlock()
 	for _, w := range m.workers {
 		if !now.Before(w.deadline) {
 			if c := w.interrupt(Timeout); c != nil {
@@ -146,20 +167,12 @@ func (m *Mirror) sweep(now time.Time) {
 		n++
 	}
 	m.dismiss(n)
-	var resting []lease
 	for _, ep := range m.endpoints {
 		if idle := ep.resting(now); len(idle) > 0 {
 			resting = append(resting, lease{ep, idle})
 		}
 	}
-	m.mu.Unlock()
-
-	for _, c := range overdue {
-		c.interrupt()
-	}
-	for _, l := range resting {
-		m.look(l, now)
-	}
+	return overdue, resting
 }
 
 // lease is connections that the sweeper has taken out of an endpoint's pool.

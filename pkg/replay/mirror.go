@@ -24,13 +24,15 @@ type Mirror struct {
 	group  sync.WaitGroup // workers
 	swept  chan struct{}  // closed when the sweeper has ended
 	faster chan struct{}  // says to the sweeper: period is shorter now
-	room   chan struct{}  // says to one in SubmitWait: try again
+	memory memory
+	room   chan struct{} // says to one in SubmitWait: try again
 
 	mu           sync.Mutex
 	period       time.Duration // of the sweeper
 	queue        ring
 	pendingBytes int64
-	endpoints    []*endpoint
+	endpoints    []*endpoint // those that are near first
+	near         int         // how many are
 	workers      []*worker
 	idle         []*worker // in the order they became idle, taken from the end
 	summoned     bool      // a worker is on its way to the queue
@@ -49,7 +51,8 @@ func New(cfg Config) *Mirror {
 		faster: make(chan struct{}, 1),
 		period: sweepPeriod(min(cfg.Timeout, cfg.IdleTimeout)),
 		room:   make(chan struct{}, 1),
-		queue:  newRing(cfg.Queue),
+		queue:  ring{limit: cfg.Queue},
+		memory: memory{reserve: cfg.Reserve, release: cfg.Release},
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.SetEndpoints(cfg.Endpoints)
@@ -135,10 +138,11 @@ func (m *Mirror) admit(r *httpstream.Request) Refusal {
 }
 
 func (m *Mirror) enqueue(r *httpstream.Request, s Shaper) {
+	timeout := m.timeoutOf(s)
 	r.Retain()
 	m.accepted++
 	m.pendingBytes += int64(r.Size())
-	m.queue.push(task{r, s, int64(r.Size())})
+	m.queue.push(task{r, s, int64(r.Size()), timeout})
 	m.summon()
 }
 
@@ -157,9 +161,16 @@ func (m *Mirror) summon() {
 		w.wake <- struct{}{}
 		return
 	}
-	if len(m.workers) < m.cfg.InFlight {
+	if n := len(m.workers); n < m.cfg.InFlight {
+		cost := workerCost
+		if !m.memory.reserve(cost) {
+			if n > 0 {
+				return // those there are fetch it
+			}
+			cost = 0
+		}
 		m.summoned = true
-		w := newWorker(m)
+		w := newWorker(m, cost)
 		m.workers = append(m.workers, w)
 		m.group.Go(w.run)
 	}
@@ -170,17 +181,36 @@ type task struct {
 	req    *httpstream.Request
 	shaper Shaper
 	size   int64 // of req, in bytes; kept because req is released first
+	// timeout is asked of the shaper when it's queued: where a worker holds
+	// the lock, nothing foreign is called that could panic.
+	timeout time.Duration
 }
 
-// ring is a queue of fixed capacity.
+// ring is a queue of bounded length. It grows as needed: most mirrors never
+// have many copies waiting.
 type ring struct {
 	tasks     []task
 	head, len int
+	limit     int
 }
 
-func newRing(n int) ring    { return ring{tasks: make([]task, n)} }
-func (q *ring) full() bool  { return q.len == len(q.tasks) }
-func (q *ring) push(t task) { q.tasks[(q.head+q.len)%len(q.tasks)] = t; q.len++ }
+func (q *ring) full() bool { return q.len == q.limit }
+
+func (q *ring) push(t task) {
+	if q.len == len(q.tasks) {
+		q.grow()
+	}
+	q.tasks[(q.head+q.len)%len(q.tasks)] = t
+	q.len++
+}
+
+func (q *ring) grow() {
+	tasks := make([]task, min(max(16, 2*q.len), q.limit))
+	n := copy(tasks, q.tasks[q.head:])
+	copy(tasks[n:], q.tasks[:q.head])
+	q.tasks, q.head = tasks, 0
+}
+
 func (q *ring) pop() (t task) {
 	t, q.tasks[q.head] = q.tasks[q.head], task{}
 	q.head = (q.head + 1) % len(q.tasks)

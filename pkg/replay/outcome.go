@@ -16,9 +16,10 @@ const (
 	Answered3xx
 	Answered4xx
 	Answered5xx // and anything above: RFC 9110 section 15
-	// Connect: no connection could be made, or none was tried because the
-	// last attempts had failed.
+	// Connect: no connection could be made.
 	Connect
+	// Resolve: the name of the endpoint could not be resolved.
+	Resolve
 	// Timeout: the exchange exceeded Config.Timeout.
 	Timeout
 	// Reset: the connection ended before the response was complete.
@@ -30,6 +31,13 @@ const (
 	TLSFailed
 	// NoEndpoint: the endpoints went away after the copy was queued.
 	NoEndpoint
+	// CircuitOpen: it was not tried, because no endpoint had answered lately,
+	// or all were left out for their answers.
+	CircuitOpen
+	// Memory: there was none for its connection or its answer.
+	Memory
+	// Panic: a defect of ours, met with this copy.
+	Panic
 	// Shutdown: Drain gave up waiting.
 	Shutdown
 	// NumOutcomes is the number of outcomes.
@@ -38,7 +46,8 @@ const (
 
 var outcomeNames = [NumOutcomes]string{
 	"1xx", "2xx", "3xx", "4xx", "5xx",
-	"connect", "timeout", "reset", "protocol", "tls", "no_endpoints", "shutdown",
+	"connect", "dns", "timeout", "reset", "protocol", "tls", "no_endpoints",
+	"circuit_open", "memory", "panic", "shutdown",
 }
 
 // String is the outcome as it is written in the account.

@@ -20,7 +20,7 @@ type Outlier struct {
 	MaxPercent int
 }
 
-var errEjected = errors.New("every endpoint is left out after errors in a row")
+var errEjected = errors.New("left out after errors in a row")
 
 // maxEjections bounds how far an ejection grows (Envoy: max_ejection_time is
 // ten times the base by default).
@@ -35,11 +35,11 @@ type record struct {
 
 func (r *record) ejected(now time.Time) bool { return now.Before(r.ejectedUntil) }
 
-// judge notes how an exchange with ep ended, and ejects ep if it was the last
+// eject notes how an exchange with ep ended, and ejects ep if it was the last
 // straw. It is called with Mirror.mu held.
-func (m *Mirror) judge(ep *endpoint, outcome Outcome, status int, now time.Time) {
+func (m *Mirror) eject(ep *endpoint, outcome Outcome, status int, now time.Time) {
 	o := m.cfg.Outlier
-	if o == nil || outcome == Shutdown || outcome == NoEndpoint {
+	if o == nil {
 		return
 	}
 	r := &ep.record

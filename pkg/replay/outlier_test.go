@@ -42,7 +42,7 @@ func TestOutlier(t *testing.T) {
 				return
 			}
 			r := c.do(get)
-			want(t, r, Connect)
+			want(t, r, CircuitOpen)
 			if !errors.Is(r.Err, errEjected) {
 				t.Errorf("error %v", r.Err)
 			}

@@ -134,7 +134,7 @@ func (p *response) line(b []byte) (line []byte, n int, err error) {
 	}
 	i := bytes.IndexByte(b[p.scanned:], '\n')
 	if i < 0 {
-		if p.scanned = len(b); p.scanned > limit {
+		if p.scanned = len(b); p.scanned >= limit {
 			return nil, 0, errTooLarge
 		}
 		return nil, 0, nil

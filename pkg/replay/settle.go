@@ -8,8 +8,9 @@ import "time"
 func (m *Mirror) begin(w *worker, now time.Time) {
 	w.task = m.queue.pop()
 	w.ep, w.latency, w.reuse = nil, 0, true
+	w.tried, w.unreachable = false, false
 	w.x.clear()
-	w.busy, w.interrupted, w.deadline = true, false, now.Add(m.timeoutOf(w.shaper))
+	w.busy, w.interrupted, w.deadline = true, false, now.Add(w.timeout)
 	m.inFlight++
 	m.offerRoom()
 	m.summon()
@@ -27,25 +28,26 @@ func (m *Mirror) begin(w *worker, now time.Time) {
 
 // attach gives w a connection that is idle, or leave to make one.
 func (m *Mirror) attach(w *worker, now time.Time) {
-	if w.ep.record.ejected(now) {
-		w.x.fail(Connect, errEjected)
+	ep := w.ep
+	if ep.record.ejected(now) {
+		w.x.fail(CircuitOpen, errEjected)
 		return
 	}
-	if w.conn = w.ep.take(); w.conn != nil {
+	w.conn = ep.take()
+	if w.conn == nil && !ep.circuit.permits(now) {
+		w.x.fail(CircuitOpen, ep.circuit.err)
 		return
 	}
-	if !w.ep.mayDial(now) {
-		w.x.fail(Connect, w.ep.err)
-		return
+	w.trial = ep.circuit.begin(now)
+	if w.conn == nil {
+		w.dialing = true
+		m.dials++
 	}
-	w.ep.probing = w.ep.fails > 0
-	w.dialing = true
-	m.dials++
 }
 
 // settle counts what became of w's copy, which is released already, and takes
-// the connection back. It returns one that the caller must close.
-func (m *Mirror) settle(w *worker, now time.Time) (surplus *conn) {
+// the connection back. It returns those that the caller must close.
+func (m *Mirror) settle(w *worker, now time.Time) (drop []*conn) {
 	x, ep, c := &w.x, w.ep, w.conn
 	m.outcomes[w.outcome()]++
 	if !x.failed {
@@ -58,10 +60,10 @@ func (m *Mirror) settle(w *worker, now time.Time) (surplus *conn) {
 	m.offerRoom()
 	if ep != nil {
 		ep.active--
-		m.judge(ep, w.outcome(), x.resp.status, now)
+		drop = m.judge(w, now)
 	}
 	if w.dialing { // the copy failed before it came to that
-		w.dialing, ep.probing = false, false
+		w.dialing = false
 		m.dials--
 	}
 	switch {
@@ -70,11 +72,11 @@ func (m *Mirror) settle(w *worker, now time.Time) (surplus *conn) {
 		m.connections--
 	case w.interrupted || ep.gone:
 		m.connections--
-		surplus = c
+		drop = append(drop, c)
 	default:
 		c.idleSince = now
 		ep.idle = append(ep.idle, c)
 	}
 	w.busy, w.conn, w.task = false, nil, task{}
-	return surplus
+	return drop
 }

@@ -15,30 +15,32 @@ var (
 type worker struct {
 	m    *Mirror
 	wake chan struct{} // of capacity 1, so that waking never waits
+	cost int           // bytes reserved for it
 	x    exchange
 
 	// Of the copy at hand.
 	task
-	ep      *endpoint
-	latency time.Duration
-	reuse   bool // the connection can be used again
+	ep          *endpoint
+	latency     time.Duration
+	reuse       bool // the connection can be used again
+	tried       bool // something was asked of the endpoint
+	unreachable bool // no connection could be made
 
 	// Guarded by Mirror.mu. Only the worker itself sets conn and dialing.
 	busy        bool
 	deadline    time.Time
 	conn        *conn // in use; nil while there is none
 	dialing     bool  // it has leave to make one
+	trial       bool  // the copy tries whether ep answers again
 	interrupted bool  // by the sweeper or abort, for the reason why
 	why         Outcome
 	dismissed   bool // ends when there is nothing to do
 	idleSince   time.Time
 }
 
-func newWorker(m *Mirror) *worker {
-	w := &worker{m: m, wake: make(chan struct{}, 1)}
-	w.x.in = make([]byte, minRead)
-	w.x.limit = m.cfg.MaxResponse
-	w.x.step = w.x.direct
+func newWorker(m *Mirror, cost int) *worker {
+	w := &worker{m: m, wake: make(chan struct{}, 1), cost: cost}
+	w.x.init(&m.memory, m.cfg.MaxResponse)
 	return w
 }
 
@@ -56,15 +58,16 @@ func (w *worker) run() {
 			m.mu.Unlock()
 			now = w.serve(now)
 			m.mu.Lock()
-			if c := m.settle(w, now); c != nil {
+			if drop := m.settle(w, now); drop != nil {
 				m.mu.Unlock()
-				_ = c.Close()
+				closeAll(drop)
 				m.mu.Lock()
 			}
 		case m.closed || w.dismissed:
 			i := slices.Index(m.workers, w)
 			m.workers = slices.Delete(m.workers, i, i+1)
 			m.mu.Unlock()
+			m.memory.release(w.cost)
 			return
 		default:
 			w.idleSince = now
@@ -83,10 +86,33 @@ func (w *worker) run() {
 // serve does the exchange, reports it, and releases the request. It takes and
 // returns the time.
 func (w *worker) serve(now time.Time) time.Time {
+	now = w.attempt(now)
+	if w.conn != nil && !w.reuse {
+		w.conn.abandon()
+	}
+	if w.m.cfg.OnResult != nil {
+		w.report()
+		now = w.m.cfg.Now()
+	}
+	w.req.Release()
+	w.x.tidy()
+	return now
+}
+
+// report hands over the result.
+func (w *worker) report() {
+	defer w.contain()
+	w.m.cfg.OnResult(w.result())
+}
+
+// attempt does the exchange. It takes and returns the time.
+func (w *worker) attempt(now time.Time) (end time.Time) {
+	defer w.contain()
+	end = now
 	x := &w.x
 	if !x.failed {
 		if err := x.compose(w.req, w.shaper, w.m.cfg.Extra); err != nil {
-			x.fail(Protocol, err)
+			x.fail(unmade(err), err)
 		}
 	}
 	for !x.failed {
@@ -95,6 +121,7 @@ func (w *worker) serve(now time.Time) time.Time {
 				break
 			}
 		}
+		w.tried = true
 		x.run(w.conn)
 		end := w.m.cfg.Now()
 		w.latency, now = end.Sub(now), end
@@ -107,26 +134,18 @@ func (w *worker) serve(now time.Time) time.Time {
 	if x.failed && x.outcome == Reset {
 		w.blame()
 	}
-	if w.conn != nil && !w.reuse {
-		w.conn.abandon()
-	}
-	if w.m.cfg.OnResult != nil {
-		w.m.cfg.OnResult(w.result())
-		now = w.m.cfg.Now()
-	}
-	w.req.Release()
-	x.tidy()
 	return now
 }
 
 // connect makes the connection that attach gave leave for.
 func (w *worker) connect() time.Time {
 	m := w.m
+	w.tried = true
 	c, outcome, err := m.connect(w.ep, w.deadline.Sub(m.cfg.Now()))
 	now := m.cfg.Now()
+	w.unreachable = err != nil
 	m.mu.Lock()
 	w.dialing = false
-	w.ep.connected(err, now)
 	interrupted, why := w.interrupted, w.why
 	if err == nil && !interrupted {
 		w.conn = c
@@ -151,11 +170,22 @@ func (w *worker) replace(now time.Time) {
 	defer m.mu.Unlock()
 	w.conn = nil
 	m.connections--
+	if w.trial {
+		w.trial, w.ep.circuit.trial = false, false
+	}
 	if w.interrupted {
 		w.x.fail(w.why, errInterrupted)
 		return
 	}
 	m.attach(w, now)
+}
+
+// unmade is the outcome of a copy that could not be made.
+func unmade(err error) Outcome {
+	if errors.Is(err, errNoMemory) {
+		return Memory
+	}
+	return Protocol
 }
 
 // blame says who broke a connection that broke: perhaps it was us.

@@ -76,7 +76,7 @@ func (c *compiler) destination(vs *VirtualService, d *networking.Destination, at
 		return nil
 	}
 	if !t.ready() && needed {
-		c.warnf(&vs.Meta, at, "", "%s has no endpoint now%s", s.host, subsetSuffix(d.Subset, labels))
+		c.warnf(&vs.Meta, at, "", "%s "+noEndpointNow+"%s", s.host, subsetSuffix(d.Subset, labels))
 	}
 	if d.Port == nil {
 		t.ports = s.ports

@@ -34,6 +34,6 @@ func (c *compiler) lookupHost(host, from string, port uint32) (t *target, missin
 // warnEmpty warns of a backend that has no endpoint now.
 func (c *compiler) warnEmpty(meta *Meta, t *target, at *field) {
 	if !t.ready() {
-		c.warnf(meta, at, "", "%s has no endpoint now", t.service.host)
+		c.warnf(meta, at, "", "%s "+noEndpointNow, t.service.host)
 	}
 }

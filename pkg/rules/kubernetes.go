@@ -59,6 +59,8 @@ type SliceEndpoint struct {
 	Pod string
 	// NotReady endpoints get no new connections.
 	NotReady bool
+	// Node and Zone are where the endpoint is, empty if that is not known.
+	Node, Zone string
 }
 
 // Pod is one Pod, as far as it says which workload has an address.
@@ -122,6 +124,8 @@ type (
 			Conditions struct {
 				Ready *bool `yaml:"ready"`
 			} `yaml:"conditions"`
+			NodeName  string `yaml:"nodeName"`
+			Zone      string `yaml:"zone"`
 			TargetRef struct {
 				Kind string `yaml:"kind"`
 				Name string `yaml:"name"`
@@ -242,7 +246,7 @@ func (d *decoder) endpointSlice(in *sliceForm) EndpointSlice {
 		s.Ports = append(s.Ports, EndpointPort{Name: p.Name, Port: p.Port})
 	}
 	for _, e := range in.Endpoints {
-		out := SliceEndpoint{Addresses: e.Addresses, NotReady: e.Conditions.Ready != nil && !*e.Conditions.Ready}
+		out := SliceEndpoint{Addresses: e.Addresses, NotReady: e.Conditions.Ready != nil && !*e.Conditions.Ready, Node: e.NodeName, Zone: e.Zone}
 		if e.TargetRef.Kind == "Pod" {
 			out.Pod = e.TargetRef.Name
 		}

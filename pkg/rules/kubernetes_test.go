@@ -20,7 +20,7 @@ func TestKubernetes(t *testing.T) {
 	if got := fmt.Sprint(p.Targets()); got != "[10.244.0.1:80]" {
 		t.Errorf("targets %s", got)
 	}
-	if got := fmt.Sprint(p.Mirrors()[0].Endpoints); got != "[{10.244.0.2:80 false }]" {
+	if got := fmt.Sprint(p.Mirrors()[0].Endpoints); got != "[{10.244.0.2:80 false  }]" {
 		t.Errorf("mirror %s", got)
 	}
 	d := decide(t, p, request(t, "GET /httpbin/x\nHost: www.bookinfo.com"), "10.244.0.1:80")
@@ -70,15 +70,15 @@ status: {podIP: 10.0.0.4}
 `
 	const slice = "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: s, labels: {kubernetes.io/service-name: web}}\n"
 	for _, tt := range []struct{ name, text, want string }{
-		{"Pods by the selector", service("selector: {app: web}, ports: [{port: 80, targetPort: main}]") + pods, "[{10.0.0.2:8080 false }]"},
-		{"Pods, targetPort a number", service("selector: {app: web}, ports: [{port: 80, targetPort: 81}]") + pods, "[{10.0.0.2:81 false }]"},
-		{"Pods, without targetPort", service("selector: {app: web}, ports: [{port: 80}]") + pods, "[{10.0.0.2:80 false }]"},
+		{"Pods by the selector", service("selector: {app: web}, ports: [{port: 80, targetPort: main}]") + pods, "[{10.0.0.2:8080 false  }]"},
+		{"Pods, targetPort a number", service("selector: {app: web}, ports: [{port: 80, targetPort: 81}]") + pods, "[{10.0.0.2:81 false  }]"},
+		{"Pods, without targetPort", service("selector: {app: web}, ports: [{port: 80}]") + pods, "[{10.0.0.2:80 false  }]"},
 		{"EndpointSlice before Pods", service("selector: {app: web}, ports: [{name: http, port: 80}, {name: u, port: 53, protocol: UDP}]") + pods + slice +
-			"ports: [{name: http, port: 7}]\nendpoints: [{addresses: [10.0.0.9]}, {addresses: ['2001:db8::1']}]\n---\n", "[{10.0.0.9:7 false } {[2001:db8::1]:7 false }]"},
-		{"ExternalName", service("type: ExternalName, externalName: web.example, ports: [{port: 80}]"), "[{web.example:80 false }]"},
+			"ports: [{name: http, port: 7}]\nendpoints: [{addresses: [10.0.0.9]}, {addresses: ['2001:db8::1']}]\n---\n", "[{10.0.0.9:7 false  } {[2001:db8::1]:7 false  }]"},
+		{"ExternalName", service("type: ExternalName, externalName: web.example, ports: [{port: 80}]"), "[{web.example:80 false  }]"},
 		{"none now", service("selector: {app: none}, ports: [{port: 80}]"), "[]"},
 		{"not HTTP", service("selector: {app: web}, ports: [{name: tcp-x, port: 80}]") + pods, ""},
-		{"appProtocol", service("selector: {app: web}, ports: [{name: tcp-x, port: 80, appProtocol: http}]") + pods, "[{10.0.0.2:80 false }]"},
+		{"appProtocol", service("selector: {app: web}, ports: [{name: tcp-x, port: 80, appProtocol: http}]") + pods, "[{10.0.0.2:80 false  }]"},
 		{"in another namespace", "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: other}\nspec: {ports: [{port: 80}]}\n---\n", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -126,7 +126,7 @@ spec:
 ---
 ` + services[:len(services)-len("---\n")]
 	p, _ := compile(t, text, Options{})
-	if got := fmt.Sprint(p.Mirrors()[0].Endpoints); got != "[{10.1.0.3:8080 false } {10.1.0.1:8080 false }]" {
+	if got := fmt.Sprint(p.Mirrors()[0].Endpoints); got != "[{10.1.0.3:8080 false  } {10.1.0.1:8080 false  }]" {
 		t.Errorf("%s", got)
 	}
 }

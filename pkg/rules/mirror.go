@@ -18,6 +18,8 @@ type Endpoint struct {
 	// TLS is whether to speak TLS, and ServerName what to verify then.
 	TLS        bool
 	ServerName string
+	// Zone is where the endpoint is, empty if that is not known.
+	Zone string
 }
 
 // Mirror is a destination of copies: a port of a service, or of a subset of
@@ -225,7 +227,7 @@ func (c *compiler) mirror(meta *Meta, t *target, port *servicePort, at *field) *
 		if e.notReady {
 			continue
 		}
-		to := Endpoint{Address: e.address(port)}
+		to := Endpoint{Address: e.address(port), Zone: e.zone}
 		if m.Policy.TLS != nil {
 			to.TLS, to.ServerName = true, m.Policy.TLS.serverName(t.service)
 		}

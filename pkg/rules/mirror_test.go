@@ -89,7 +89,7 @@ mirrors:
 		t.Errorf("key %q", v3.Key())
 	}
 	// Without a port map an endpoint serves at targetPort.
-	if got := fmt.Sprint(v3.Endpoints); got != "[{10.0.0.3:80 false } {10.0.0.4:8080 false }]" {
+	if got := fmt.Sprint(v3.Endpoints); got != "[{10.0.0.3:80 false  } {10.0.0.4:8080 false  }]" {
 		t.Errorf("endpoints %s", got)
 	}
 }
@@ -179,7 +179,7 @@ spec:
 		t.Errorf("targets %s", got)
 	}
 	if got := fmt.Sprint(p.Mirrors()[0].Endpoints, p.Mirrors()[1].Endpoints); got !=
-		"[{b.example:8080 false }] [{one.c.example:80 false } {two.c.example:7 false }]" {
+		"[{b.example:8080 false  }] [{one.c.example:80 false  } {two.c.example:7 false  }]" {
 		t.Errorf("endpoints %s", got)
 	}
 }

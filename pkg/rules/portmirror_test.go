@@ -26,7 +26,7 @@ func TestPortMirror(t *testing.T) {
 			t.Errorf("%s: %v", tt.to, err)
 			continue
 		}
-		if got := p.Mirrors()[0].Endpoints[0]; got != (Endpoint{tt.address, tt.tls, tt.serverName}) {
+		if got := p.Mirrors()[0].Endpoints[0]; got != (Endpoint{Address: tt.address, TLS: tt.tls, ServerName: tt.serverName}) {
 			t.Errorf("%s: %+v", tt.to, got)
 		}
 		if got := fmt.Sprint(p.Targets()); got != "[0.0.0.0:8080]" {

@@ -61,6 +61,14 @@ func (p Problem) Error() string {
 	return strings.Join(append(parts, p.Message), ": ")
 }
 
+// noEndpointNow is in the message of a problem with a service that has no
+// endpoint a copy could be sent to.
+const noEndpointNow = "has no endpoint now"
+
+// NoEndpoint reports whether the problem is that a service has no endpoint,
+// which will pass when it gets one.
+func (p *Problem) NoEndpoint() bool { return p.Warning && strings.Contains(p.Message, noEndpointNow) }
+
 // Problems is everything that was found wrong. It is an error only if Err
 // says so: there may be nothing but warnings.
 type Problems []Problem

@@ -41,6 +41,7 @@ type endpoint struct {
 	addr   netip.Addr // not valid for a name
 	ports  map[string]uint32
 	labels map[string]string
+	zone   string // empty if it is not known
 	// notReady endpoints get no new connections. They are captured all the
 	// same: one that starts is tapped before its first request then, and one
 	// that terminates still answers on the connections it has.

@@ -119,12 +119,13 @@ func (c *compiler) sliceEndpoints(in *Service, list []*EndpointSlice) (out []end
 			if !ok {
 				at, known[address] = len(out), len(out)
 				ep := newEndpoint(address)
-				ep.ports, ep.notReady = map[string]uint32{}, e.NotReady
+				ep.ports, ep.notReady, ep.zone = map[string]uint32{}, true, e.Zone
 				if p := cmp.Or(c.podOf[podKey{in.Namespace, e.Pod, ""}], c.podOf[podKey{in.Namespace, "", address}]); p != nil {
 					ep.labels = p.Labels
 				}
 				out = append(out, ep)
 			}
+			out[at].notReady = out[at].notReady && e.NotReady
 			for _, p := range slice.Ports {
 				out[at].ports[p.Name] = p.Port
 			}

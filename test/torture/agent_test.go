@@ -30,6 +30,7 @@ type agent struct {
 	watch   sync.WaitGroup
 	mu      sync.Mutex
 	peakKiB int
+	anonKiB int // peak of what is neither code nor ring buffers
 }
 
 // startAgent starts the program; start is exec.Cmd.Start or its like.
@@ -71,15 +72,25 @@ func (a *agent) sample() {
 	if err != nil {
 		return
 	}
-	_, rest, ok := bytes.Cut(status, []byte("VmHWM:"))
-	if !ok {
-		return // it has ended
-	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if kib, err := strconv.Atoi(string(bytes.Fields(rest)[0])); err == nil {
-		a.peakKiB = max(a.peakKiB, kib)
+	for field, peak := range map[string]*int{"VmHWM:": &a.peakKiB, "RssAnon:": &a.anonKiB} {
+		_, rest, ok := bytes.Cut(status, []byte(field))
+		if !ok {
+			return // it has ended
+		}
+		if kib, err := strconv.Atoi(string(bytes.Fields(rest)[0])); err == nil {
+			*peak = max(*peak, kib)
+		}
 	}
+}
+
+// peakAnonMiB is the peak of the agent's memory without its code and the ring
+// buffers, as far as samples tell.
+func (a *agent) peakAnonMiB() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return (a.anonKiB + 1023) >> 10
 }
 
 // cpu is the processor time the agent took; it has ended.

@@ -156,6 +156,7 @@ type account struct {
 		Skipped, Lost map[string]uint64
 	}
 	Flows struct {
+		Open         uint64
 		Ignored      map[string]uint64
 		Gaps         uint64
 		SkippedBytes uint64 `json:"skipped_bytes"`

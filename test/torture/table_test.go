@@ -17,6 +17,7 @@ type row struct {
 	p99, alone  time.Duration // of production, with an agent and without one; 0 where not measured
 	peakMiB     int
 	seconds     float64
+	copies      string // what became of them, where they may fail
 	cost        cost
 }
 
@@ -36,15 +37,15 @@ func (t *table) add(r row) { *t = append(*t, r) }
 func (t table) String() string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "case\trequests\tmirrored\tgap\tincomplete\tnot ended\tno memory\thanded over\tunseen, explained\tunexplained\tproduction failures\tp99 ms, alone\tpeak MiB\tseconds\t")
+	fmt.Fprintln(w, "case\trequests\tmirrored\tgap\tincomplete\tnot ended\tno memory\thanded over\tunseen, explained\tunexplained\tproduction failures\tp99 ms, alone\tpeak MiB\tseconds\t copies")
 	total := row{name: "all"}
 	for _, r := range append(t[:len(t):len(t)], row{name: ""}) {
 		if r.name == "" {
 			r = total
 		}
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%d\t%.1f\t\n", r.name, r.requests,
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%d\t%.1f\t %s\n", r.name, r.requests,
 			r.expected[mirrored], r.expected[gap], r.expected[incomplete], r.expected[unfinished], r.expected[noMemory], r.expected[handedOver], r.expected[unseen],
-			r.unexplained, r.failures, r.delays(), r.peakMiB, r.seconds)
+			r.unexplained, r.failures, r.delays(), r.peakMiB, r.seconds, r.copies)
 		for i, n := range r.expected {
 			total.expected[i] += n
 		}

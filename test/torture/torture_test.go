@@ -43,6 +43,18 @@ func TestTorture(t *testing.T) {
 			table.add(o.run(t, s.requests*outageShare/100, s.seed+uint64(2000+i)<<32))
 		})
 	}
+	for i, a := range ailments {
+		if a.long && s.requests <= shortRequests {
+			continue
+		}
+		t.Run(a.name, func(t *testing.T) {
+			n := max(30, s.requests*ailmentShare/100)
+			if a.most {
+				n = max(n, 150)
+			}
+			table.add(a.run(t, n, s.seed+uint64(3000+i)<<32))
+		})
+	}
 	fmt.Printf("seed %d\n%s%s", s.seed, table, costs(table))
 }
 

@@ -25,6 +25,8 @@ func (o *Options) scan(own identity) (found map[identity][]string, err error) {
 		f, id, err := openNamespace(path)
 		switch {
 		case vanished(err):
+		case errors.Is(err, fs.ErrPermission):
+			errs = append(errs, fmt.Errorf("%w (that of a process takes CAP_SYS_PTRACE)", err))
 		case err != nil:
 			errs = append(errs, err)
 		case id == own || !accept(f):

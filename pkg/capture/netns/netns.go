@@ -42,7 +42,8 @@ type Options struct {
 	// Proc, if not empty, is where to find the processes of the host
 	// ("/proc"): the namespaces of all of them are known, except those of user
 	// namespaces other than the agent's, which anybody could make. It takes
-	// the host's process ids, and a look at all of them every few seconds.
+	// the host's process ids, CAP_SYS_PTRACE, and a look at all of them every
+	// few seconds.
 	Proc string
 	// Logger is told what goes wrong; nil: nobody is.
 	Logger *slog.Logger

@@ -1,0 +1,138 @@
+package agent
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/shadowtap/shadowtap/pkg/kube"
+	"github.com/shadowtap/shadowtap/pkg/rules"
+)
+
+// fakeCluster says what text says. Everything is known once it was asked for
+// twice.
+type fakeCluster struct {
+	text    string
+	asked   int
+	touched chan struct{}
+}
+
+func (f *fakeCluster) Run(ctx context.Context, changed func()) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-f.touched:
+			changed()
+		}
+	}
+}
+
+func (f *fakeCluster) Read() (*rules.Snapshot, rules.Problems) {
+	return rules.Decode("", []byte(f.text))
+}
+func (f *fakeCluster) Need(rules.Needs) bool { f.asked++; return f.asked > 1 }
+func (f *fakeCluster) Report(rules.Problems) {}
+func (f *fakeCluster) Touch()                { f.touched <- struct{}{} }
+func (f *fakeCluster) Status() kube.Status {
+	return kube.Status{Reached: true, Missing: []string{"Pod of v1"}, Watches: 3, Objects: 7, Failures: 2}
+}
+
+func clusterAgent(t *testing.T, text string) (*Agent, *fakeCluster) {
+	a := idleAgent(t, shadowRules("10.99.1.9:80"))
+	f := &fakeCluster{text: text, touched: make(chan struct{}, 1)}
+	a.cluster = newCluster()
+	a.cluster.source, a.cfg.Node = f, "here"
+	return a, f
+}
+
+func (a *Agent) targetsForTest() (out []string) {
+	for t := range *a.source.(*fileSource).targets.Load() {
+		out = append(out, t.String())
+	}
+	slices.Sort(out)
+	return out
+}
+
+// TestClusterRules: the first rules come into use when what they need is known,
+// a broken object takes no other with it, and only Pods of this node are
+// captured.
+func TestClusterRules(t *testing.T) {
+	broken := strings.NewReplacer("name: bookinfo}", "name: broken}", "www.bookinfo.com", "broken.com", "subset: v2}", "subset: v9}")
+	text := shadowRules("10.99.1.2:80")
+	_, vs, _ := strings.Cut(text, "kind: VirtualService")
+	a, f := clusterAgent(t, text+"---\napiVersion: networking.istio.io/v1\nkind: VirtualService"+broken.Replace(vs))
+
+	if got := a.getForTest("/readyz"); got.Code != http.StatusServiceUnavailable || !strings.Contains(got.Body.String(), "Pod of v1") {
+		t.Errorf("before the rules: %d %s", got.Code, got.Body)
+	}
+	before := a.current.Load()
+	a.reloadCluster()
+	if a.current.Load() != before {
+		t.Fatal("rules whose endpoints are not known came into use")
+	}
+	a.reloadCluster()
+	if len(a.targetsForTest()) != 0 {
+		t.Errorf("captured without a Pod here: %v", a.targetsForTest())
+	}
+	status := a.RulesStatus()
+	if len(status.Mirrors) != 1 || status.Mirrors[0].Endpoints[0] != "10.99.1.2:80" || status.Failed {
+		t.Errorf("%+v", status)
+	}
+	if len(status.Problems) != 1 || !strings.Contains(status.Problems[0], `VirtualService default/broken: spec.http[0].mirror.subset: "v9"`) {
+		t.Errorf("problems %q", status.Problems)
+	}
+
+	pod := kube.Pod{Name: "v1", UID: "u", IPs: []netip.Addr{netip.MustParseAddr("10.99.0.2")}}
+	a.cluster.local.SetPod(pod)
+	a.retarget()
+	if got := a.targetsForTest(); len(got) != 1 || got[0] != "10.99.0.2:80" {
+		t.Errorf("captured with the Pod: %v", got)
+	}
+	a.cluster.local.DeletePod(pod)
+	a.retarget()
+	if got := a.targetsForTest(); len(got) != 0 {
+		t.Errorf("captured without the Pod: %v", got)
+	}
+
+	text = a.getForTest("/metrics").Body.String()
+	for _, want := range []string{
+		`shadowtap_rule_problems{kind="VirtualService",severity="error"} 1`,
+		"shadowtap_kube_reached 1", "shadowtap_kube_watches 3", "shadowtap_kube_objects 7", "shadowtap_kube_request_failures_total 2",
+	} {
+		if !strings.Contains(text, want+"\n") {
+			t.Errorf("no %s in the metrics", want)
+		}
+	}
+	if f.asked != 2 {
+		t.Errorf("asked %d times what is needed", f.asked)
+	}
+}
+
+// TestClusterFollows: SIGHUP, changes of the rules and changes of Pods all end
+// in what is captured.
+func TestClusterFollows(t *testing.T) {
+	a, f := clusterAgent(t, shadowRules("10.99.1.2:80"))
+	f.asked = 1
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- a.followRules(ctx) }()
+	a.Reload()
+	<-a.cluster.synced
+	a.cluster.local.SetPod(kube.Pod{Name: "v1", UID: "u", IPs: []netip.Addr{netip.MustParseAddr("10.99.0.2")}})
+	for len(a.targetsForTest()) == 0 {
+		select {
+		case err := <-done:
+			t.Fatal(err)
+		case <-time.After(time.Millisecond):
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,73 @@
+package agent
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// place is where a panic can be contained. Its strings are a bounded set of
+// labels.
+type place uint8
+
+const (
+	inMirror place = iota
+	inOutput
+	inReload
+	inWatch
+	inAdmin
+	inMetrics
+	numPlaces
+)
+
+var placeNames = [numPlaces]string{"mirror", "output", "reload", "watch", "admin", "metrics"}
+
+func (p place) String() string { return placeNames[p] }
+
+// panics contains what defects of ours would take down: the agent with every
+// request that is pending, and the account with it. Each is counted and, up to
+// a rate, logged with its stack. Those met while a connection is parsed are
+// contained and counted there. Its methods may be called concurrently.
+type panics struct {
+	log    *slog.Logger
+	rate   rate.Sometimes
+	counts [numPlaces]atomic.Uint64
+}
+
+func newPanics(log *slog.Logger) *panics {
+	return &panics{log: log, rate: rate.Sometimes{First: 10, Interval: 10 * time.Second}}
+}
+
+// guard runs f. A panic of it is returned as an error.
+func (p *panics) guard(where place, f func()) (err error) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			p.note(where, fault, debug.Stack())
+			err = fmt.Errorf("panic: %v", fault)
+		}
+	}()
+	f()
+	return nil
+}
+
+// note counts a panic that was contained.
+func (p *panics) note(where place, fault any, stack []byte, attrs ...any) {
+	p.counts[where].Add(1)
+	p.rate.Do(func() {
+		p.log.Error("panic contained; please report this", append([]any{"in", where.String(), "panic", fault, "stack", string(stack)}, attrs...)...)
+	})
+}
+
+// handler answers with an error where h panics, if h has not begun to answer.
+func (p *panics) handler(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if p.guard(inAdmin, func() { h.ServeHTTP(w, r) }) != nil {
+			http.Error(w, "a defect was met, see the log", http.StatusInternalServerError)
+		}
+	})
+}

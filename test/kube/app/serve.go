@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mccutchen/go-httpbin/v2/httpbin"
+)
+
+// Record is one request as the server saw it.
+type Record struct {
+	ID     string `json:"id"`
+	Method string `json:"method"`
+	Host   string `json:"host"`
+	Target string `json:"target"`
+	// Copy: it came from an agent.
+	Copy bool `json:"copy"`
+}
+
+// records are kept in memory: a test sends some thousands.
+type records struct {
+	mu  sync.Mutex
+	all []Record
+}
+
+// lameDuck is how long a server goes on after it was told to stop: the time
+// that the nodes have to learn that it is no longer an endpoint.
+const lameDuck = 15 * time.Second
+
+// serve is httpbin at one address, and what it was asked at another.
+func serve(ctx context.Context, address, recordsAddress string) error {
+	name, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	var r records
+	var stopping atomic.Bool
+	bin := httpbin.New()
+	server := &http.Server{Addr: address, Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		// A probe is no request of a client's.
+		if id := req.Header.Get("X-Request-Id"); id != "" {
+			r.add(Record{id, req.Method, req.Host, req.RequestURI, req.Header.Get("X-Shadowtap") != ""})
+		}
+		w.Header().Set("X-Served-By", name)
+		if stopping.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		// Production is asked for /httpbin/get; the rule makes that //get.
+		req.URL.Path = "/" + strings.TrimLeft(strings.TrimPrefix(req.URL.Path, "/httpbin"), "/")
+		bin.ServeHTTP(w, req)
+	})}
+	go func() { _ = http.ListenAndServe(recordsAddress, &r) }()
+	go func() {
+		<-ctx.Done()
+		stopping.Store(true)
+		time.AfterFunc(lameDuck, func() { _ = server.Shutdown(context.Background()) })
+	}()
+	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+func (r *records) add(record Record) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all = append(r.all, record)
+}
+
+// ServeHTTP answers with all records.
+func (r *records) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_ = json.NewEncoder(w).Encode(r.all)
+}
