@@ -40,6 +40,8 @@ type object struct {
 	// parents are what a route of the Gateway API is attached to: gateways as
 	// NAMESPACE/NAME, or "mesh". It is nil for a VirtualService.
 	parents []string
+	// mesh is whether it is for clients in the mesh among others.
+	mesh bool
 }
 
 // Explain says what Decide decides about r, sampling apart, and what each rule
@@ -107,6 +109,9 @@ func (o *object) reason(v *view) string {
 	case !slices.ContainsFunc(o.hosts, func(h string) bool { return covers(h, host) }):
 	case slices.ContainsFunc(o.parents, v.client.mayServe):
 		return fmt.Sprintf("host %q: a listener for a more specific host takes the request", host)
+	case v.port != 0 && o.mesh:
+		return fmt.Sprintf("client %s, port %d: expected %s; in the mesh, a port of the service that has the host, or 80",
+			v.client.describe(), v.port, o.clients)
 	default:
 		return fmt.Sprintf("client %s: expected %s", v.client.describe(), o.clients)
 	}

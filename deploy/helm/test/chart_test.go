@@ -191,13 +191,13 @@ func TestSecurityProfiles(t *testing.T) {
 func TestNetworks(t *testing.T) {
 	own := object[appsv1.DaemonSet](t, "admin: {port: 1234}").Spec.Template.Spec
 	c := own.Containers[0]
-	if own.HostNetwork || own.HostPID || !slices.Contains(c.Args, "--admin=:1234") || c.Ports[0].ContainerPort != 1234 ||
+	if own.HostNetwork || own.HostPID || !slices.Contains(c.Args, "--admin=:1234") || !slices.Contains(c.Args, "--admin-insecure") || c.Ports[0].ContainerPort != 1234 ||
 		c.LivenessProbe.HTTPGet.Host != "" || c.ReadinessProbe.HTTPGet.Port.IntValue() != 1234 {
 		t.Errorf("in a network of its own: %+v", own)
 	}
 	host := object[appsv1.DaemonSet](t, "hostNetwork: true").Spec.Template.Spec
 	c = host.Containers[0]
-	if !host.HostNetwork || host.DNSPolicy != corev1.DNSClusterFirstWithHostNet || !slices.Contains(c.Args, "--admin=127.0.0.1:9901") ||
+	if !host.HostNetwork || host.DNSPolicy != corev1.DNSClusterFirstWithHostNet || !slices.Contains(c.Args, "--admin=127.0.0.1:9901") || slices.Contains(c.Args, "--admin-insecure") ||
 		len(c.Ports) != 0 || c.LivenessProbe.HTTPGet.Host != "127.0.0.1" || c.ReadinessProbe.HTTPGet.Host != "127.0.0.1" {
 		t.Errorf("in the node's network: %+v", host)
 	}
