@@ -104,9 +104,14 @@ func (a *Agent) waitingFor() string {
 	}
 	select {
 	case <-a.source.Ready():
-		return ""
 	default:
 		return "capture is not attached yet"
+	}
+	select {
+	case <-a.established:
+		return ""
+	default:
+		return "another agent is being taken over from"
 	}
 }
 

@@ -49,7 +49,7 @@ func (a *Agent) serve(ctx context.Context, l net.Listener, handler http.Handler)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()
-	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) && !a.given.Load() {
 		return err
 	}
 	return nil
