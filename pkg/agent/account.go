@@ -104,6 +104,8 @@ const (
 	dropNoEndpoints
 	// dropPanic: the request was under way when a panic was contained.
 	dropPanic
+	// dropHandedOver: an agent that took over goes on with the request.
+	dropHandedOver
 	numDropReasons
 )
 
@@ -115,6 +117,8 @@ func (d dropReason) String() string {
 		return "no_endpoints"
 	case dropPanic:
 		return "panic"
+	case dropHandedOver:
+		return "handed_over"
 	}
 	return httpstream.Reason(d).String()
 }

@@ -1,15 +1,11 @@
 package agent
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
-	"log/slog"
 	"net/http"
 	"net/http/pprof"
 	"net/netip"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -108,14 +104,20 @@ func (a *Agent) waitingFor() string {
 	}
 	select {
 	case <-a.source.Ready():
-		return ""
 	default:
 		return "capture is not attached yet"
 	}
+	select {
+	case <-a.established:
+		return ""
+	default:
+		return "another agent is being taken over from"
+	}
 }
 
-// adminHandler serves the admin API.
-func (a *Agent) adminHandler() http.Handler {
+// publicHandler serves what probes and Prometheus ask for: it counts and names,
+// and says nothing of rules but the hosts of mirrors.
+func (a *Agent) publicHandler() *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.registry(), promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
@@ -126,6 +128,12 @@ func (a *Agent) adminHandler() http.Handler {
 		}
 		_, _ = w.Write([]byte("ok\n"))
 	})
+	return mux
+}
+
+// adminHandler serves the admin API.
+func (a *Agent) adminHandler() http.Handler {
+	mux := a.publicHandler()
 	mux.HandleFunc("GET /api/v1/account", func(w http.ResponseWriter, _ *http.Request) {
 		account, err := a.Account()
 		if err != nil {
@@ -151,40 +159,6 @@ func (a *Agent) adminHandler() http.Handler {
 		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	}
 	return mux
-}
-
-// serveAdmin serves until ctx ends. When it returns, no handler is running.
-func (a *Agent) serveAdmin(ctx context.Context) error {
-	// Server.Close ends connections and does not wait for their handlers, but
-	// what handlers read is released after this.
-	var serving sync.RWMutex
-	ended, handler := false, a.panics.handler(guard(a.adminHandler(), a.cfg.AdminTokenFile, a.log))
-	defer func() {
-		serving.Lock()
-		ended = true
-		serving.Unlock()
-	}()
-	server := &http.Server{
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			serving.RLock()
-			defer serving.RUnlock()
-			if !ended {
-				handler.ServeHTTP(w, r)
-			}
-		}),
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second,
-		IdleTimeout:       time.Minute,
-		MaxHeaderBytes:    maxAdminHead,
-		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
-	}
-	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
-	defer stop()
-	a.log.Info("admin API", "address", a.admin.Addr().String())
-	if err := server.Serve(a.admin); !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	return nil
 }
 
 func writeJSON(w http.ResponseWriter, v any) {

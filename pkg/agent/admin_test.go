@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -69,6 +70,43 @@ func TestAdminAPI(t *testing.T) {
 	if len(status.Targets) != 1 || status.Targets[0].String() != "10.99.0.2:80" ||
 		len(status.Mirrors) != 1 || status.Mirrors[0].Endpoints[0] != "10.99.1.2:80" || len(status.Rules) != 2 || status.Failed {
 		t.Errorf("rules: %+v", status)
+	}
+}
+
+// TestPublicListener: what is open to everybody is metrics and probes alone,
+// whatever the admin API shows.
+func TestPublicListener(t *testing.T) {
+	cfg := testConfig(t, shadowRules("10.99.1.2:80"), writePCAP(t))
+	cfg.Pprof, cfg.Metrics = true, "127.0.0.1:0"
+	a, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.close()
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- a.serveMetrics(ctx) }()
+	for path, want := range map[string]int{
+		"/metrics":        http.StatusOK,
+		"/healthz":        http.StatusOK,
+		"/readyz":         http.StatusServiceUnavailable,
+		"/api/v1/account": http.StatusNotFound,
+		"/api/v1/rules":   http.StatusNotFound,
+		"/api/v1/status":  http.StatusNotFound,
+		"/debug/pprof/":   http.StatusNotFound,
+	} {
+		resp, err := http.Get("http://" + a.metrics.Addr().String() + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%s: %d, want %d", path, resp.StatusCode, want)
+		}
+	}
+	cancel()
+	if err := <-served; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -44,8 +45,17 @@ type Agent struct {
 	// applying is held while a generation takes over from another.
 	applying sync.Mutex
 	loaded   atomic.Pointer[loadState]
-	admin    net.Listener // nil if there is none
-	final    atomic.Pointer[Account]
+	// admin and metrics are nil if there is none.
+	admin, metrics net.Listener
+	final          atomic.Pointer[Account]
+
+	tap         handoverTap       // nil unless capture is live, and not in pods
+	user        int               // that started the process
+	predecessor *peer             // to take over from; nil if there is none
+	successors  *net.UnixListener // nil if none can take over
+	established chan struct{}     // closed once there is nobody left to take over from
+	given       atomic.Bool       // the flows are another agent's now
+	handing     sync.Mutex        // held while flows go from one agent to the other
 
 	// drainCtx ends when what is queued or in flight must be given up.
 	drainCtx  context.Context
@@ -76,6 +86,9 @@ func New(cfg Config) (*Agent, error) {
 		panics:     newPanics(cfg.Logger),
 		invalidLog: &rate.Sometimes{First: 10, Interval: 10 * time.Second},
 		panicLog:   &rate.Sometimes{First: 10, Interval: 10 * time.Second},
+
+		established: make(chan struct{}),
+		user:        os.Geteuid(),
 	}
 	a.own = &ownBudget{budget: a.memory}
 	a.drainCtx, a.stopDrain = context.WithCancel(context.Background())
@@ -110,13 +123,22 @@ func (a *Agent) open() (err error) {
 	for _, p := range problems {
 		a.log.Warn("rules", "problem", p.Error())
 	}
-	if a.cfg.Admin != "" {
-		if a.admin, err = listenAdmin(&a.cfg); err != nil {
+	if a.cfg.Takeover {
+		if err := a.findPredecessor(); err != nil {
 			return err
 		}
 	}
-	if a.source, err = openSource(a.cfg, a.expel); err != nil {
+	if err := a.listen(); err != nil {
 		return err
+	}
+	if a.source, err = openSource(a.cfg, a.expel, a.predecessor != nil); err != nil {
+		return err
+	}
+	if live, ok := a.source.(*liveSource); ok {
+		a.tap = live
+	}
+	if !a.offline() && !a.cfg.DryRun {
+		a.offerHandover()
 	}
 	for range a.source.Shards() {
 		a.shards = append(a.shards, a.newShard())
@@ -150,12 +172,35 @@ func (a *Agent) Run(ctx context.Context) error {
 	var group errgroup.Group
 	capturing, stopCapturing := context.WithCancel(ctx)
 	defer stopCapturing()
-	if a.admin != nil {
-		group.Go(func() error {
-			defer stopCapturing()
-			return a.serveAdmin(services)
-		})
+	adminServed, metricsServed := false, false
+	serve := func() { // what is not served yet
+		if a.admin != nil && !adminServed {
+			adminServed = true
+			group.Go(func() error {
+				defer stopCapturing()
+				return a.serveAdmin(services)
+			})
+		}
+		if a.metrics != nil && !metricsServed {
+			metricsServed = true
+			group.Go(func() error {
+				defer stopCapturing()
+				return a.serveMetrics(services)
+			})
+		}
 	}
+	serve()
+	group.Go(func() error {
+		if err := a.establish(capturing); err != nil {
+			stopCapturing()
+			return err
+		}
+		serve()
+		if a.successors != nil {
+			a.serveHandover(capturing, stopCapturing)
+		}
+		return nil
+	})
 	group.Go(func() error { return a.followRules(services) })
 	group.Go(func() error {
 		select {
@@ -171,6 +216,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		sinks[i] = s
 	}
 	err := a.source.Run(capturing, sinks)
+	stopCapturing() // and with it a handover that has begun
 	a.closeAccount(ctx)
 	stopServices()
 	err = errors.Join(err, group.Wait())
@@ -181,6 +227,14 @@ func (a *Agent) Run(ctx context.Context) error {
 
 // closeAccount ends every flow and waits for the copies under way.
 func (a *Agent) closeAccount(ctx context.Context) {
+	a.handing.Lock()
+	defer a.handing.Unlock()
+	if a.given.Load() {
+		for _, s := range a.shards {
+			s.relinquish()
+		}
+		defer time.AfterFunc(a.cfg.DrainTimeout, a.stopDrain).Stop()
+	}
 	for _, s := range a.shards {
 		s.close()
 	}
@@ -195,8 +249,16 @@ func (a *Agent) closeAccount(ctx context.Context) {
 // close releases everything that open got.
 func (a *Agent) close() {
 	a.stopDrain()
-	if a.admin != nil {
-		_ = a.admin.Close()
+	for _, l := range []net.Listener{a.admin, a.metrics} {
+		if l != nil {
+			_ = l.Close()
+		}
+	}
+	if a.successors != nil {
+		_ = a.successors.Close()
+	}
+	if a.predecessor != nil {
+		a.predecessor.close()
 	}
 	if a.printer != nil {
 		if err := a.printer.close(a.cfg.DrainTimeout); err != nil {

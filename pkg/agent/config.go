@@ -65,6 +65,9 @@ type Config struct {
 	// MaxCaptureRate bounds the bytes per second that are copied out of the
 	// kernel; 0 is no bound.
 	MaxCaptureRate uint64
+	// Takeover takes over from the agent of the same Name in this network
+	// namespace, if there is one: every request is mirrored by one of them.
+	Takeover bool
 	// PCAP is a capture file to read instead of live traffic.
 	PCAP string
 
@@ -76,6 +79,9 @@ type Config struct {
 	// Admin is the address of the admin listener, "" for none. Pprof adds
 	// /debug/pprof/ to it.
 	Admin string
+	// Metrics is the address of a listener of its own for /metrics, /healthz and
+	// /readyz, which anybody who reaches it may read; "" for none.
+	Metrics string
 	// AdminTokenFile holds the bearer token that the admin API wants, AdminCert
 	// and AdminKey are PEM files with which it speaks TLS. All are read again
 	// when they change. Without them Admin has to be a loopback address, unless
@@ -155,6 +161,12 @@ func (c Config) Validate() error {
 	}
 	if c.PCAP != "" && len(c.Interfaces) > 0 {
 		bad("--pcap and --interface exclude each other")
+	}
+	if c.Takeover && (c.PCAP != "" || c.DryRun) {
+		bad("--takeover excludes --pcap and --dry-run")
+	}
+	if c.Takeover && c.inPods() {
+		bad("--takeover is not supported together with --netns and --netns-proc")
 	}
 	if c.PCAP != "" && c.inPods() {
 		bad("--pcap excludes --netns and --netns-proc")

@@ -38,6 +38,13 @@ func (c *conn) Closed(why reassembly.CloseReason, _ int64) {
 	defer c.contain()
 	reason := httpstream.Incomplete
 	switch why {
+	case reassembly.CloseHandedOver:
+		c.parser.Abandon()
+		if c.open {
+			c.account(&c.shard.tally.dropped[dropHandedOver])
+		}
+		c.shard.recycle(c)
+		return
 	case reassembly.CloseIdle, reassembly.CloseEvicted, reassembly.CloseGone:
 		reason = httpstream.Expired
 	case reassembly.CloseShutdown:
@@ -45,6 +52,12 @@ func (c *conn) Closed(why reassembly.CloseReason, _ int64) {
 	}
 	c.parser.Close(reason)
 	c.shard.recycle(c)
+}
+
+// resume goes on where another agent's conn stopped.
+func (c *conn) resume(from httpstream.Continuation) {
+	defer c.contain()
+	c.parser.Resume(from)
 }
 
 // contain keeps a panic, which is a defect of ours that some client's bytes

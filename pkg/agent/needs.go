@@ -28,10 +28,11 @@ func (a *Agent) Needs() Needs {
 	if c.inPods() {
 		// setns(2) into the namespaces, and to get at those of processes, which
 		// takes CAP_SYS_PTRACE. The runtimes of Kubernetes mount namespaces on
-		// files; elsewhere a file is often a link to /proc/PID/ns/net.
+		// files; elsewhere a file is often a link to /proc/PID/ns/net, or has no
+		// permissions until ip-netns(8) has mounted something there.
 		n.Capabilities = append(n.Capabilities, unix.CAP_SYS_ADMIN)
 		if !c.Kube || c.NetNSProc != "" || strings.Contains(strings.Join(c.NetNS, " "), "/proc/") {
-			n.Capabilities = append(n.Capabilities, unix.CAP_SYS_PTRACE)
+			n.Capabilities = append(n.Capabilities, unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH)
 		}
 	}
 	for _, path := range c.Files {

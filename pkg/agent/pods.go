@@ -87,7 +87,7 @@ type podStatus struct {
 var _ source = (*podSource)(nil)
 
 func openPods(cfg Config, expel func(map[uint32]bool)) (_ *podSource, err error) {
-	live, err := openLive(cfg)
+	live, err := openLive(cfg, false)
 	if err != nil {
 		return nil, err
 	}

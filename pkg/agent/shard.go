@@ -32,6 +32,7 @@ type shard struct {
 	decision rules.Decision
 	random   *rand.PCG
 	segment  reassembly.Segment
+	frozen   bool // no time passes: the flows are being handed over
 	free     []*conn
 }
 
@@ -87,7 +88,9 @@ func (s *shard) Segment(seg *capture.Segment) {
 func (s *shard) End() {
 	defer s.mu.Unlock()
 	defer s.contain()
-	s.asm.Advance(s.now)
+	if !s.frozen {
+		s.asm.Advance(s.now)
+	}
 }
 
 // close ends every flow; what is pending is dropped.
@@ -98,10 +101,21 @@ func (s *shard) close() {
 	s.asm.Close()
 }
 
+// relinquish ends every flow for another agent to go on with.
+func (s *shard) relinquish() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer s.contain()
+	s.asm.Relinquish()
+}
+
 // expel ends the flows of instances.
 func (s *shard) expel(instances map[uint32]bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.frozen {
+		return // they are another agent's soon, or will expire here
+	}
 	defer s.contain()
 	s.asm.Expel(func(f reassembly.Flow) bool { return instances[f.Instance] })
 }

@@ -36,6 +36,15 @@ type source interface {
 	Close() error
 }
 
+// handoverTap is live capture that can be handed over; see capture.Tap.
+type handoverTap interface {
+	Copy() error
+	Deliver()
+	Pause(context.Context) error
+	Resume()
+	ShardOf(capture.Flow) int
+}
+
 // hook is a place where the program is attached.
 type hook struct {
 	attach.Hook
@@ -43,27 +52,28 @@ type hook struct {
 }
 
 // openSource opens what the configuration names. expel ends the flows of
-// instances that are gone; it is called from any goroutine while Run runs.
-func openSource(cfg Config, expel func(instances map[uint32]bool)) (source, error) {
+// instances that are gone; it is called from any goroutine while Run runs. Live capture may be held.
+func openSource(cfg Config, expel func(instances map[uint32]bool), held bool) (source, error) {
 	switch {
 	case cfg.PCAP != "":
 		return openFile(cfg.PCAP)
 	case cfg.inPods():
 		return openPods(cfg, expel)
 	}
-	return openLive(cfg)
+	return openLive(cfg, held)
 }
 
 // liveSource captures from this host's interfaces.
 type liveSource struct{ *capture.Tap }
 
-func openLive(cfg Config) (*liveSource, error) {
+func openLive(cfg Config, held bool) (*liveSource, error) {
 	tap, err := capture.Open(capture.Config{
 		Interfaces:        cfg.Interfaces,
 		Attach:            cfg.Attach,
 		Priority:          cfg.Priority,
 		RingBytes:         cfg.RingBytes,
 		MaxBytesPerSecond: cfg.MaxCaptureRate,
+		Held:              held,
 		Instances:         cfg.inPods(),
 		Logger:            cfg.Logger,
 	})

@@ -140,9 +140,12 @@ func load(spec *ebpf.CollectionSpec) (objs *objects, rings []*ebpf.Map, err erro
 	return objs, rings, nil
 }
 
+// shardKey are the coefficients of symmetric_hash in bpf/ship.h.
+type shardKey [7]uint64
+
 // newShardKey returns the secret by which the program spreads flows over the
 // shards, another one for every load.
-func newShardKey() (key [7]uint64) {
+func newShardKey() (key shardKey) {
 	var random [8 * len(key)]byte
 	_, _ = rand.Read(random[:]) // does not fail
 	for i := range key {

@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -52,6 +53,7 @@ type reader struct {
 	wakeAt  int                // bytes in the ring that end a wait
 	polled  bool
 	stopped atomic.Bool
+	flushed atomic.Pointer[chan struct{}] // to be closed when the ring has been drained
 	segment Segment
 	beaten  int64 // last heartbeat, CLOCK_MONOTONIC ns
 }
@@ -94,11 +96,24 @@ func (r *reader) stop() {
 	_ = r.file.SetReadDeadline(time.Unix(1, 0))
 }
 
+// flush returns a channel that is closed once everything that is in the ring
+// now has been handed over. It may be called from any goroutine, one at a time.
+func (r *reader) flush() <-chan struct{} {
+	done := make(chan struct{})
+	r.flushed.Store(&done)
+	_ = r.file.SetReadDeadline(time.Unix(1, 0)) // as in stop
+	return done
+}
+
 func (r *reader) run() error {
 	idle := 0
 	for {
 		last := r.stopped.Load() // before draining: what came earlier is drained
+		flushed := r.flushed.Swap(nil)
 		n, err := r.drain()
+		if flushed != nil {
+			close(*flushed)
+		}
 		if err != nil || last {
 			return err
 		}
@@ -114,6 +129,24 @@ func (r *reader) run() error {
 		}
 		if err != nil {
 			return err
+		}
+	}
+}
+
+// hold waits for the channel to be closed, with signs of life. It reports false
+// if ctx ended first.
+func (r *reader) hold(ctx context.Context, delivering <-chan struct{}) bool {
+	beat := time.NewTicker(beatEvery)
+	defer beat.Stop()
+	for {
+		select {
+		case <-delivering:
+			return true
+		case <-ctx.Done():
+			return false
+		case <-beat.C:
+			mono, _ := r.clock.read()
+			r.control.beat(mono)
 		}
 	}
 }
@@ -190,6 +223,6 @@ func (r *reader) isReady(uintptr) bool {
 	r.polled = true
 	// The program takes the wish back before it wakes. If that has happened,
 	// the poller may have forgotten the event.
-	return r.stopped.Load() || r.ring.available() >= r.wakeAt ||
+	return r.stopped.Load() || r.flushed.Load() != nil || r.ring.available() >= r.wakeAt ||
 		atomic.LoadUint32(r.wake) == uint32(tapWakeWAKE_NEVER)
 }

@@ -38,10 +38,15 @@ func (t *Tap) Run(ctx context.Context, sinks []Sink) error {
 		}
 		readers = append(readers, r)
 	}
+	t.setReaders(readers)
+	defer t.setReaders(nil)
 	var reading errgroup.Group
 	for _, r := range readers {
 		reading.Go(func() error {
 			defer cancel() // one shard short is not a capture
+			if !r.hold(ctx, t.delivering) {
+				return nil // what was copied is somebody else's to deliver
+			}
 			return r.run()
 		})
 	}
@@ -54,6 +59,7 @@ func (t *Tap) Run(ctx context.Context, sinks []Sink) error {
 		err = nil
 	}
 
+	cancel()
 	// Detached: once nobody writes any more, what is in the rings is all.
 	err = errors.Join(err, t.closeInstances(), t.quiesce())
 	for _, r := range readers {
@@ -75,16 +81,4 @@ func (t *Tap) begin() (hostAddrs, error) {
 	t.ran = true
 	t.runs.Add(1)
 	return t.host, nil
-}
-
-// quiesce returns when no CPU is inside the program any more. Detaching does
-// not wait for those that are. Writing to a map of maps does: the system call
-// returns after an RCU grace period (kernel/bpf/syscall.c,
-// maybe_wait_bpf_programs), and programs run inside an RCU read section.
-func (t *Tap) quiesce() error {
-	t.control.pause(true)
-	if err := t.objs.Rings.Put(uint32(0), t.ringMaps[0]); err != nil {
-		return fmt.Errorf("wait for the last packets: %w", err)
-	}
-	return nil
 }

@@ -38,6 +38,9 @@ type Config struct {
 	// 400 ms; 0: 4 ms. It is the price of not waking a reader per packet: so
 	// much latency at most for the copies, none for production.
 	Poll time.Duration
+	// Held attaches a tap that copies nothing before Copy and delivers nothing
+	// before Deliver: one that takes over from another.
+	Held bool
 	// Instances says that NewInstance will be called.
 	Instances bool
 	// Logger receives what goes wrong in the background; nil: nobody.
@@ -69,6 +72,7 @@ type Tap struct {
 	config   Config
 	log      *slog.Logger
 	spec     *ebpf.CollectionSpec
+	shardKey shardKey
 	objs     *objects
 	loader   *instanceLoader // nil without Config.Instances
 	ringMaps []*ebpf.Map
@@ -80,12 +84,16 @@ type Tap struct {
 
 	selection atomic.Pointer[selection]
 
+	delivering chan struct{} // closed when readers may begin
+	deliver    func()
+
 	ending context.Context // done when Close is called
 	end    context.CancelFunc
 	runs   sync.WaitGroup
 
 	mu      sync.Mutex // guards what follows
 	ran     bool
+	readers []*reader // while Run runs
 	closed  bool
 	ended   bool // no more instances
 	host    hostAddrs
@@ -121,6 +129,8 @@ func Open(cfg Config) (tap *Tap, err error) {
 		t.log = slog.New(slog.DiscardHandler)
 	}
 	t.ending, t.end = context.WithCancel(context.Background())
+	t.delivering = make(chan struct{})
+	t.deliver = sync.OnceFunc(func() { close(t.delivering) })
 	defer func() {
 		if err != nil {
 			t.end()
@@ -133,6 +143,9 @@ func Open(cfg Config) (tap *Tap, err error) {
 	}
 	if t.spec, err = newSpec(shards, ringBytes, cfg.MaxBytesPerSecond); err != nil {
 		return nil, err
+	}
+	if err = t.spec.Variables[tapVarShardKey].Get(&t.shardKey); err != nil {
+		return nil, fmt.Errorf("read %s: %w", tapVarShardKey, err)
 	}
 	if t.objs, t.ringMaps, err = load(t.spec); err != nil {
 		return nil, err
@@ -147,6 +160,10 @@ func Open(cfg Config) (tap *Tap, err error) {
 	}
 	mono, _ := t.clock.read()
 	t.control.beat(mono)
+	t.control.pause(cfg.Held)
+	if !cfg.Held {
+		t.deliver()
+	}
 	for _, m := range t.ringMaps {
 		r, err := mapRing(m)
 		if err != nil {

@@ -220,7 +220,7 @@ func (a *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.mu.Unlock()
 	switch {
 	case resource == "events.events.k8s.io":
-		a.event(w, r, namespace, path[1:])
+		a.createEvent(w, r)
 	case rule && !slices.Contains(versions, version):
 		a.fail(w, http.StatusNotFound, metav1.StatusReasonNotFound)
 	case forbidden:
@@ -369,30 +369,24 @@ func (a *apiServer) watch(w http.ResponseWriter, r *http.Request, resource, name
 	}
 }
 
-// event creates an Event, or says whether one is there.
-func (a *apiServer) event(w http.ResponseWriter, r *http.Request, namespace string, path []string) {
+// createEvent creates an Event, unless there is one of the name.
+func (a *apiServer) createEvent(w http.ResponseWriter, r *http.Request) {
+	var object map[string]any
+	if err := json.NewDecoder(r.Body).Decode(&object); err != nil || r.Method != http.MethodPost {
+		a.fail(w, http.StatusBadRequest, metav1.StatusReasonBadRequest)
+		return
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	const resource = "events.events.k8s.io"
 	if a.objects[resource] == nil {
 		a.objects[resource] = map[string]map[string]any{}
 	}
-	var object map[string]any
-	if r.Method == http.MethodPost {
-		a.requests["create "+resource]++
-		if err := json.NewDecoder(r.Body).Decode(&object); err != nil {
-			a.fail(w, http.StatusBadRequest, metav1.StatusReasonBadRequest)
-			return
-		}
-		if a.objects[resource][keyOf(object)] != nil {
-			a.fail(w, http.StatusConflict, metav1.StatusReasonAlreadyExists)
-			return
-		}
-		a.objects[resource][keyOf(object)] = object
-	} else if object = a.objects[resource][namespace+"/"+path[0]]; object == nil {
-		a.fail(w, http.StatusNotFound, metav1.StatusReasonNotFound)
+	if a.objects[resource][keyOf(object)] != nil {
+		a.fail(w, http.StatusConflict, metav1.StatusReasonAlreadyExists)
 		return
 	}
+	a.objects[resource][keyOf(object)] = object
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(object)
 }

@@ -2,7 +2,9 @@ package kube
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
@@ -78,7 +80,10 @@ func (c *collection) Update(obj any) error {
 	defer c.source.mu.Unlock()
 	before := c.objects[key]
 	c.objects[key] = o
-	if before == nil || !samePart(before.part, o.part) {
+	if before != nil && !samePart(before.part, o.part) {
+		c.noteChange(before.part)
+		c.noteChange(o.part)
+	} else if before == nil {
 		c.noteChange(o.part)
 	}
 	return nil
@@ -130,7 +135,7 @@ func (c *collection) Replace(list []any, _ string) error {
 // Resync does nothing: no object is waited for in vain.
 func (c *collection) Resync() error { return nil }
 
-// noteChange notes that p has changed, unless it is of no interest: endpoints
+// noteChange notes that p came or went, unless it is of no interest: endpoints
 // of other services in the same namespace change all the time.
 func (c *collection) noteChange(p part) {
 	if slice, ok := p.(*slicePart); ok && !c.source.needed[rules.ServiceName{Namespace: slice.Namespace, Name: slice.Service}] {
@@ -142,15 +147,15 @@ func (c *collection) noteChange(p part) {
 // samePart reports whether two parts say the same.
 func samePart(a, b part) bool { return a == b || reflect.DeepEqual(a, b) }
 
-// add adds the objects to s, except those that are in seen already.
+// add adds the objects to s in the order of their names, except those that are
+// in seen already.
 func (c *collection) add(s *rules.Snapshot, problems *rules.Problems, seen map[string]bool) {
-	for key, o := range c.objects {
-		if seen != nil {
-			if seen[key] {
-				continue
-			}
-			seen[key] = true
+	for _, key := range slices.Sorted(maps.Keys(c.objects)) {
+		if seen[key] {
+			continue
 		}
+		seen[key] = true
+		o := c.objects[key]
 		o.part.addTo(s)
 		if custom, ok := o.part.(*customPart); ok {
 			*problems = append(*problems, custom.problems...)

@@ -25,9 +25,9 @@ const ControllerName = "shadowtap.dev/mirror"
 
 // Every agent of a cluster finds the same problems. That each becomes one Event
 // takes no agreement: its name is made from the problem, so a second one cannot
-// be created. To keep the agents from asking all at once, each waits a while of
-// its own first, looks whether another was faster, and looks after no more than
-// maxReports problems, of which every agent picks others.
+// be created. To keep the agents from trying all at once, each waits a while of
+// its own first, and looks after no more than maxReports problems, of which
+// every agent picks others.
 const (
 	maxReports   = 10
 	reportSpread = time.Minute
@@ -224,17 +224,9 @@ func (r *reports) later(o *report, due time.Time) {
 
 // look creates an Event unless it is there, and says when to look again.
 func (s *Source) look(ctx context.Context, r *report) (again time.Duration, err error) {
-	events := s.clients.events
-	err = events.Get().Namespace(r.event.Namespace).Resource("events").Name(r.event.Name).Do(ctx).Error()
-	if err == nil {
-		return refresh + rand.N(reportSpread), nil
-	}
-	if !apierrors.IsNotFound(err) {
-		return retryAfter + rand.N(reportSpread), err
-	}
 	e := r.event
 	e.EventTime = metav1.NowMicro()
-	err = events.Post().Namespace(e.Namespace).Resource("events").Body(&e).Do(ctx).Error()
+	err = s.clients.events.Post().Namespace(e.Namespace).Resource("events").Body(&e).Do(ctx).Error()
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		return retryAfter + rand.N(reportSpread), err
 	}

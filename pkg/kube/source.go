@@ -1,9 +1,13 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -190,26 +194,31 @@ func (s *Source) Read() (*rules.Snapshot, rules.Problems) {
 	defer s.mu.Unlock()
 	out := &rules.Snapshot{}
 	var problems rules.Problems
-	of := map[string][]*collection{}
-	for _, w := range s.watches {
+	// In an order of their own: rules that compete must not take turns.
+	watches := slices.SortedFunc(maps.Values(s.watches), func(a, b *running) int {
+		if a, b := s.desired[a.key], s.desired[b.key]; a != b {
+			return cmp.Compare(order(a), order(b))
+		}
+		return strings.Compare(a.key, b.key)
+	})
+	seen := map[string]map[string]bool{} // by class
+	for _, w := range watches {
 		if c := w.collected(); c != nil && c.synced {
-			if s.desired[w.key] { // goes before what it takes the place of
-				of[w.class] = append([]*collection{c}, of[w.class]...)
-			} else {
-				of[w.class] = append(of[w.class], c)
+			if seen[w.class] == nil {
+				seen[w.class] = make(map[string]bool, len(c.objects))
 			}
-		}
-	}
-	for _, list := range of {
-		var seen map[string]bool
-		if len(list) > 1 {
-			seen = map[string]bool{}
-		}
-		for _, c := range list {
-			c.add(out, &problems, seen)
+			c.add(out, &problems, seen[w.class])
 		}
 	}
 	return out, problems
+}
+
+// order puts watches that are wanted before those whose place they take.
+func order(wanted bool) int {
+	if wanted {
+		return 0
+	}
+	return 1
 }
 
 // Need says what the rules were found to depend on. It reports whether all of
@@ -232,12 +241,13 @@ func (s *Source) need(n rules.Needs) bool {
 		for _, name := range n.Services {
 			s.needed[name] = true
 		}
+		// Endpoints that nobody needed may have changed since they were read.
+		s.noteChange()
 		if s.served != nil && s.covered() { // the same watches have it all
 			s.planned = true
 			return len(s.missing()) == 0
 		}
 		s.since = time.Time{}
-		s.noteChange()
 		return false
 	}
 	return s.hold(time.Now()) == 0

@@ -291,23 +291,43 @@ func TestNeeds(t *testing.T) {
 	s.Need(needs)
 	await(t, s, changes, "clients", func(got *rules.Snapshot, _ rules.Problems) bool { return s.Need(needs) && len(got.Pods) == 2 })
 
-	// Endpoints of a service that no rule names, in a namespace that is watched.
-	unrelated := `{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: x, namespace: shop, labels: {kubernetes.io/service-name: x}}, endpoints: []}`
-	a.put(t, unrelated)
-	eventually(t, "the unrelated endpoints", func() bool {
-		got, _ := s.Read()
-		return len(got.EndpointSlices) == 2
+	s.Need(rules.Needs{})
+	await(t, s, changes, "nothing needed", func(got *rules.Snapshot, _ rules.Problems) bool {
+		return s.Need(rules.Needs{}) && len(got.EndpointSlices)+len(got.Pods) == 0
 	})
-	s.mu.Lock()
-	if s.changed || len(changes) > 0 {
-		t.Error("a change of endpoints that no rule names is a change")
-	}
-	s.mu.Unlock()
+}
 
-	if s.Need(rules.Needs{}); true {
-		await(t, s, changes, "nothing needed", func(got *rules.Snapshot, _ rules.Problems) bool {
-			return s.Need(rules.Needs{}) && len(got.EndpointSlices)+len(got.Pods) == 0
-		})
+// TestUnrelatedEndpoints: those of services that no rule names, in a namespace
+// that is watched, are no change.
+func TestUnrelatedEndpoints(t *testing.T) {
+	s, err := newSource(Config{Logger: slog.New(slog.DiscardHandler)}, &rest.Config{Host: "127.0.0.1:1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Need(needsHTTPBin())
+	c := &collection{source: s}
+	for service, want := range map[string]bool{"httpbin": true, "other": false} {
+		s.changed = false
+		c.noteChange(&slicePart{Meta: rules.Meta{Namespace: "shop"}, Service: service})
+		if s.changed != want {
+			t.Errorf("%s: %v, want %v", service, s.changed, want)
+		}
+	}
+}
+
+// TestOrder: what is read comes in one order, so that of rules that compete the
+// same one always wins.
+func TestOrder(t *testing.T) {
+	a := newAPIServer(t)
+	for i := range 50 {
+		a.put(t, fmt.Sprintf("{apiVersion: v1, kind: Service, metadata: {name: s%02d, namespace: shop}, spec: {}}", i*7%50))
+	}
+	s, changes := follow(t, a, nil)
+	got := await(t, s, changes, "services", func(got *rules.Snapshot, _ rules.Problems) bool { return len(got.Services) == 50 })
+	for i, service := range got.Services {
+		if want := fmt.Sprintf("s%02d", i); service.Name != want {
+			t.Fatalf("service %d is %s", i, service.Name)
+		}
 	}
 }
 
@@ -340,27 +360,21 @@ func TestUnchanged(t *testing.T) {
 	s, changes := follow(t, a, nil)
 	before := await(t, s, changes, "rules", func(s *rules.Snapshot, _ rules.Problems) bool { return len(s.VirtualServices) == 1 })
 	a.put(t, strings.ReplaceAll(strings.ReplaceAll(everyKind, "observedGeneration: 1", "observedGeneration: 2"), "large: text", "large: other"))
-	version := func(class, key string) string {
+	object := func() (o object) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		for _, w := range s.watches {
-			if w.class == class && w.collected().objects[key] != nil {
-				return w.collected().objects[key].version
-			}
-		}
-		return ""
+		return *s.watches["virtualservices.networking.istio.io v1"].collected().objects["shop/httpbin"]
 	}
 	a.mu.Lock()
 	want := a.objects["virtualservices.networking.istio.io"]["shop/httpbin"]["metadata"].(map[string]any)["resourceVersion"]
 	a.mu.Unlock()
-	eventually(t, "the new version", func() bool { return version("virtualservices.networking.istio.io", "shop/httpbin") == want })
+	old := object()
+	eventually(t, "the new version", func() bool { return object().version == want })
+	if o := object(); !samePart(old.part, o.part) {
+		t.Error("a change of status is a change of the rules")
+	}
 	if after, _ := s.Read(); after.VirtualServices[0].Spec != before.VirtualServices[0].Spec {
 		t.Error("the rule was decoded again")
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.changed || len(changes) > 0 {
-		t.Error("a change of status is a change of the rules")
 	}
 }
 

@@ -121,9 +121,8 @@ func (a *Assembler) makeWay(f Flow, now int64) (source uint32) {
 	if a.cfg.Source != nil {
 		source = a.cfg.Source(f)
 		g := a.flows.of(source)
-		free := a.cfg.MaxFlows - len(a.flows.records)
-		if n := g.len(); n >= max(free, a.cfg.MaxFlows/minShare, 1) {
-			a.evict(g.victim(n/4), now)
+		for g.len() >= max(a.cfg.MaxFlows-len(a.flows.records), a.cfg.MaxFlows/minShare, 1) {
+			a.evict(g.victim(g.len()/4), now)
 		}
 	}
 	for len(a.flows.records) >= a.cfg.MaxFlows {

@@ -239,10 +239,10 @@ func TestExpel(t *testing.T) {
 
 func TestCloseReasonString(t *testing.T) {
 	var got []string
-	for r := range CloseGone + 2 {
+	for r := range CloseHandedOver + 2 {
 		got = append(got, r.String())
 	}
-	want := []string{"unknown", "fin", "rst", "reused", "idle", "evicted", "shutdown", "gone", "unknown"}
+	want := []string{"unknown", "fin", "rst", "reused", "idle", "evicted", "shutdown", "gone", "handed_over", "unknown"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q", got)
 	}

@@ -77,13 +77,14 @@ type CloseReason uint8
 
 // The reasons for the end of a stream.
 const (
-	CloseFIN      CloseReason = iota + 1 // the peer finished sending
-	CloseRST                             // the peer reset the connection
-	CloseReused                          // another connection began on the same addresses and ports
-	CloseIdle                            // no segment for Config.IdleTimeout
-	CloseEvicted                         // the table was full and another flow needed the place
-	CloseShutdown                        // Assembler.Close
-	CloseGone                            // Assembler.Expel
+	CloseFIN        CloseReason = iota + 1 // the peer finished sending
+	CloseRST                               // the peer reset the connection
+	CloseReused                            // another connection began on the same addresses and ports
+	CloseIdle                              // no segment for Config.IdleTimeout
+	CloseEvicted                           // the table was full and another flow needed the place
+	CloseShutdown                          // Assembler.Close
+	CloseGone                              // Assembler.Expel
+	CloseHandedOver                        // Assembler.Relinquish
 )
 
 // String returns the reason as one lower-case word, fit for a label.
@@ -103,6 +104,8 @@ func (r CloseReason) String() string {
 		return "shutdown"
 	case CloseGone:
 		return "gone"
+	case CloseHandedOver:
+		return "handed_over"
 	default:
 		return "unknown"
 	}

@@ -135,11 +135,12 @@ func (m *Mirror) connect(ep *endpoint, limit time.Duration) (made *conn, failed 
 		m.memory.release(cost)
 	}()
 	failed = Connect
-	socket, err = m.cfg.Dial(ctx, "tcp", ep.Address)
-	if err == nil && ep.tls == nil {
-		return newConn(socket, socket), 0, nil
-	}
+	dialled, err := m.cfg.Dial(ctx, "tcp", ep.Address)
 	if err == nil {
+		socket = dialled
+		if ep.tls == nil {
+			return newConn(socket, socket), 0, nil
+		}
 		c := tls.Client(socket, ep.tls)
 		if err = c.HandshakeContext(ctx); err == nil {
 			return newConn(socket, c), 0, nil

@@ -284,6 +284,7 @@ func (x *exchange) startUpload(parts ...[]byte) {
 		defer func() {
 			if u.fault = recover(); u.fault != nil {
 				u.fault = fmt.Sprintf("%v\n%s", u.fault, debug.Stack())
+				_ = c.Close() // nobody waits for an answer to half a request
 			}
 		}()
 		u.n, u.err = buffers.WriteTo(c)

@@ -123,8 +123,8 @@ func (w *worker) attempt(now time.Time) (end time.Time) {
 		}
 		w.tried = true
 		x.run(w.conn)
-		end := w.m.cfg.Now()
-		w.latency, now = end.Sub(now), end
+		after := w.m.cfg.Now()
+		w.latency, now = after.Sub(now), after
 		if !x.stale {
 			w.reuse = x.keep() && (w.m.cfg.RequestsPerConnection <= 0 || w.conn.turns < w.m.cfg.RequestsPerConnection)
 			break

@@ -79,6 +79,7 @@ func compileOnce(s *Snapshot, o Options) (*Program, Problems) {
 	if c.problems.Err() == nil {
 		c.incomplete(s)
 	}
+	c.letGo()
 	return p, c.problems
 }
 
@@ -241,7 +242,7 @@ func (c *compiler) link(p *Program) {
 		}
 	}
 	for _, vs := range c.virtualServices {
-		add(&vs.src.Meta, object{hosts: vs.hosts, names: vs.names, clients: vs.clients()}, vs.routes)
+		add(&vs.src.Meta, object{hosts: vs.hosts, names: vs.names, clients: vs.clients(), mesh: vs.mesh()}, vs.routes)
 	}
 	for _, gr := range c.gateways.routes {
 		clients := strings.Join(gr.gateways, " or ")

@@ -49,6 +49,27 @@ func TestDelegateAnswers(t *testing.T) {
 	}
 }
 
+// TestDelegateHost: each of two rules may change the host in its own way; as in
+// one rule of Envoy's, an authority goes before a header.
+func TestDelegateHost(t *testing.T) {
+	const (
+		byHeader    = "headers: {request: {set: {Host: header.example}}}\n"
+		byAuthority = "rewrite: {authority: authority.example}\n"
+		delegate    = "delegate: {name: leaf, namespace: ns}"
+		answer      = "route: [{destination: {host: httpbin.default.svc.cluster.local}}]\nmirror: {host: httpbin.default.svc.cluster.local, port: {number: 8000}}"
+	)
+	for name, text := range map[string]string{
+		"inherited header":    delegated(byHeader+delegate, byAuthority+answer),
+		"inherited authority": delegated(byAuthority+delegate, byHeader+answer),
+	} {
+		p, _ := compile(t, text, Options{AllowLoops: true})
+		r := request(t, "GET /")
+		if got := string(decide(t, p, r, "").Selected[0].AppendHead(nil, r)); got != "GET / HTTP/1.1\r\nHost: authority.example\r\n" {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
+
 // TestDelegate has Istio's rules for merging.
 func TestDelegate(t *testing.T) {
 	const host = "httpbin.default.svc.cluster.local"

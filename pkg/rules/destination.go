@@ -15,6 +15,7 @@ type target struct {
 	ports     []servicePort // that it may mean; never empty
 	endpoints []*endpoint   // empty only if they come and go
 	subset    string
+	named     bool // the destination names the port
 }
 
 // ready reports whether there is an endpoint that copies can be sent to.
@@ -88,7 +89,7 @@ func (c *compiler) destination(vs *VirtualService, d *networking.Destination, at
 				"%s has no such port, expected one of %s", s.host, s.portList())
 			return nil
 		}
-		t.ports = []servicePort{*p}
+		t.ports, t.named = []servicePort{*p}, true
 	}
 	if len(t.ports) == 0 { // of a ServiceEntry that is reported where it is defined
 		if s.source.Kind == "Service" {

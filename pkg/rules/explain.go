@@ -45,6 +45,8 @@ type object struct {
 	parents []string
 	// consumers is the namespace of the clients in the mesh, empty for all.
 	consumers string
+	// mesh is whether it is for clients in the mesh among others.
+	mesh bool
 }
 
 // Explain says what Decide decides about r, sampling apart, and what each rule
@@ -114,6 +116,9 @@ func (o *object) reason(v *view) string {
 		return fmt.Sprintf("host %q: expected one that %s admits", host, o.clients)
 	case slices.ContainsFunc(o.parents, v.client.mayServe) && (o.consumers == "" || v.client != nil && v.client.Namespace == o.consumers):
 		return fmt.Sprintf("host %q: a listener for a more specific host takes the request", host)
+	case v.port != 0 && o.mesh:
+		return fmt.Sprintf("client %s, port %d: expected %s; in the mesh, a port of the service that has the host, or 80",
+			v.client.describe(), v.port, o.clients)
 	default:
 		return fmt.Sprintf("client %s: expected %s", v.client.describe(), o.clients)
 	}

@@ -15,10 +15,12 @@ const httpPort = 80
 // arrivals are the ports of services by the endpoints where requests of a
 // VirtualService arrive.
 type arrivals struct {
-	// same are the ports that the requests were addressed to as well: those of
+	all map[netip.AddrPort][]uint32
+	// same are those that the requests were addressed to as well: of
 	// destinations without a port, of services with several.
 	same map[netip.AddrPort][]uint32
-	all  map[netip.AddrPort][]uint32
+	// named are where a destination with a port leads as well.
+	named map[netip.AddrPort]bool
 }
 
 // arrive notes that requests that are sent to a port of t arrive at addr.
@@ -31,7 +33,14 @@ func (a *arrivals) arrive(t *target, port uint32, addr netip.AddrPort) {
 			(*to)[addr] = append((*to)[addr], port)
 		}
 	}
-	if add(&a.all); len(t.ports) > 1 {
+	add(&a.all)
+	switch {
+	case t.named:
+		if a.named == nil {
+			a.named = map[netip.AddrPort]bool{}
+		}
+		a.named[addr] = true
+	case len(t.ports) > 1:
 		add(&a.same)
 	}
 }
@@ -42,9 +51,13 @@ func (a *arrivals) arrive(t *target, port uint32, addr netip.AddrPort) {
 // the host; and, where there are several, the authority.
 func (h *virtualHost) listener(authority []byte, dst netip.AddrPort) uint32 {
 	dst = unmapped(dst)
-	ports := h.owner.arrivals.same[dst]
-	if len(ports) == 0 && h.served == nil {
-		ports = h.owner.arrivals.all[dst]
+	a := &h.owner.arrivals
+	ports := a.same[dst]
+	switch {
+	case h.served == nil:
+		ports = a.all[dst]
+	case a.named[dst]:
+		ports = nil
 	}
 	said := portOf(authority)
 	if len(ports) > 0 {
@@ -83,8 +96,10 @@ func (s *service) httpPorts() (ports []uint32) {
 // the other names of a service are for its own ports. "*" is no host of Istio's
 // mesh, but that of machines without one.
 func (c *compiler) serve(t *hostTable) {
-	ports := map[*virtualService][]uint32{}
 	for _, vs := range c.virtualServices {
+		if !vs.mesh() {
+			continue
+		}
 		served := []uint32{httpPort}
 		for _, name := range slices.Concat(vs.hosts, vs.services) {
 			if s := c.services.of(name, vs.src.Namespace); s != nil {
@@ -92,7 +107,7 @@ func (c *compiler) serve(t *hostTable) {
 			}
 		}
 		slices.Sort(served)
-		ports[vs] = slices.Compact(served)
+		vs.served = slices.Compact(served)
 	}
 	t.all(func(h *virtualHost) {
 		switch {
@@ -100,7 +115,7 @@ func (c *compiler) serve(t *hostTable) {
 		case h.alias || h.covered:
 			h.served = h.ports
 		default:
-			h.served = ports[h.owner]
+			h.served = h.owner.served
 		}
 	})
 }

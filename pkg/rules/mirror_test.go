@@ -130,6 +130,37 @@ mirror: {host: httpbin, subset: v2}`,
 	}
 }
 
+// TestRouteAnswers: what is answered before it is sent anywhere has nothing to
+// mirror; a single destination takes everything whatever its weight.
+func TestRouteAnswers(t *testing.T) {
+	const mirror = "\nmirror: {host: httpbin, subset: v2}"
+	for _, tt := range []struct {
+		name, http string
+		want       FilterReason
+		warnings   int
+	}{
+		{"route", toV1, NotFiltered, 0},
+		{"route, weight 0", "route: [{destination: {host: httpbin, subset: v1}, weight: 0}]" + mirror, NotFiltered, 0},
+		{"route, weight 1", "route: [{destination: {host: httpbin, subset: v1}, weight: 1}]" + mirror, NotFiltered, 0},
+		{"redirect", "redirect: {uri: /x}" + mirror, NoMirror, 1},
+		{"directResponse", "directResponse: {status: 200}" + mirror, NoMirror, 1},
+		{"fault.abort", "fault: {abort: {httpStatus: 500, percentage: {value: 100}}}\n" + toV1, NoMirror, 1},
+		{"fault.abort, not all", "fault: {abort: {httpStatus: 500, percentage: {value: 99.9999}}}\n" + toV1, NotFiltered, 1},
+	} {
+		p, warnings := compile(t, vs(tt.http), Options{})
+		d := decide(t, p, request(t, "GET /"), "")
+		if d.Why != tt.want || len(warnings) != tt.warnings || (len(p.Targets()) > 0) != (tt.want == NotFiltered) {
+			t.Errorf("%s: %v, targets %v, %v", tt.name, d.Why, p.Targets(), warnings)
+		}
+	}
+	for value, wrong := range map[string]bool{"0": false, "0.0001": false, "100": false, "0.00001": true, "100.1": true, "-1": true} {
+		ps := problemsOf(t, vs("fault: {abort: {httpStatus: 500, percentage: {value: "+value+"}}}\n"+toV1))
+		if (ps.Err() != nil) != wrong {
+			t.Errorf("fault.abort %s %%: %v", value, ps)
+		}
+	}
+}
+
 // TestServicePorts: a destination without a port means any port that requests
 // can be read on; the mirror must say which.
 func TestServicePorts(t *testing.T) {

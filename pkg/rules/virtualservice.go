@@ -24,6 +24,7 @@ type virtualService struct {
 	ends     []*Route // of routes, those that take everything from some clients
 	services []string // full names of those under its wildcards that are its own in the mesh
 	arrivals arrivals
+	served   []uint32 // the ports on which clients in the mesh reach the hosts
 }
 
 // place is somewhere in an object.

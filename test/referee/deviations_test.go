@@ -120,28 +120,36 @@ func deviations() []deviation {
 		"By Istio's documentation a destination without a port means the only port of its service. A sidecar's generator looks " +
 			"at the services of its listener's port alone, and so names a cluster that there is not.",
 		func(w *world, r *envoy.Request, theirs, ours *verdict) bool {
-			return w.gateway == "" && theirs.route == ours.route &&
-				(slices.Equal(theirs.copy, ours.copy) || slashAdded(r, theirs, ours)) &&
-				slices.EqualFunc(theirs.mirrors, ours.mirrors, func(a, b string) bool {
-					there := fmt.Sprintf(" port %d:", w.port)
-					host, _, _ := strings.Cut(b, " ")
-					s := services()[slices.IndexFunc(services(), func(s service) bool { return s.host == host })]
-					return a == b || len(s.ports) == 1 && s.ports[0] != w.port && strings.Replace(a, there, fmt.Sprintf(" port %d:", s.ports[0]), 1) == b
-				})
+			return theirs.route == ours.route && !slices.Equal(theirs.mirrors, ours.mirrors) && w.sameMirrors(theirs, ours) && sameCopy(r, theirs, ours)
 		},
 	}, {
 		relativeRewrite,
 		"Envoy sends the origin-form with the path as the rule has it. A copy keeps the absolute form, where such a path " +
 			"would be part of the host, so it gets a slash.",
 		func(w *world, r *envoy.Request, theirs, ours *verdict) bool {
-			return theirs.route == ours.route && slices.Equal(theirs.mirrors, ours.mirrors) && slashAdded(r, theirs, ours)
+			return theirs.route == ours.route && w.sameMirrors(theirs, ours) && sameCopy(r, theirs, ours)
 		},
 	}}
 }
 
-// slashAdded reports whether the copies of a request with an absolute-form
-// target differ in the slash before the path alone.
-func slashAdded(r *envoy.Request, theirs, ours *verdict) bool {
+// sameMirrors reports whether mirrors are the same but for onlyPort.
+func (w *world) sameMirrors(theirs, ours *verdict) bool {
+	return slices.EqualFunc(theirs.mirrors, ours.mirrors, func(a, b string) bool {
+		if a == b || w.gateway != "" {
+			return a == b
+		}
+		host, _, _ := strings.Cut(b, " ")
+		s := services()[slices.IndexFunc(services(), func(s service) bool { return s.host == host })]
+		port := func(n uint32) string { return fmt.Sprintf(" port %d:", n) }
+		return len(s.ports) == 1 && s.ports[0] != w.port && strings.Replace(a, port(w.port), port(s.ports[0]), 1) == b
+	})
+}
+
+// sameCopy reports whether copies are the same but for relativeRewrite.
+func sameCopy(r *envoy.Request, theirs, ours *verdict) bool {
+	if slices.Equal(theirs.copy, ours.copy) {
+		return true
+	}
 	if !strings.Contains(r.Target, "://") || strings.HasPrefix(r.Target, "/") || theirs.copy == nil || ours.copy == nil {
 		return false
 	}

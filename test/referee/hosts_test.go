@@ -21,7 +21,7 @@ func TestMeshHosts(t *testing.T) {
 	c := testHosts(t, "", "*.com", "*.example.com", "shop.example.com", "Shop.example.com", "*.shop.example.com",
 		"eu.shop.example.com", "*-eu.example.com", "httpbin", "httpbin.default.svc.cluster.local",
 		"*.default.svc.cluster.local", "reviews", "ratings", "ratings.other", "ratings.other.svc.cluster.local", "10.1.1.1")
-	c.check(t, foreignShortName, unknownService, hostInUpperCase)
+	c.check(t, foreignShortName, unknownService, hostInUpperCase, hostByPort, portInHost)
 }
 
 func testHosts(t *testing.T, gateway string, hosts ...string) *tally {

@@ -259,5 +259,5 @@ func TestRoutes(t *testing.T) {
 			return pick(g, r.host, r.host, r.host, r.host+":80", strings.ToUpper(r.host))
 		})
 	}
-	c.check(t, relativeRewrite)
+	c.check(t, relativeRewrite, portOfGateway)
 }

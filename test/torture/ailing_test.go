@@ -303,7 +303,7 @@ func slow(p *patient) func() {
 	late := func(a arrival) {
 		one.Lock()
 		defer one.Unlock()
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(100 * time.Millisecond)
 		p.ledger.arrived(a)
 	}
 	p.serve(func(l net.Listener) *server { return serveShadow(l, late) })

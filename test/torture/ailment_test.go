@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -45,6 +46,9 @@ type ailment struct {
 // Copies fail fast enough for a test, and are tried again as fast.
 var impatient = []string{"--timeout", "400ms", "--connect-timeout", "200ms", "--max-backoff", "200ms", "--in-flight", "8"}
 
+// With these the agent holds as much as it may.
+var hoarding = []string{"--in-flight", "300", "--timeout", "3s", "--connect-timeout", "3s", "--max-failures", "100000"}
+
 var ailments = []ailment{
 	{name: "shadow: down", begin: down, failed: []string{"connect", "circuit_open"}},
 	{name: "shadow: refusing", begin: refusing, failed: []string{"connect", "circuit_open"}},
@@ -62,14 +66,11 @@ var ailments = []ailment{
 	{name: "shadow: no endpoints", begin: deserted, dropped: "no_endpoints", answers: true},
 	{name: "shadow: too slow", begin: slow, args: []string{"--queue", "8", "--in-flight", "2", "--timeout", "1m"}, dropped: "queue_full", answers: true},
 
-	{name: "shadow: silent, bodies of 1 MB", begin: ailing(hold), args: hoarding, failed: []string{"timeout", "memory"}, dropped: "memory", body: 1 << 20, most: true},
+	{name: "shadow: silent, bodies of 1 MB", begin: ailing(hold), args: append(hoarding[:len(hoarding):len(hoarding)], "--timeout", "10s"), failed: []string{"timeout", "memory"}, dropped: "memory", body: 1 << 20, most: true},
 	{name: "shadow: 300 heads of 100 MB", begin: ailing(bigHead), args: hoarding, failed: []string{"protocol", "memory", "timeout"}, most: true},
 	{name: "shadow: 300 endless answers over TLS", begin: encryptedFlood, args: hoarding, failed: []string{"timeout", "memory"}, answers: true, most: true},
 	{name: "reload: 2.5 MB of rules, again and again", begin: bulky, answers: true, limit: 256, long: true},
 }
-
-// With these the agent holds as much as it may.
-var hoarding = []string{"--in-flight", "300", "--timeout", "3s", "--connect-timeout", "3s", "--max-failures", "100000"}
 
 const (
 	// ailmentShare of all requests are sent while each ailment lasts, in
@@ -246,16 +247,11 @@ func (p *patient) send(n int) {
 // account asks the agent.
 func (p *patient) account() (acc account) {
 	p.Helper()
-	p.get("/api/v1/account", &acc)
-	return acc
-}
-
-func (p *patient) get(path string, to any) {
-	p.Helper()
-	resp, err := p.admin.Get("http://127.0.0.1:9901" + path)
+	resp, err := p.admin.Get("http://127.0.0.1:9901/api/v1/account")
 	must(p, err)
 	defer resp.Body.Close()
-	must(p, json.NewDecoder(resp.Body).Decode(to))
+	must(p, json.NewDecoder(resp.Body).Decode(&acc))
+	return acc
 }
 
 // until asks for the account again and again until it is as it must be.
@@ -305,26 +301,36 @@ func (p *patient) recovered(answered uint64) account {
 // reload changes the rules and waits until they are in use.
 func (p *patient) reload(change func(text string) string) {
 	p.Helper()
-	type status struct {
-		LoadedAt time.Time `json:"loaded_at"`
-		Failed   bool
-		Problems []string
-	}
-	var before, now status
-	p.get("/api/v1/rules", &before)
+	loaded, failed := p.loads()
 	p.rewrite(change)
 	for deadline := time.Now().Add(patience); ; {
-		if p.get("/api/v1/rules", &now); now.LoadedAt.After(before.LoadedAt) {
-			break
+		good, bad := p.loads()
+		if bad > failed {
+			p.Fatalf("the rules do not load\n%s", p.agent.log.String())
+		}
+		if good > loaded {
+			return
 		}
 		if time.Now().After(deadline) {
 			p.Fatal("the rules are not loaded again")
 		}
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(20 * time.Millisecond)
 	}
-	if now.Failed {
-		p.Fatalf("the rules do not load: %q", now.Problems)
+}
+
+// loads is how often the rules were loaded, and how often they could not be.
+func (p *patient) loads() (good, bad int) {
+	p.Helper()
+	resp, err := p.admin.Get("http://127.0.0.1:9901/metrics")
+	must(p, err)
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	must(p, err)
+	for line := range strings.Lines(string(text)) {
+		_, _ = fmt.Sscanf(line, `shadowtap_rules_loads_total{result="success"} %d`, &good)
+		_, _ = fmt.Sscanf(line, `shadowtap_rules_loads_total{result="failure"} %d`, &bad)
 	}
+	return good, bad
 }
 
 // rewrite changes the rules. They are replaced in one step, so that nobody

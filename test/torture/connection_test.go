@@ -63,6 +63,9 @@ type connection struct {
 	synced   bool // the tap sees the first byte
 	end      ending
 	packets  []packet
+	// onBurst, if set, is told by send that everything up to a place of the
+	// stream is sent and answered, and in what time.
+	onBurst func(to int, p period)
 }
 
 // connection makes requests with consecutive ids from first on, no more than

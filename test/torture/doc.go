@@ -18,5 +18,10 @@
 //
 // Most of it is fed as a capture, written on the fly into the program's
 // standard input: there the order and the time of every packet are the
-// seed's. live_test.go does the same with the kernel's TCP.
+// seed's. live_test.go does the same with the kernel's TCP. ailment_test.go has
+// the shadow fail in every way it can: then copies may fail, for the reason that
+// is true, and nothing else. outage_test.go is about agents that stall, starve,
+// die, or replace one another, and about programs of others around theirs.
+// Which requests an agent must have seen then is known from the kernel's
+// counters, read over and over beside it.
 package torture

@@ -120,7 +120,7 @@ func namespace(t *testing.T, name string) *netlab.Namespace {
 }
 
 // ready waits for the agent to capture.
-func ready(t *testing.T, a *agent, in *netlab.Namespace) {
+func ready(t testing.TB, a *agent, in *netlab.Namespace) {
 	t.Helper()
 	transport := &http.Transport{DialContext: in.Dial, DisableKeepAlives: true}
 	c := http.Client{Transport: transport, Timeout: patience}
@@ -200,7 +200,11 @@ func (c *connection) send(from *netlab.Namespace, to netip.AddrPort) error {
 		return nil
 	}
 	answered := 0
-	for _, p := range c.parts {
+	var begin time.Time
+	for i, p := range c.parts {
+		if i == 0 || c.parts[i-1].last {
+			begin = time.Now()
+		}
 		if _, err := conn.Write(c.stream[p.from:p.to]); err != nil {
 			return err
 		}
@@ -220,6 +224,9 @@ func (c *connection) send(from *netlab.Namespace, to netip.AddrPort) error {
 			if err := expect(fmt.Sprintf(done, m.id, sum64(m.raw))); err != nil {
 				return err
 			}
+		}
+		if c.onBurst != nil {
+			c.onBurst(p.to, period{begin, time.Now()})
 		}
 	}
 	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {

@@ -10,6 +10,7 @@ const (
 	unfinished      // dropped: its end was never seen, until the tap or its patience ended
 	unseen          // nothing of it could be recognised, for want of its beginning
 	noMemory        // dropped: hostile clients had taken it all; only the account knows
+	handedOver      // dropped: the agent that took over goes on with it; only the account knows
 	numFates
 )
 

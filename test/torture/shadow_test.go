@@ -88,6 +88,9 @@ func serveShadow(l net.Listener, arrived func(arrival)) *server {
 	})
 }
 
+// errTorn is of a copy whose end never came.
+var errTorn = errors.New("a copy ends early")
+
 // receive reads one copy. The error is io.EOF where none begins.
 func receive(r *bufio.Reader) (a arrival, err error) {
 	var h maphash.Hash
@@ -98,7 +101,7 @@ func receive(r *bufio.Reader) (a arrival, err error) {
 		line, err := r.ReadSlice('\n')
 		if err != nil {
 			if n > 0 || len(line) > 0 {
-				err = fmt.Errorf("a copy ends in its head: %q: %v", brief(line), err)
+				err = fmt.Errorf("%w, in its head: %q: %v", errTorn, brief(line), err)
 			}
 			return a, err
 		}
@@ -122,7 +125,7 @@ func receive(r *bufio.Reader) (a arrival, err error) {
 	_, _ = h.WriteString(guardLine)
 	_, _ = h.WriteString("\r\n")
 	if got, err := io.CopyN(&h, r, int64(body)); err != nil {
-		return a, fmt.Errorf("request %d: %d bytes of a body of %d: %v", a.id, got, body, err)
+		return a, fmt.Errorf("%w: request %d, %d bytes of a body of %d: %v", errTorn, a.id, got, body, err)
 	}
 	a.hash = h.Sum64()
 	return a, nil

@@ -35,6 +35,14 @@ func TestTorture(t *testing.T) {
 			table.add(p.run(t, max(20, s.requests*liveShare/100), s.seed+uint64(1000+i)<<32))
 		})
 	}
+	for i, o := range outages {
+		if o.long && s.requests <= shortRequests {
+			continue
+		}
+		t.Run(o.name, func(t *testing.T) {
+			table.add(o.run(t, s.requests*outageShare/100, s.seed+uint64(2000+i)<<32))
+		})
+	}
 	for i, a := range ailments {
 		if a.long && s.requests <= shortRequests {
 			continue

@@ -105,12 +105,16 @@ func (w *Watcher) Run(ctx context.Context, changed, gone func(*Namespace), ready
 	}
 	defer files.Close()
 	ctx, cancel := context.WithCancel(ctx)
-	happened, heard := make(chan event, 256), make(chan error, 1)
-	go func() { heard <- w.hear(ctx, happened) }()
+	happened, deaf := make(chan event, 256), make(chan struct{})
+	var failure error // once deaf
+	go func() {
+		defer close(deaf)
+		failure = w.hear(ctx, happened)
+	}()
 	defer func() {
 		cancel()
 		_ = w.events.close()
-		_ = <-heard // what it failed with was returned
+		<-deaf
 	}()
 
 	w.rescan(files)
@@ -126,9 +130,8 @@ func (w *Watcher) Run(ctx context.Context, changed, gone func(*Namespace), ready
 		select {
 		case <-ctx.Done():
 			return nil
-		case err := <-heard:
-			heard <- err // for the deferred function
-			return err
+		case <-deaf:
+			return failure
 		case e := <-happened:
 			w.note(e)
 			w.schedule(work)

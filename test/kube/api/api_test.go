@@ -23,7 +23,6 @@ type follower struct {
 	program  *rules.Program // nil until everything is known
 	problems rules.Problems
 	pods     map[string]kube.Pod // of this node, by name
-	loads    int
 }
 
 func (f *follower) SetPod(p kube.Pod) {
@@ -47,7 +46,7 @@ func (f *follower) load() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.program, f.problems = program, append(problems, more...)
-	f.loads++
+	f.source.Report(f.problems)
 }
 
 // state is what rules are in use and which Pods are here, in short.
@@ -199,6 +198,10 @@ func TestCluster(t *testing.T) {
 	// The API server refuses less than Compile does.
 	s.apply(strings.ReplaceAll(istio, "subset: v2}}]", "subset: v9}}]"))
 	f.expect(t, "a rule that is wrong, alone", pod, rule, route)
+	eventually(t, "an Event", func() bool {
+		out, err := s.try("", "get", "events.events.k8s.io", "-n", "shop", "-o", "jsonpath={range .items[*]}{.regarding.name} {.reason} {.note}{end}")
+		return err == nil && strings.HasPrefix(out, `httpbin MirrorInvalid spec.http[0].mirror.subset: "v9": no DestinationRule for httpbin.shop`)
+	})
 	s.apply(istio)
 	f.expect(t, "the rule mended", pod, rule, capture, mirror, route)
 

@@ -47,14 +47,17 @@ type watch struct {
 	began   time.Time
 	samples map[incarnation][]sample
 	broken  []string // accounts that did not add up
-	stop    chan struct{}
-	done    sync.WaitGroup
+	// addresses are those of the example's pods, by name, also of those that
+	// are gone.
+	addresses map[string]string
+	stop      chan struct{}
+	done      sync.WaitGroup
 }
 
 // watchAgents samples every agent now, and then several times a second.
 func watchAgents(t *testing.T) *watch {
 	t.Helper()
-	w := &watch{samples: map[incarnation][]sample{}, stop: make(chan struct{})}
+	w := &watch{samples: map[incarnation][]sample{}, addresses: map[string]string{}, stop: make(chan struct{})}
 	w.sampleAll()
 	w.began = time.Now()
 	w.done.Go(func() {
@@ -84,6 +87,12 @@ func (w *watch) close() {
 // sampleAll asks every agent that there is. One that does not answer is one
 // that is starting or gone.
 func (w *watch) sampleAll() {
+	known, _ := pods(bookinfo, "app")
+	for _, p := range known {
+		if p.IP != "" {
+			w.addresses[p.Name] = p.IP
+		}
+	}
 	all, err := pods(shadowtap, agentLabel)
 	if err != nil {
 		return

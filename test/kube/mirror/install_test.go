@@ -49,7 +49,8 @@ func rendered(t *testing.T, values string) string {
 	return string(out)
 }
 
-// underTest replaces the image by the one under test.
+// underTest replaces the image by the one under test, and opens the admin API
+// to the tests, which are no pod's loopback interface.
 func underTest(t *testing.T, manifests string) string {
 	t.Helper()
 	lines := strings.Split(manifests, "\n")
@@ -61,6 +62,13 @@ func underTest(t *testing.T, manifests string) string {
 	}
 	before, _, _ := strings.Cut(lines[i], "image:")
 	lines[i] = before + "image: ghcr.io/shadowtap/shadowtap:test"
+	loopback := fmt.Sprintf("- --admin=127.0.0.1:%d", adminPort)
+	i = slices.IndexFunc(lines, func(l string) bool { return strings.TrimSpace(l) == loopback })
+	if i < 0 {
+		t.Fatalf("no %s in the manifests:\n%s", loopback, manifests)
+	}
+	before, _, _ = strings.Cut(lines[i], "-")
+	lines[i] = fmt.Sprintf("%[1]s- --admin=:%[2]d\n%[1]s- --admin-insecure", before, adminPort)
 	return strings.Join(lines, "\n")
 }
 

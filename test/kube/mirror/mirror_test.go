@@ -106,6 +106,11 @@ func TestMirroring(t *testing.T) {
 			t.Errorf("mirrored without a rule: %v", v)
 		}
 	})
+	// The role suffices.
+	logs := kubectl(t, "-n", shadowtap, "logs", "-l", agentLabel, "--tail=-1")
+	if !strings.Contains(logs, "rules loaded from the cluster") || strings.Contains(logs, "forbidden") {
+		t.Errorf("the agents' logs:\n%s", logs)
+	}
 }
 
 // scale waits until a Deployment has so many ready pods.
@@ -156,6 +161,9 @@ func testPercent(t *testing.T, l *ledger, vip string) {
 			}
 			return nil
 		})
+		if percent != "0" {
+			eventuallyTargets(t, 1) // what is never mirrored is not captured
+		}
 	}
 	l.play(t, round{name: "editing", urls: []string{vip}, percent: -1, during: func() {
 		set("0")
@@ -171,7 +179,6 @@ func testPercent(t *testing.T, l *ledger, vip string) {
 		if share < test.least || share > test.most {
 			t.Errorf("%s %% mirrored %d of %d", test.percent, v.once, v.byV1)
 		}
-		// What is never mirrored is not captured at all.
 		if v.agents.mirrored != int64(v.once) || test.most > 0 && v.agents.sampledOut != int64(v.never) {
 			t.Errorf("%s %%: the accounts say otherwise: %v", test.percent, v)
 		}

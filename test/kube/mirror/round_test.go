@@ -4,10 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
-	"sync"
 	"testing"
 	"text/tabwriter"
-	"time"
 )
 
 // host is the one that the example's rule is for.
@@ -77,8 +75,12 @@ func (l *ledger) play(t *testing.T, r round) verdict {
 		r.v1 = "httpbin-v1"
 	}
 	clients := clientPods(t)
-	addresses := watchAddresses(t)
 	agents := watchAgents(t)
+	t.Cleanup(func() {
+		for _, c := range clients {
+			_ = call("POST", clientURL(c, "/stop"), nil, nil) // nothing is left, unless the round failed
+		}
+	})
 	const each, perSecond = 60, 15
 	for node, c := range clients {
 		for i, url := range r.urls {
@@ -103,16 +105,16 @@ func (l *ledger) play(t *testing.T, r round) verdict {
 		outcomes = append(outcomes, some...)
 	}
 	settle(t)
-	agents.sampleAll()
 	agents.close()
-	v := judge(t, r, outcomes, agents, addresses.stop())
+	agents.sampleAll()
+	v := judge(t, r, outcomes, agents)
 	l.rounds = append(l.rounds, v)
 	check(t, v, agents)
 	return v
 }
 
 // judge joins what clients, v2 and agents saw.
-func judge(t *testing.T, r round, outcomes []outcome, agents *watch, addresses map[string]string) verdict {
+func judge(t *testing.T, r round, outcomes []outcome, agents *watch) verdict {
 	t.Helper()
 	got := copies(t)
 	v := verdict{name: r.name, sent: len(outcomes), agents: agents.total()}
@@ -149,7 +151,7 @@ func judge(t *testing.T, r round, outcomes []outcome, agents *watch, addresses m
 		return v // some are not to be mirrored; which, the sampling says
 	}
 	for _, o := range missing {
-		endpoint, err := netip.ParseAddrPort(addresses[o.By] + ":80")
+		endpoint, err := netip.ParseAddrPort(agents.addresses[o.By] + ":80")
 		if err != nil || !agents.captured(endpoint, o.At, o.Done) {
 			v.untapped++
 			continue
@@ -183,39 +185,3 @@ func check(t *testing.T, v verdict, agents *watch) {
 
 // few keeps a failure readable.
 func few[T any](all []T) []T { return all[:min(len(all), 5)] }
-
-// addressBook learns the addresses of the example's pods, also of those that
-// are gone when it is asked.
-type addressBook struct {
-	known map[string]string
-	ended chan struct{}
-	done  sync.WaitGroup
-}
-
-func watchAddresses(t *testing.T) *addressBook {
-	b := &addressBook{known: map[string]string{}, ended: make(chan struct{})}
-	b.done.Go(func() {
-		for tick := time.NewTicker(300 * time.Millisecond); ; {
-			all, _ := pods(bookinfo, "app")
-			for _, p := range all {
-				if p.IP != "" {
-					b.known[p.Name] = p.IP
-				}
-			}
-			select {
-			case <-b.ended:
-				tick.Stop()
-				return
-			case <-tick.C:
-			}
-		}
-	})
-	return b
-}
-
-// stop returns the addresses by name.
-func (b *addressBook) stop() map[string]string {
-	close(b.ended)
-	b.done.Wait()
-	return b.known
-}

@@ -49,6 +49,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
+{{- /* How the kubelet probes: in the node's network, on loopback. */ -}}
+{{- define "shadowtap.probe" -}}
+port: {{ .Values.metrics.port }}
+{{- if .Values.hostNetwork }}
+host: 127.0.0.1
+{{- end }}
+{{- end -}}
+
 {{- define "shadowtap.securityContext" -}}
 {{- if eq .Values.securityProfile "privileged" -}}
 privileged: true

@@ -1,0 +1,170 @@
+package capture
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+)
+
+// span is the sequence numbers [from, to).
+type span struct{ from, to uint32 }
+
+// spans collects which sequence numbers were delivered.
+type spans struct {
+	mu  sync.Mutex
+	all []span
+}
+
+func (s *spans) add(seg *Segment) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(seg.Payload) > 0 {
+		s.all = append(s.all, span{seg.Seq, seg.Seq + uint32(len(seg.Payload))})
+	}
+}
+
+func (s *spans) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.all)
+}
+
+// TestTapTakesOver: while one tap takes over from another, every byte of a
+// connection is delivered by one of them; and after a handover that fails, by
+// the first one again.
+func TestTapTakesOver(t *testing.T) {
+	n := newNetwork(t)
+	at, received := listen(t, n.server, netip.AddrPortFrom(serverAddr4, 8080))
+	var first, second spans
+	tapFor := func(to *spans, cfg Config) *running {
+		c := newCollector()
+		c.onSegment = to.add
+		return startTap(t, n.server, cfg, c, Target{serverAddr4, 8080})
+	}
+	before := tapFor(&first, Config{RingBytes: 16 << 20})
+	after := tapFor(&second, Config{RingBytes: 16 << 20, Held: true})
+
+	c, _ := dial(t, n.client, at)
+	sent, stop := 0, make(chan struct{})
+	var sending sync.WaitGroup
+	sending.Go(func() {
+		for piece := random(1000); ; sent += len(piece) {
+			select {
+			case <-stop:
+				return
+			default:
+				send(t, c, piece)
+			}
+		}
+	})
+	flowing := func(r *running, s *spans) {
+		t.Helper()
+		n := s.count()
+		r.until("traffic", func() bool { return s.count() > n+20 })
+	}
+	flowing(before, &first)
+	if n := second.count(); n != 0 {
+		t.Errorf("%d segments delivered by a tap that is held", n)
+	}
+	// Nobody takes over this time.
+	if err := before.Pause(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	before.Resume()
+	flowing(before, &first)
+	early := first.count()
+
+	if err := after.Copy(); err != nil {
+		t.Fatal(err)
+	}
+	if err := before.Pause(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	last := first.count()
+	after.Deliver()
+	flowing(after, &second)
+	close(stop)
+	sending.Wait()
+	c.Close()
+	if got := <-received; len(got) != sent {
+		t.Fatalf("the server got %d bytes of %d", len(got), sent)
+	}
+	before.finish()
+	after.finish()
+	if n := first.count(); n != last {
+		t.Errorf("%d segments delivered after Pause", n-last)
+	}
+
+	// From the first byte that came after the failed handover.
+	all := append(first.all[early-1:], second.all...)
+	slices.SortFunc(all, func(a, b span) int { return int(int32(a.from - b.from)) })
+	end := all[0].from
+	for _, s := range all {
+		if int32(s.from-end) > 0 {
+			t.Fatalf("%d bytes were delivered by neither", s.from-end)
+		}
+		if int32(s.to-end) > 0 {
+			end = s.to
+		}
+	}
+	if start := first.all[0].from; end-start != uint32(sent) {
+		t.Errorf("the last byte delivered is %d, sent were %d", end-start, sent)
+	}
+}
+
+// TestHeldTapEndsSilently: a successor that gives up delivers nothing.
+func TestHeldTapEndsSilently(t *testing.T) {
+	n := newNetwork(t)
+	at, received := listen(t, n.server, netip.AddrPortFrom(serverAddr4, 8080))
+	var s spans
+	c := newCollector()
+	c.onSegment = s.add
+	tap := startTap(t, n.server, Config{Held: true}, c, Target{serverAddr4, 8080})
+	if err := tap.Copy(); err != nil {
+		t.Fatal(err)
+	}
+	conn, _ := dial(t, n.client, at)
+	send(t, conn, random(1000))
+	conn.Close()
+	<-received
+	if _, counters := tap.finish(); counters.CopiedBytes < 1000 {
+		t.Errorf("counters %+v: nothing was copied", counters)
+	}
+	if n := s.count(); n != 0 {
+		t.Errorf("%d segments delivered", n)
+	}
+}
+
+func TestPauseNeedsARunningTap(t *testing.T) {
+	newNetwork(t)
+	tap, err := Open(Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tap.Close()
+	if err := tap.Pause(context.Background()); err == nil {
+		t.Error("paused")
+	}
+}
+
+// TestShardOf: the agent and the kernel program agree on a flow's shard.
+func TestShardOf(t *testing.T) {
+	const shards = 8
+	k := newKernel(t, shards, 1<<20, 0, target4)
+	var key shardKey
+	if err := k.spec.Variables[tapVarShardKey].Get(&key); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 100 {
+		p := to4(FlagACK, 1, "x")
+		p.src = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 9, byte(i * 7), byte(i)}), uint16(10000+i*31))
+		k.run(k.TapIngressEth, p.bytes(t))
+		ring := slices.IndexFunc(k.rings, func(r *ring) bool { return r.available() > 0 })
+		s := k.segments()
+		if got := shardOf(s[0].Flow, &key, shards); got != ring {
+			t.Fatalf("flow %v: shard %d, the kernel says %d", s[0].Flow, got, ring)
+		}
+	}
+}

@@ -1,0 +1,48 @@
+package netns
+
+import (
+	"encoding/binary"
+	"testing"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// FuzzNSID compares what nsidOf reads with what the netlink library does.
+func FuzzNSID(f *testing.F) {
+	attribute := func(kind uint16, value int32) []byte {
+		b := binary.NativeEndian.AppendUint16(nil, 8)
+		b = binary.NativeEndian.AppendUint16(b, kind)
+		return binary.NativeEndian.AppendUint32(b, uint32(value))
+	}
+	head := []byte{unix.AF_UNSPEC, 0, 0, 0}
+	f.Add(append(head, attribute(unix.NETNSA_NSID, 7)...))
+	f.Add(append(append(head, attribute(unix.NETNSA_FD, 3)...), attribute(unix.NETNSA_NSID, -1)...))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		got, ok := nsidOf(data)
+		if len(data) < len(head) {
+			if ok {
+				t.Fatalf("%d out of %d bytes", got, len(data))
+			}
+			return
+		}
+		data = data[:len(data)&^3] // the library cannot bear less than padded attributes
+		got, ok = nsidOf(data)
+		attrs, err := nl.ParseRouteAttr(data[len(head):])
+		if err != nil {
+			return // the library believes nothing of it
+		}
+		for _, a := range attrs {
+			if a.Attr.Type == unix.NETNSA_NSID && len(a.Value) >= 4 {
+				if want := int(int32(binary.NativeEndian.Uint32(a.Value))); !ok || got != want {
+					t.Fatalf("got %d, %v, want %d", got, ok, want)
+				}
+				return
+			}
+		}
+		if ok {
+			t.Fatalf("got %d out of %x", got, data)
+		}
+	})
+}
