@@ -59,6 +59,7 @@ fuzz: ## run every fuzz target in FUZZPKGS (./...) for FUZZTIME (30s)
 .PHONY: bench
 bench: ## measure against the alternatives and print the ratios (root)
 	$(GO) test -count=1 -timeout 30m -v -bench . ./test/bench
+	SHADOWTAP_SCALE=1 $(GO) test -count=1 -v -run TestScale ./pkg/kube
 
 TORTURE_REQUESTS ?= 100000
 

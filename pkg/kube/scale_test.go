@@ -2,6 +2,7 @@ package kube
 
 import (
 	"fmt"
+	"os"
 	"runtime"
 	"testing"
 	"time"
@@ -91,8 +92,8 @@ func heap() uint64 {
 // mirror, as when the next version of some services is tried, and a mirror
 // everywhere.
 func TestScale(t *testing.T) {
-	if testing.Short() {
-		t.Skip("makes a cluster of 10,000 Pods")
+	if os.Getenv("SHADOWTAP_SCALE") == "" {
+		t.Skip("makes a cluster of 10,000 Pods: make bench")
 	}
 	for _, tt := range []struct {
 		name     string
