@@ -108,6 +108,7 @@ func (c *compiler) serve(t *hostTable) {
 		}
 		slices.Sort(served)
 		vs.served = slices.Compact(served)
+		c.unreached(vs)
 	}
 	t.all(func(h *virtualHost) {
 		switch {
@@ -118,6 +119,37 @@ func (c *compiler) serve(t *hostTable) {
 			h.served = h.owner.served
 		}
 	})
+}
+
+// unreached warns of mirrors without a port whose services have none of those
+// that requests for the hosts are addressed to.
+func (c *compiler) unreached(vs *virtualService) {
+	if slices.Contains(vs.hosts, "*") {
+		return // any port
+	}
+	ports := slices.Clone(vs.served)
+	for _, same := range vs.arrivals.same {
+		ports = append(ports, same...)
+	}
+	for _, rt := range vs.routes {
+		for j := 0; j < len(rt.action.mirrors); {
+			m := &rt.action.mirrors[j]
+			if j++; m.listener == 0 {
+				continue
+			}
+			reached := slices.Contains(ports, m.listener)
+			for j < len(rt.action.mirrors) && rt.action.mirrors[j].listener != 0 && !rt.action.mirrors[j].first {
+				reached = reached || slices.Contains(ports, rt.action.mirrors[j].listener)
+				j++
+			}
+			if !reached {
+				i := slices.IndexFunc(c.uses, func(u mirrorUse) bool { return u.action == rt.action && u.mirror == m.Mirror })
+				c.warnf(c.uses[i].meta, c.uses[i].at.dot("port"), "",
+					"is not given, so copies go to the port of %s that requests are addressed to, and it has none of those (%s): nothing is mirrored",
+					m.Mirror.Host, numberList(vs.served))
+			}
+		}
+	}
 }
 
 // elsewhere reports whether a request that is known to be from a workload in

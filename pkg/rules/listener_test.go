@@ -108,3 +108,33 @@ func TestHostPort(t *testing.T) {
 		}
 	}
 }
+
+// TestUnreachedMirror: a mirror that takes the port requests are addressed to
+// and does not have it is told of, and no other.
+func TestUnreachedMirror(t *testing.T) {
+	const warning = "spec.http[0].mirror.port: is not given, so copies go to the port of web.example"
+	for _, tt := range []struct {
+		name, hosts, destination, mirror string
+		warns                            bool
+	}{
+		{"a host without a service is served on 80", "h.example", "{host: one.example}", "{host: web.example}", true},
+		{"also if a destination names a port", "h.example", "{host: two.example, port: {number: 8080}}", "{host: web.example}", true},
+		{"the mirror names a port", "h.example", "{host: one.example}", "{host: web.example, port: {number: 8081}}", false},
+		{"the mirror has the port", "h.example", "{host: one.example}", "{host: shadow.example}", false},
+		{"the host's own port", "one.example", "{host: one.example}", "{host: web.example}", false},
+		{"the destination keeps the port", "h.example", "{host: wide.example}", "{host: web.example}", false},
+		{"every host", "'*'", "{host: one.example}", "{host: web.example}", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			text := strings.Replace(listenerRule(tt.hosts, "{destination: "+tt.destination+"}"), "mirror: {host: shadow.example}", "mirror: "+tt.mirror, 1)
+			for i, host := range []string{"web", "wide"} {
+				text = fmt.Sprintf("apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: %[1]s}\nspec:\n  hosts: [%[1]s.example]\n  resolution: STATIC\n"+
+					"  ports: [{name: a, number: 8000, protocol: HTTP}, {name: b, number: 8081, protocol: HTTP}]\n  endpoints: [{address: 10.0.1.%d}]\n---\n", host, i) + text
+			}
+			_, problems := compile(t, text, Options{})
+			if got := strings.Contains(problems.Error(), warning); got != tt.warns {
+				t.Errorf("warned: %v, want %v:\n%s", got, tt.warns, problems.Error())
+			}
+		})
+	}
+}

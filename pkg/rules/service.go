@@ -88,11 +88,19 @@ func (s *service) port(number uint32) *servicePort {
 
 // portList is the numbers of the ports for messages.
 func (s *service) portList() string {
-	numbers := make([]string, len(s.ports))
+	numbers := make([]uint32, len(s.ports))
 	for i, p := range s.ports {
-		numbers[i] = strconv.Itoa(int(p.number))
+		numbers[i] = p.number
 	}
-	return strings.Join(numbers, ", ")
+	return numberList(numbers)
+}
+
+func numberList(numbers []uint32) string {
+	list := make([]string, len(numbers))
+	for i, n := range numbers {
+		list[i] = strconv.Itoa(int(n))
+	}
+	return strings.Join(list, ", ")
 }
 
 // serviceEntry adds the services of a ServiceEntry.
