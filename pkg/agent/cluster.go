@@ -143,11 +143,16 @@ func (a *Agent) targets(p *rules.Program) []netip.AddrPort {
 	if a.cluster == nil || a.cfg.Node == "" {
 		return p.Targets()
 	}
-	return a.cluster.local.among(p.Targets())
+	here := a.cluster.local.addresses()
+	return slices.DeleteFunc(slices.Clone(p.Targets()), func(t netip.AddrPort) bool { return !here[t.Addr()] })
 }
 
 // setTargets captures the endpoints of a program.
 func (a *Agent) setTargets(p *rules.Program) error {
+	if a.cluster != nil && a.cfg.Node != "" {
+		here := a.cluster.local.addresses()
+		p.Share(func(addr netip.Addr) bool { return here[addr] })
+	}
 	if pods, ok := a.source.(*podSource); ok && a.cluster != nil && a.cfg.Node != "" {
 		return pods.SetWorkloads(a.targets(p), a.cluster.local.workloads())
 	}
@@ -205,9 +210,8 @@ func (l *localPods) workloads() []Workload {
 	return all
 }
 
-// among are the targets that are addresses of Pods here, or of the node where
-// they have that.
-func (l *localPods) among(targets []netip.AddrPort) []netip.AddrPort {
+// addresses are those of the Pods, and of the node where they have that.
+func (l *localPods) addresses() map[netip.Addr]bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	here := map[netip.Addr]bool{}
@@ -216,11 +220,5 @@ func (l *localPods) among(targets []netip.AddrPort) []netip.AddrPort {
 			here[ip] = true
 		}
 	}
-	out := []netip.AddrPort{}
-	for _, t := range targets {
-		if here[t.Addr()] {
-			out = append(out, t)
-		}
-	}
-	return out
+	return here
 }

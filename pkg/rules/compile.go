@@ -235,6 +235,7 @@ func (c *compiler) link(p *Program) {
 			if a := rt.action; live[rt] && !seen[a] {
 				seen[a] = true
 				p.addMirrors(a)
+				p.addLimits(a)
 				if len(a.mirrors) > 0 {
 					maps.Copy(targets, a.captured)
 				}

@@ -79,6 +79,7 @@ type Program struct {
 	asksClient bool // a rule is not for all clients
 	asksPort   bool // a rule is not for all ports
 	needs      Needs
+	limits     []*rateLimit
 }
 
 // Targets are the addresses whose requests have to be captured: the endpoints

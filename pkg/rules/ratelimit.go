@@ -1,6 +1,9 @@
 package rules
 
 import (
+	"maps"
+	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -9,16 +12,23 @@ import (
 // cell rate algorithm, ITU-T I.371). Its clock is that of the requests, so
 // that a capture file is sampled as the traffic in it was.
 type rateLimit struct {
-	interval int64        // nanoseconds between requests
-	burst    int64        // how far ahead of the clock next may be
-	next     atomic.Int64 // when the next request is due
+	rate     float64                     // requests per second, everywhere
+	where    map[netip.AddrPort]struct{} // where the requests arrive
+	interval atomic.Int64                // nanoseconds between requests, here
+	next     atomic.Int64                // when the next request is due
 }
 
 // newRateLimit allows rate requests per second, and as many at once as fall in
 // a tenth of a second, one at least.
 func newRateLimit(rate float64) *rateLimit {
-	interval := max(int64(float64(time.Second)/rate), 1)
-	return &rateLimit{interval: interval, burst: max(int64(time.Second/10), interval) - interval}
+	l := &rateLimit{rate: rate, where: map[netip.AddrPort]struct{}{}}
+	l.share(1)
+	return l
+}
+
+// share makes the limit this part of all, above 0 and up to 1.
+func (l *rateLimit) share(part float64) {
+	l.interval.Store(max(int64(float64(time.Second)/(l.rate*part)), 1))
 }
 
 // take reports whether a request at time now, in nanoseconds, is within the
@@ -27,13 +37,47 @@ func (l *rateLimit) take(now int64) bool {
 	if l == nil {
 		return true
 	}
+	interval := l.interval.Load()
+	burst := max(int64(time.Second/10), interval) - interval
 	for {
 		next := l.next.Load()
-		if next > now+l.burst {
+		if next > now+burst {
 			return false
 		}
-		if l.next.CompareAndSwap(next, max(next, now)+l.interval) {
+		if l.next.CompareAndSwap(next, max(next, now)+interval) {
 			return true
+		}
+	}
+}
+
+// addLimits notes where the requests of an action arrive whose mirrors have a
+// limit.
+func (p *Program) addLimits(a *action) {
+	for i := range a.mirrors {
+		if x := a.mirrors[i].extra; x != nil && x.limit != nil {
+			maps.Copy(x.limit.where, a.captured)
+			if !slices.Contains(p.limits, x.limit) {
+				p.limits = append(p.limits, x.limit)
+			}
+		}
+	}
+}
+
+// Share makes the limits of requests per second, which are for all agents of a
+// cluster together, what this one may take: as large a part as of the endpoints
+// where the requests arrive are here. The agents need not talk to each other
+// for that; whose endpoints are less busy than others take less than they may.
+// It may be called while Decide is.
+func (p *Program) Share(here func(netip.Addr) bool) {
+	for _, l := range p.limits {
+		n := 0
+		for at := range l.where {
+			if here(at.Addr()) {
+				n++
+			}
+		}
+		if n > 0 { // else there are no requests either
+			l.share(float64(n) / float64(len(l.where)))
 		}
 	}
 }
