@@ -22,7 +22,7 @@ down() {
 }
 
 failed() {
-    tail -n 5 "$STATE"/*.log >&2
+    tail -n 5 "$STATE"/*.log >&2 || true # nothing may have been started
     down
 }
 
