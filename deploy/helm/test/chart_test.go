@@ -41,6 +41,7 @@ image: {digest: "sha256:` + strings.Repeat("0", 64) + `"}
 imagePullSecrets: [{name: registry}]
 fullnameOverride: mirror
 args: [--max-body=1MiB]
+memoryLimit: 256Mi
 env: [{name: GODEBUG, value: madvdontneed=1}]
 affinity: {nodeAffinity: {}}
 serviceAccount: {annotations: {a: b}}
@@ -284,6 +285,7 @@ func TestRefused(t *testing.T) {
 		{"admin: {port: 70000}", "port"},
 		{"netnsDir: /", "netnsDir"},
 		{"memoryLimit: lots", "memoryLimit"},
+		{"memoryLimit: 262144kiB", "memoryLimit"},
 		{"extraCapabilities: [CAP-x]", "extraCapabilities"},
 		{"image: {digest: latest}", "digest"},
 		{"terminationGracePeriodSeconds: 1", "terminationGracePeriodSeconds"},
