@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/shadowtap/shadowtap/pkg/rules"
 )
@@ -31,7 +32,7 @@ func (s *Source) plan() map[string]subject {
 	if s.cfg.Pods != nil {
 		add(s.nodePods())
 	}
-	namespaces := namespacesOf(s.needs.Services)
+	namespaces := slices.DeleteFunc(namespacesOf(s.needs.Services), func(ns string) bool { return !isNamespace(ns) })
 	if len(namespaces) > maxScopes {
 		namespaces = []string{metav1.NamespaceAll}
 	}
@@ -41,7 +42,7 @@ func (s *Source) plan() map[string]subject {
 		add(s.pods(ns, ""))
 	}
 	clients := slices.DeleteFunc(slices.Clone(s.needs.Clients), func(c rules.PodSelector) bool {
-		return slices.Contains(namespaces, c.Namespace) || slices.Contains(namespaces, metav1.NamespaceAll)
+		return !selectable(c) || slices.Contains(namespaces, c.Namespace) || slices.Contains(namespaces, metav1.NamespaceAll)
 	})
 	if len(clients) > maxScopes {
 		clients = []rules.PodSelector{{}}
@@ -58,6 +59,17 @@ func within(namespace string) string {
 		return ""
 	}
 	return " in namespace " + namespace
+}
+
+// What a rule asks for need not be a name that there can be. The API server
+// refuses to look for it, and all rules would wait for the answer.
+
+func isNamespace(name string) bool { return len(validation.IsDNS1123Label(name)) == 0 }
+
+// selectable reports whether there can be a Pod that c selects.
+func selectable(c rules.PodSelector) bool {
+	_, err := labels.ValidatedSelectorFromSet(c.Labels)
+	return err == nil && (c.Namespace == metav1.NamespaceAll || isNamespace(c.Namespace))
 }
 
 func namespacesOf(names []rules.ServiceName) []string {

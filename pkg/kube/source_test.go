@@ -297,6 +297,25 @@ func TestNeeds(t *testing.T) {
 	})
 }
 
+// TestImpossibleNeeds: a rule that asks for what cannot have such a name or
+// label keeps no other from being known.
+func TestImpossibleNeeds(t *testing.T) {
+	a := newAPIServer(t)
+	a.serveRules()
+	a.put(t, everyKind)
+	s, changes := follow(t, a, nil)
+	needs := needsHTTPBin()
+	needs.Services = append(needs.Services, rules.ServiceName{Namespace: "a/b", Name: "x"})
+	needs.Clients = []rules.PodSelector{
+		{Labels: map[string]string{"app": "two words"}}, {Labels: map[string]string{"app": "x,y=z"}},
+		{Labels: map[string]string{"a b": "c"}}, {Namespace: "a%b"}, {Namespace: "a/b", Labels: map[string]string{"app": "x"}},
+	}
+	s.Need(needs)
+	await(t, s, changes, "what there can be", func(got *rules.Snapshot, _ rules.Problems) bool {
+		return s.Need(needs) && len(got.EndpointSlices) == 1 && len(got.Pods) == 1
+	})
+}
+
 // TestUnrelatedEndpoints: those of services that no rule names, in a namespace
 // that is watched, are no change.
 func TestUnrelatedEndpoints(t *testing.T) {
