@@ -94,8 +94,8 @@ func (s *Source) pods(namespace, selector string) subject {
 }
 
 // reconcile starts the watches that are missing. What is not wanted any more
-// stays until all that is wanted is known, so that nothing is forgotten for
-// what takes its place. The lock is held.
+// stays until all of its class that is wanted is known, so that nothing is
+// forgotten for what takes its place. The lock is held.
 func (s *Source) reconcile(ctx context.Context) {
 	if s.served == nil {
 		// The first discovery decides which kinds are waited for; what is
@@ -113,11 +113,19 @@ func (s *Source) reconcile(ctx context.Context) {
 		}
 		s.planned = s.served != nil
 	}
-	if len(s.missing()) > 0 {
+	if !s.planned {
 		return
 	}
+	// One class must not wait for another: a kind that may not be read would
+	// keep every watch that there ever was.
+	unknown := map[string]bool{}
+	for key := range s.desired {
+		if w := s.watches[key]; !w.synced() {
+			unknown[w.class] = true
+		}
+	}
 	for key, w := range s.watches {
-		if !s.desired[key] {
+		if !s.desired[key] && !unknown[w.class] {
 			w.stop()
 			delete(s.watches, key)
 			s.changed = true
@@ -146,11 +154,7 @@ func (s *Source) missing() (out []string) {
 		out = append(out, "what the rules need")
 	}
 	for key := range s.desired {
-		w := s.watches[key]
-		if c := w.collected(); c != nil && !c.synced {
-			out = append(out, w.what)
-		}
-		if p, ok := w.store.(*nodePods); ok && !p.synced {
+		if w := s.watches[key]; !w.synced() {
 			out = append(out, w.what)
 		}
 	}
