@@ -227,6 +227,8 @@ func (a *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, http.StatusForbidden, metav1.StatusReasonForbidden)
 	case r.URL.Query().Get("sendInitialEvents") != "":
 		a.fail(w, http.StatusUnprocessableEntity, metav1.StatusReasonInvalid) // as one that does not know it
+	case !parses(r):
+		a.fail(w, http.StatusBadRequest, metav1.StatusReasonBadRequest)
 	default:
 		a.serve(w, r, verb, resource, namespace)
 	}
@@ -271,6 +273,13 @@ func (a *apiServer) discovery(w http.ResponseWriter, path []string) {
 		out.Versions = append(out.Versions, metav1.GroupVersionForDiscovery{GroupVersion: path[0] + "/" + v, Version: v})
 	}
 	_ = json.NewEncoder(w).Encode(out)
+}
+
+// parses reports whether the selectors of a request can be read.
+func parses(r *http.Request) bool {
+	_, byLabel := labels.Parse(r.URL.Query().Get("labelSelector"))
+	_, byField := fields.ParseSelector(r.URL.Query().Get("fieldSelector"))
+	return byLabel == nil && byField == nil
 }
 
 // selected reports whether a request asks for an object.

@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/shadowtap/shadowtap/pkg/rules"
 )
@@ -31,7 +32,7 @@ func (s *Source) plan() map[string]subject {
 	if s.cfg.Pods != nil {
 		add(s.nodePods())
 	}
-	namespaces := namespacesOf(s.needs.Services)
+	namespaces := slices.DeleteFunc(namespacesOf(s.needs.Services), func(ns string) bool { return !isNamespace(ns) })
 	if len(namespaces) > maxScopes {
 		namespaces = []string{metav1.NamespaceAll}
 	}
@@ -41,7 +42,7 @@ func (s *Source) plan() map[string]subject {
 		add(s.pods(ns, ""))
 	}
 	clients := slices.DeleteFunc(slices.Clone(s.needs.Clients), func(c rules.PodSelector) bool {
-		return slices.Contains(namespaces, c.Namespace) || slices.Contains(namespaces, metav1.NamespaceAll)
+		return !selectable(c) || slices.Contains(namespaces, c.Namespace) || slices.Contains(namespaces, metav1.NamespaceAll)
 	})
 	if len(clients) > maxScopes {
 		clients = []rules.PodSelector{{}}
@@ -58,6 +59,17 @@ func within(namespace string) string {
 		return ""
 	}
 	return " in namespace " + namespace
+}
+
+// What a rule asks for need not be a name that there can be. The API server
+// refuses to look for it, and all rules would wait for the answer.
+
+func isNamespace(name string) bool { return len(validation.IsDNS1123Label(name)) == 0 }
+
+// selectable reports whether there can be a Pod that c selects.
+func selectable(c rules.PodSelector) bool {
+	_, err := labels.ValidatedSelectorFromSet(c.Labels)
+	return err == nil && (c.Namespace == metav1.NamespaceAll || isNamespace(c.Namespace))
 }
 
 func namespacesOf(names []rules.ServiceName) []string {
@@ -82,8 +94,8 @@ func (s *Source) pods(namespace, selector string) subject {
 }
 
 // reconcile starts the watches that are missing. What is not wanted any more
-// stays until all that is wanted is known, so that nothing is forgotten for
-// what takes its place. The lock is held.
+// stays until all of its class that is wanted is known, so that nothing is
+// forgotten for what takes its place. The lock is held.
 func (s *Source) reconcile(ctx context.Context) {
 	if s.served == nil {
 		// The first discovery decides which kinds are waited for; what is
@@ -101,11 +113,19 @@ func (s *Source) reconcile(ctx context.Context) {
 		}
 		s.planned = s.served != nil
 	}
-	if len(s.missing()) > 0 {
+	if !s.planned {
 		return
 	}
+	// One class must not wait for another: a kind that may not be read would
+	// keep every watch that there ever was.
+	unknown := map[string]bool{}
+	for key := range s.desired {
+		if w := s.watches[key]; !w.synced() {
+			unknown[w.class] = true
+		}
+	}
 	for key, w := range s.watches {
-		if !s.desired[key] {
+		if !s.desired[key] && !unknown[w.class] {
 			w.stop()
 			delete(s.watches, key)
 			s.changed = true
@@ -134,11 +154,7 @@ func (s *Source) missing() (out []string) {
 		out = append(out, "what the rules need")
 	}
 	for key := range s.desired {
-		w := s.watches[key]
-		if c := w.collected(); c != nil && !c.synced {
-			out = append(out, w.what)
-		}
-		if p, ok := w.store.(*nodePods); ok && !p.synced {
+		if w := s.watches[key]; !w.synced() {
 			out = append(out, w.what)
 		}
 	}

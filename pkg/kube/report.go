@@ -115,8 +115,8 @@ func (s *Source) report(p *rules.Problem) *report {
 	said := *p
 	said.Position, said.Object, said.Warning = rules.Position{}, "", false
 	note := said.Error()
-	if len(note) > 1024 { // the limit of an Event
-		note = strings.ToValidUTF8(note[:1000], "") + "..."
+	if len(note) > maxNote {
+		note = strings.ToValidUTF8(note[:maxNote-3], "") + "..."
 	}
 	reason := "MirrorInvalid"
 	if p.NoEndpoint() {
@@ -127,14 +127,29 @@ func (s *Source) report(p *rules.Problem) *report {
 	return &report{
 		rank: binary.BigEndian.Uint64(own[:]),
 		event: eventsv1.Event{
-			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: short + "." + hex.EncodeToString(sum[:8])},
+			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: eventName(short, sum[:8])},
 			Regarding: corev1.ObjectReference{
 				APIVersion: k.group + "/" + version, Kind: k.kind, Namespace: namespace, Name: short, UID: o.uid,
 			},
-			ReportingController: ControllerName, ReportingInstance: s.cfg.Node,
+			ReportingController: ControllerName, ReportingInstance: s.cfg.Node[:min(len(s.cfg.Node), maxInstance)],
 			Type: corev1.EventTypeWarning, Reason: reason, Action: "Mirror", Note: note,
 		},
 	}
+}
+
+// The lengths in bytes that the API server allows an Event
+// (k8s.io/api/events/v1, metadata.name as a DNS subdomain).
+const (
+	maxNote     = 1024
+	maxInstance = 128
+	maxName     = 253
+)
+
+// eventName is the name of an Event for an object.
+func eventName(object string, sum []byte) string {
+	suffix := "." + hex.EncodeToString(sum)
+	object = object[:min(len(object), maxName-len(suffix))]
+	return strings.TrimRight(object, "-.") + suffix // before a dot neither may stand
 }
 
 // mirrors reports whether an object asks for a mirror.

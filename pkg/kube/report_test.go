@@ -5,8 +5,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/shadowtap/shadowtap/pkg/rules"
 )
@@ -89,8 +91,33 @@ func TestReport(t *testing.T) {
 	if d := cmp.Diff(want, events()); d != "" {
 		t.Errorf("events (-want +got):\n%s", d)
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	if n := len(a.objects["events.events.k8s.io"]); n != 3 {
 		t.Errorf("%d events", n)
+	}
+}
+
+// TestReportLong: the API server takes the Events of objects and nodes with the
+// longest names.
+func TestReportLong(t *testing.T) {
+	a := newAPIServer(t)
+	a.serveRules()
+	name := strings.Repeat("a", 235) + "-" + strings.Repeat("b", 17)
+	a.put(t, strings.Replace(strings.Split(brokenRules, "---")[0], "name: mirrored", "name: "+name, 1))
+	s, changes := follow(t, a, &recorder{})
+	<-changes
+	s.cfg.Node = strings.Repeat("n", 253)
+	r := s.report(&rules.Problem{Object: "VirtualService shop/" + name, Field: "spec", Message: strings.Repeat("é", 1000)})
+	if r == nil {
+		t.Fatal("no report")
+	}
+	e := r.event
+	if why := validation.IsDNS1123Subdomain(e.Name); why != nil {
+		t.Errorf("name %q: %v", e.Name, why)
+	}
+	if e.Regarding.Name != name || len(e.ReportingInstance) > 128 || len(e.Note) > 1024 || !utf8.ValidString(e.Note) {
+		t.Errorf("%+v", e)
 	}
 }
 

@@ -297,6 +297,25 @@ func TestNeeds(t *testing.T) {
 	})
 }
 
+// TestImpossibleNeeds: a rule that asks for what cannot have such a name or
+// label keeps no other from being known.
+func TestImpossibleNeeds(t *testing.T) {
+	a := newAPIServer(t)
+	a.serveRules()
+	a.put(t, everyKind)
+	s, changes := follow(t, a, nil)
+	needs := needsHTTPBin()
+	needs.Services = append(needs.Services, rules.ServiceName{Namespace: "a/b", Name: "x"})
+	needs.Clients = []rules.PodSelector{
+		{Labels: map[string]string{"app": "two words"}}, {Labels: map[string]string{"app": "x,y=z"}},
+		{Labels: map[string]string{"a b": "c"}}, {Namespace: "a%b"}, {Namespace: "a/b", Labels: map[string]string{"app": "x"}},
+	}
+	s.Need(needs)
+	await(t, s, changes, "what there can be", func(got *rules.Snapshot, _ rules.Problems) bool {
+		return s.Need(needs) && len(got.EndpointSlices) == 1 && len(got.Pods) == 1
+	})
+}
+
 // TestUnrelatedEndpoints: those of services that no rule names, in a namespace
 // that is watched, are no change.
 func TestUnrelatedEndpoints(t *testing.T) {
@@ -419,4 +438,28 @@ func TestForbidden(t *testing.T) {
 	a.forbid = map[string]bool{}
 	a.mu.Unlock()
 	await(t, s, changes, "rules", func(s *rules.Snapshot, _ rules.Problems) bool { return len(s.HTTPRoutes) == 1 })
+}
+
+// TestForbiddenLater: a kind that may not be read keeps nothing else from being
+// forgotten.
+func TestForbiddenLater(t *testing.T) {
+	a := newAPIServer(t)
+	a.serveRules()
+	a.put(t, everyKind)
+	s, changes := follow(t, a, nil)
+	needs := needsHTTPBin()
+	s.Need(needs)
+	await(t, s, changes, "rules", func(*rules.Snapshot, rules.Problems) bool { return s.Need(needs) })
+	a.mu.Lock()
+	a.forbid["grpcroutes.gateway.networking.k8s.io"] = true
+	a.mu.Unlock()
+	a.define("grpcroutes.gateway.networking.k8s.io")
+	eventually(t, "the kind gone", func() bool { return len(s.Status().Missing) == 0 && s.Status().Watches == 12 })
+	a.define("grpcroutes.gateway.networking.k8s.io", "v1")
+	eventually(t, "the kind missing", func() bool { return len(s.Status().Missing) == 1 })
+	s.Need(rules.Needs{})
+	eventually(t, "endpoints forgotten", func() bool {
+		got, _ := s.Read()
+		return len(got.EndpointSlices)+len(got.Pods) == 0 && len(got.VirtualServices) == 1
+	})
 }

@@ -43,6 +43,18 @@ func (r *running) collected() *collection {
 	return c
 }
 
+// synced reports whether what there is has been listed once, if anything waits
+// for that. The lock of the Source is held.
+func (r *running) synced() bool {
+	switch store := r.store.(type) {
+	case *collection:
+		return store.synced
+	case *nodePods:
+		return store.synced
+	}
+	return true
+}
+
 // start watches a subject until ctx ends or the result is stopped. It does not
 // wait for the goroutine: client-go may sleep in a back-off that nothing ends.
 func (s *Source) start(ctx context.Context, sub subject) *running {

@@ -17,7 +17,8 @@ import (
 // it would take, as far as that can be told: in the proxies it does, and the
 // next best rule must not get them here.
 //
-// The Program is nil only if a problem is none of an object's.
+// The Program is nil only if a problem is none of an object's, or stays without
+// the object.
 func CompileEach(s *Snapshot, o Options) (*Program, Problems) {
 	var found Problems
 	hollow := hollows{}
@@ -47,7 +48,7 @@ func CompileEach(s *Snapshot, o Options) (*Program, Problems) {
 			if hollow[e.Object] == 0 {
 				found = append(found, e)
 			}
-			progress = progress || e.Object != ""
+			progress = progress || e.Object != "" && hollow[e.Object] < nothing
 		}
 		if !progress {
 			return nil, problems
@@ -143,7 +144,7 @@ func (h hollows) virtualService(vs VirtualService) (VirtualService, bool) {
 	if level == 0 {
 		return vs, true
 	}
-	if level == nothing || len(vs.Spec.Http) == 0 {
+	if level >= nothing || len(vs.Spec.Http) == 0 {
 		return vs, false
 	}
 	spec := &networking.VirtualService{Hosts: vs.Spec.Hosts, Gateways: vs.Spec.Gateways, ExportTo: vs.Spec.ExportTo}

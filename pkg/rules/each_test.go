@@ -147,3 +147,15 @@ func TestDecodeObject(t *testing.T) {
 		t.Errorf("%+v", s.VirtualServices)
 	}
 }
+
+// TestDecodeObjectText: JSON may have characters in a text that YAML does not
+// allow there, or takes for something else.
+func TestDecodeObjectText(t *testing.T) {
+	for _, want := range []string{"a", "\u007f", "a\u0080b", "a \u0085 b", "a\u2028b\u2029", "\ufeffa", "\ufffe\uffff", "\u00e9\u00a0\U0001f600"} {
+		s, problems := DecodeObject([]byte(`{"apiVersion":"networking.istio.io/v1","kind":"WorkloadEntry",` +
+			`"metadata":{"name":"a","namespace":"n"},"spec":{"address":"` + want + `"}}`))
+		if len(s.WorkloadEntries) != 1 || s.WorkloadEntries[0].Spec.Address != want || len(problems) > 0 {
+			t.Errorf("%q: %+v %v", want, s.WorkloadEntries, problems)
+		}
+	}
+}

@@ -72,7 +72,7 @@ func (c *compiler) needs(p *Program, s *Snapshot) (n Needs) {
 		}
 	}
 	slices.SortFunc(n.Clients, PodSelector.compare)
-	n.Clients = slices.CompactFunc(n.Clients, func(a, b PodSelector) bool { return a.compare(b) == 0 })
+	n.Clients = slices.CompactFunc(n.Clients, PodSelector.equal)
 	return n
 }
 
@@ -80,9 +80,11 @@ func (s PodSelector) compare(o PodSelector) int {
 	return cmp.Or(strings.Compare(s.Namespace, o.Namespace), strings.Compare(labelList(s.Labels), labelList(o.Labels)))
 }
 
+func (s PodSelector) equal(o PodSelector) bool {
+	return s.Namespace == o.Namespace && maps.Equal(s.Labels, o.Labels)
+}
+
 // Equal reports whether n and o are the same.
 func (n Needs) Equal(o Needs) bool {
-	return slices.Equal(n.Services, o.Services) && slices.EqualFunc(n.Clients, o.Clients, func(a, b PodSelector) bool {
-		return a.Namespace == b.Namespace && maps.Equal(a.Labels, b.Labels)
-	})
+	return slices.Equal(n.Services, o.Services) && slices.EqualFunc(n.Clients, o.Clients, PodSelector.equal)
 }

@@ -26,9 +26,12 @@ func newRateLimit(rate float64) *rateLimit {
 	return l
 }
 
+// longest is an interval that does not end, and may be added to any time.
+const longest = 1 << 61
+
 // share makes the limit this part of all, above 0 and up to 1.
 func (l *rateLimit) share(part float64) {
-	l.interval.Store(max(int64(float64(time.Second)/(l.rate*part)), 1))
+	l.interval.Store(int64(max(1, min(float64(time.Second)/(l.rate*part), longest))))
 }
 
 // take reports whether a request at time now, in nanoseconds, is within the

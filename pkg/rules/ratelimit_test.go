@@ -71,3 +71,13 @@ spec:
 		})
 	}
 }
+
+// TestTinyLimit: one whose interval is too long to be counted does not become
+// none.
+func TestTinyLimit(t *testing.T) {
+	l := newRateLimit(1e-15)
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC).UnixNano()
+	if !l.take(now) || l.take(now) || l.take(now+int64(time.Hour)) {
+		t.Error("the first request, and no other, is within the limit")
+	}
+}

@@ -24,6 +24,9 @@ type deviation struct {
 // deviation implements subject.
 func (w *world) deviation(r *envoy.Request, theirs, ours *verdict) string {
 	for _, d := range deviations() {
+		if d.name != relativeRewrite && theirs.route == ours.route && slices.Equal(theirs.mirrors, ours.mirrors) {
+			continue // all others are about which route or mirror it is, not about the copy
+		}
 		if d.covers(w, r, theirs, ours) {
 			return d.name
 		}

@@ -73,7 +73,7 @@ func gatewayDeviations() []gatewayDeviation {
 					declared[a.declared] = true
 				}
 			}
-			return len(declared) > 1
+			return len(declared) > 1 && theirs.route != ours.route
 		},
 	}, {
 		servicePort,
