@@ -258,6 +258,9 @@ func TestDefaultsThatMatter(t *testing.T) {
 	if _, limited := spec.Containers[0].Resources.Limits[corev1.ResourceCPU]; limited {
 		t.Error("the agent's CPU is limited: it would lose packets")
 	}
+	if spec.EnableServiceLinks == nil || *spec.EnableServiceLinks {
+		t.Error("a Service named shadowtap would set SHADOWTAP_PORT, which is --port")
+	}
 	class := object[schedulingv1.PriorityClass](t, "")
 	if spec.PriorityClassName != class.Name || class.Value >= 0 || *class.PreemptionPolicy != corev1.PreemptNever {
 		t.Errorf("the agent may push production off a node: %q, %+v", spec.PriorityClassName, class)
