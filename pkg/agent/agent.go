@@ -126,9 +126,7 @@ func (a *Agent) open() (err error) {
 	if err := problems.Err(); err != nil {
 		return err
 	}
-	for _, p := range problems {
-		a.log.Warn("rules", "problem", p.Error())
-	}
+	a.logProblems(problems)
 	if a.cfg.Takeover {
 		if err := a.findPredecessor(); err != nil {
 			return err
@@ -152,7 +150,7 @@ func (a *Agent) open() (err error) {
 	if a.cfg.Output != NoOutput {
 		a.printer = newPrinter(a.cfg.Stdout, a.cfg.Output, a.offline(), a.cfg.MemoryLimit/16, a.panics)
 	}
-	return a.apply(program, nil)
+	return a.apply(program, problems)
 }
 
 // expel ends the flows of captured network namespaces that are gone.

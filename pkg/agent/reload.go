@@ -133,7 +133,8 @@ func (a *Agent) reloadNow() {
 		}
 		return
 	}
-	if err := a.apply(program, nil); err != nil {
+	a.logProblems(problems) // warnings
+	if err := a.apply(program, problems); err != nil {
 		a.log.Error("rules reloaded in part", "error", err)
 		return
 	}
