@@ -296,10 +296,26 @@ func TestPodChurn(t *testing.T) {
 	final.expect(t, outcome{mirrored: len(sent)})
 }
 
-// descriptors is how many files the agent has open, programs and maps among
-// them.
-func (a *agent) descriptors() int {
-	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", a.cmd.Process.Pid))
+// descriptors is how many files the agent has open, programs, maps and netlink
+// sockets among them, but not the connections that its mirrors keep.
+func (a *agent) descriptors() (n int) {
+	proc := fmt.Sprintf("/proc/%d/", a.cmd.Process.Pid)
+	connections := map[string]bool{}
+	for _, table := range []string{"net/tcp", "net/tcp6"} {
+		text, err := os.ReadFile(proc + table)
+		must(a.t, err)
+		for line := range strings.Lines(string(text)) {
+			if fields := strings.Fields(line); len(fields) > 9 {
+				connections["socket:["+fields[9]+"]"] = true
+			}
+		}
+	}
+	entries, err := os.ReadDir(proc + "fd")
 	must(a.t, err)
-	return len(entries)
+	for _, e := range entries {
+		if to, err := os.Readlink(proc + "fd/" + e.Name()); err == nil && !connections[to] {
+			n++
+		}
+	}
+	return n
 }
