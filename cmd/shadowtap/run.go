@@ -198,7 +198,17 @@ func (f *runFlags) openAccount(stdout io.Writer) (io.WriteCloser, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--account: %w", err)
 	}
-	return file, nil
+	return accountFile{file}, nil
+}
+
+// accountFile is a file that an agent which this one takes over from may write
+// its own account to meanwhile.
+type accountFile struct{ *os.File }
+
+// Write writes p in the place of whatever is in the file.
+func (f accountFile) Write(p []byte) (int, error) {
+	_ = f.Truncate(0) // which a pipe or a terminal refuses, and does not need
+	return f.File.Write(p)
 }
 
 // unclosed is a writer that is somebody else's to close.
