@@ -15,14 +15,16 @@ func TestPace(t *testing.T) {
 		want    int
 	}{
 		{"one", []int{0}, 0, 100},
+		{"one after a long time", []int{1000}, 0, 1010},
+		{"and what comes with it", []int{1000, 1005}, 0, 1010},
 		{"a burst settles", []int{0, 90, 180}, 0, 280},
 		{"one that does not end", []int{0, 90, 180, 270, 360, 450, 490}, 0, 500},
 		{"soon after a long delivery", []int{0}, 3000, 3000},
-		{"long after it", []int{4000}, 3000, 4100},
+		{"long after it", []int{4000}, 3000, 4010},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			p := pace{settle: 100 * time.Millisecond, maxSettle: 500 * time.Millisecond, rest: 9}
-			p.free = at(tt.free)
+			p := pace{quick: 10 * time.Millisecond, settle: 100 * time.Millisecond, maxSettle: 500 * time.Millisecond, rest: 9}
+			p.ended, p.free = start, at(tt.free)
 			if _, ok := p.due(); ok {
 				t.Error("due before a change")
 			}

@@ -84,7 +84,7 @@ func newSource(cfg Config, rc *rest.Config) (*Source, error) {
 		log:     cfg.Logger,
 		quiet:   logr.FromSlogHandler(quiet{cfg.Logger.Handler()}),
 		clients: c,
-		pace:    pace{settle: 100 * time.Millisecond, maxSettle: 500 * time.Millisecond, rest: 9},
+		pace:    pace{quick: 10 * time.Millisecond, settle: 100 * time.Millisecond, maxSettle: 500 * time.Millisecond, rest: 9},
 		wake:    make(chan struct{}, 1),
 		kinds:   kindState{changed: make(chan struct{}, 1)},
 		reports: reports{wake: make(chan struct{}, 1)},
