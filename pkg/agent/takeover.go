@@ -44,9 +44,11 @@ func (a *Agent) findPredecessor() error {
 // from another one if it was told to. An error leaves everything to that one.
 func (a *Agent) establish(ctx context.Context) error {
 	if a.predecessor != nil {
-		if err := a.takeOver(ctx); ctx.Err() != nil {
-			return nil // told to stop before it had begun
-		} else if err != nil {
+		// What was taken over is ours even if ctx has ended by then.
+		if err := a.takeOver(ctx); err != nil {
+			if ctx.Err() != nil {
+				return nil // told to stop before it had begun
+			}
 			return fmt.Errorf("take over: %w", err)
 		}
 		a.afterTakeover()
