@@ -1,5 +1,6 @@
 # The image for those who have a container engine; `make image` makes it
-# without one. Same contents: the static program and root certificates.
+# without one, and adds the list of what the program is made of. Both hold the
+# static program and root certificates.
 #
 #   docker buildx build --platform linux/amd64,linux/arm64 --build-arg VERSION=$(git describe --tags --always) -t shadowtap .
 

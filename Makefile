@@ -105,7 +105,7 @@ manifests: ## render deploy/manifests from the chart
 
 .PHONY: test-kube
 test-kube: ## test on a Kubernetes of two nodes that it makes and removes again (root; the first time takes minutes more)
-	@scripts/as-root.sh test/kube/run.sh
+	@scripts/as-root.sh env "PATH=$$PATH" "KEEP=$(KEEP)" test/kube/run.sh
 
 .PHONY: cross
 cross: ## compile everything, tests too, for ARCHES (amd64 arm64)

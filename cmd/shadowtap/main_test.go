@@ -87,6 +87,7 @@ func TestExitCodesAndMessages(t *testing.T) {
 		{"status of nobody", []string{"status", "--agent", "http://127.0.0.1:1"}, 1, "no answer", "1 of 1 agents did not answer"},
 		{"status of nobody as JSON", []string{"status", "--agent", "http://127.0.0.1:1", "-o", "json"}, 1, `"requests": {`, ""},
 		{"status at a bad URL", []string{"status", "--agent", "127.0.0.1"}, 2, "", `--agent "127.0.0.1": expected http://HOST:PORT`},
+		{"status of a cluster with a token", []string{"status", "--kube", "--token-file", "x"}, 2, "", "--token-file and --tls-ca are for --agent"},
 		{"status in a bad form", []string{"status", "-o", "xml"}, 2, "", `--output "xml"`},
 		{"validate nothing", []string{"validate"}, 2, "", "give --file FILE"},
 	}

@@ -81,7 +81,7 @@ out and reported; the others stay in use.`,
 	fl.Uint16Var(&c.Priority, "tc-priority", 0, "priority of the filter where clsact is used; 0 chooses a free one")
 	fl.Var(&f.ring, "ring-size", "size of each ring buffer, a power of two; 0 chooses")
 	fl.Var(&f.rate, "max-capture-rate", "copy at most this many bytes per second out of the kernel; 0 is no bound")
-	fl.BoolVar(&c.Takeover, "takeover", false, "take over from the agent of the same --agent-name here, if one runs, without losing or repeating a request")
+	fl.BoolVar(&c.Takeover, "takeover", false, "take over from the agent of the same --agent-name here, if one runs, without losing or repeating a request; not where pods are captured in")
 	fl.StringVar(&c.PCAP, "pcap", "", "read this pcap or pcapng file instead of live traffic")
 	fl.BoolVar(&c.DryRun, "dry-run", false, "send nothing; print each request that would be mirrored")
 	fl.StringVarP(&f.output, "output", "o", "", "print each mirrored request: json (one per line) or text; --dry-run defaults to json")
@@ -198,7 +198,17 @@ func (f *runFlags) openAccount(stdout io.Writer) (io.WriteCloser, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--account: %w", err)
 	}
-	return file, nil
+	return accountFile{file}, nil
+}
+
+// accountFile is a file that an agent which this one takes over from may write
+// its own account to meanwhile.
+type accountFile struct{ *os.File }
+
+// Write writes p in the place of whatever is in the file.
+func (f accountFile) Write(p []byte) (int, error) {
+	_ = f.Truncate(0) // which a pipe or a terminal refuses, and does not need
+	return f.File.Write(p)
 }
 
 // unclosed is a writer that is somebody else's to close.

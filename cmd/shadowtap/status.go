@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -86,6 +87,9 @@ func (f *statusFlags) run(cmd *cobra.Command) error {
 // find returns the agents to ask, and the client to ask them with.
 func (f *statusFlags) find(ctx context.Context) ([]fleet.Agent, *http.Client, error) {
 	if f.kube {
+		if f.token != "" || f.ca != "" {
+			return nil, nil, errors.New("--token-file and --tls-ca are for --agent")
+		}
 		f.cluster.Version = version
 		agents, client, err := f.cluster.Agents(ctx)
 		if err == nil && len(agents) == 0 {

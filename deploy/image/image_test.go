@@ -90,6 +90,9 @@ func TestRefused(t *testing.T) {
 		{"a bad tag", "1", []string{"-version", "a b"}, "-repository and -version: "},
 		{"a bad repository", "1", []string{"-repository", "UPPER/x"}, "-repository and -version: "},
 		{"a bad platform", "1", []string{"-platforms", "a/b/c/d"}, "-platforms: "},
+		{"a variant", "1", []string{"-platforms", "linux/arm/v6"}, `-platforms: "linux/arm/v6": expected`},
+		{"no platform", "1", []string{"-platforms", ""}, `-platforms: "": expected`},
+		{"no architecture", "1", []string{"-platforms", "linux/"}, `-platforms: "linux/": expected`},
 		{"an unknown platform", "1", []string{"-platforms", "linux/none", "-o", "none.tar"}, "compile for linux/none: "},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -70,6 +70,11 @@ func run(args []string) error {
 		if err != nil {
 			return fmt.Errorf("-platforms: %w", err)
 		}
+		// The compiler would not know of a variant, and make the program for
+		// another machine than the image says.
+		if platform.OS == "" || platform.Architecture == "" || p != platform.OS+"/"+platform.Architecture {
+			return fmt.Errorf("-platforms: %q: expected an operating system and an architecture, such as linux/arm64", p)
+		}
 		o.platforms = append(o.platforms, *platform)
 	}
 	if _, err := name.NewTag(o.name(), name.StrictValidation); err != nil {
@@ -103,7 +108,7 @@ func build(o options) error {
 
 	var images []platformImage
 	for _, p := range o.platforms {
-		program := filepath.Join(work, p.Architecture+p.Variant)
+		program := filepath.Join(work, p.Architecture)
 		if err := compile(o, p, program); err != nil {
 			return err
 		}

@@ -67,7 +67,7 @@ func newImage(o options, p v1.Platform, program string) (v1.Image, error) {
 	}
 	config = config.DeepCopy()
 	config.Created = v1.Time{Time: o.created}
-	config.OS, config.Architecture, config.Variant = p.OS, p.Architecture, p.Variant
+	config.OS, config.Architecture = p.OS, p.Architecture
 	config.Config = v1.Config{
 		Entrypoint: []string{"/" + o.programName()},
 		WorkingDir: "/",
@@ -77,7 +77,7 @@ func newImage(o options, p v1.Platform, program string) (v1.Image, error) {
 		Labels: map[string]string{
 			"org.opencontainers.image.title":    o.programName(),
 			"org.opencontainers.image.source":   "https://github.com/shadowtap/shadowtap",
-			"org.opencontainers.image.licenses": "Apache-2.0 AND GPL-2.0-only",
+			"org.opencontainers.image.licenses": "Apache-2.0 AND (GPL-2.0-only OR Apache-2.0)",
 			"org.opencontainers.image.version":  o.version,
 		},
 	}

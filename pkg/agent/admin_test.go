@@ -1,8 +1,10 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -147,6 +149,40 @@ shadowtap_requests_total{outcome="sampled_out"} 0
 		"shadowtap_requests_seen_total", "shadowtap_requests_total", "shadowtap_requests_dropped_total"); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestWarnings: what is said of rules that are in use is to be seen as long as
+// they are, and logged once.
+func TestWarnings(t *testing.T) {
+	deprecated := strings.Replace(shadowRules("127.0.0.1:9"), "    mirror: {host", "    mirrorPercent: 50\n    mirror: {host", 1)
+	c := testConfig(t, deprecated, writePCAP(t))
+	var log bytes.Buffer
+	c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	a, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.close()
+	reported := func(when string) {
+		t.Helper()
+		if s := a.RulesStatus(); s.Failed || len(s.Problems) != 1 || !strings.Contains(s.Problems[0], "mirrorPercent: is deprecated") {
+			t.Errorf("%s: %+v", when, s)
+		}
+		if n := strings.Count(log.String(), "is deprecated"); n != 1 {
+			t.Errorf("%s: logged %d times", when, n)
+		}
+	}
+	reported("at the start")
+	a.reloadNow()
+	reported("after a reload")
+	log.Reset()
+	for _, text := range []string{shadowRules("127.0.0.1:9"), deprecated} {
+		if err := os.WriteFile(c.Files[0], []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		a.reloadNow()
+	}
+	reported("when it is back")
 }
 
 func TestReload(t *testing.T) {

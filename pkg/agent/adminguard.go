@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 const (
@@ -64,6 +66,7 @@ func readToken(file string) (string, error) {
 // replaces it shuts the old one out at once. Without a file everybody may come.
 // /healthz and /readyz say nothing that is worth a token.
 func guard(next http.Handler, tokenFile string, log *slog.Logger) http.Handler {
+	unreadable := occasionally()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		limit := adminWriteTime
 		if strings.HasPrefix(r.URL.Path, "/debug/pprof/") {
@@ -77,7 +80,9 @@ func guard(next http.Handler, tokenFile string, log *slog.Logger) http.Handler {
 			token, err := readToken(tokenFile)
 			switch {
 			case err != nil:
-				log.Error("admin API: nobody is let in without a token to compare", "error", err)
+				unreadable.Do(func() {
+					log.Error("admin API: nobody is let in without a token to compare", "error", err)
+				})
 				http.Error(w, "the token cannot be read", http.StatusServiceUnavailable)
 				return
 			case !carries(r, token):
@@ -107,7 +112,7 @@ func listenAdmin(c *Config) (net.Listener, error) {
 	}
 	var config *tls.Config
 	if c.AdminCert != "" {
-		pair := &keyPairFiles{cert: c.AdminCert, key: c.AdminKey, log: c.Logger}
+		pair := &keyPairFiles{cert: c.AdminCert, key: c.AdminKey, log: c.Logger, outdated: occasionally()}
 		if _, err := pair.get(); err != nil {
 			return nil, fmt.Errorf("--admin-cert: %w", err)
 		}
@@ -132,6 +137,7 @@ func listenAdmin(c *Config) (net.Listener, error) {
 type keyPairFiles struct {
 	cert, key string
 	log       *slog.Logger
+	outdated  *rate.Sometimes // bounds what is logged
 
 	mu     sync.Mutex
 	pair   *tls.Certificate
@@ -170,7 +176,9 @@ func (f *keyPairFiles) get() (*tls.Certificate, error) {
 		}
 	}
 	if err != nil && f.pair != nil {
-		f.log.Error("admin API: the certificate in use is older than its files", "error", err)
+		f.outdated.Do(func() {
+			f.log.Error("admin API: the certificate in use is older than its files", "error", err)
+		})
 		return f.pair, nil
 	}
 	return f.pair, err

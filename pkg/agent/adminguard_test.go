@@ -74,6 +74,57 @@ func TestAdminToken(t *testing.T) {
 	}
 }
 
+// TestAdminLogIsBounded: whoever is not let in cannot fill the log.
+func TestAdminLogIsBounded(t *testing.T) {
+	var log bytes.Buffer
+	h := guard(http.NotFoundHandler(), filepath.Join(t.TempDir(), "none"), slog.New(slog.NewTextHandler(&log, nil)))
+	const requests = 100
+	for range requests {
+		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	}
+	if n := bytes.Count(log.Bytes(), []byte("\n")); n == 0 || n > requests/2 {
+		t.Errorf("%d requests, %d lines:\n%s", requests, n, log.Bytes())
+	}
+}
+
+// TestGivenListener: once a successor has the address, those who are still
+// connected are not answered with nothing.
+func TestGivenListener(t *testing.T) {
+	a := idleAgent(t, shadowRules("10.99.1.2:80"))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- a.serve(t.Context(), l, a.publicHandler()) }()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	const get = "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
+	if _, err := io.WriteString(c, get); err != nil {
+		t.Fatal(err)
+	}
+	answers := bufio.NewReader(c)
+	resp, err := http.ReadResponse(answers, nil)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatal(resp, err)
+	}
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		t.Fatal(err)
+	}
+	a.given.Store(true)
+	_ = l.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	_, _ = io.WriteString(c, get) // it may be closed already
+	if resp, err := http.ReadResponse(answers, nil); err == nil {
+		t.Errorf("answered with %s", resp.Status)
+	}
+}
+
 func TestAdminMayOnlyListenInTheOpenWithTokenAndTLS(t *testing.T) {
 	all := Config{AdminTokenFile: "t", AdminCert: "c", AdminKey: "k"}
 	for _, test := range []struct {

@@ -61,18 +61,24 @@ type Agent struct {
 	drainCtx  context.Context
 	stopDrain context.CancelFunc
 	panics    *panics
-	// Whoever sends what is logged must not be able to fill the log.
+	// See occasionally.
 	invalidLog, panicLog *rate.Sometimes
+}
+
+// occasionally bounds what is logged of what others do: whoever sends it must
+// not be able to fill the log.
+func occasionally() *rate.Sometimes {
+	return &rate.Sometimes{First: 10, Interval: 10 * time.Second}
 }
 
 // New loads the rules and prepares capture; nothing is attached yet. Rules
 // that do not compile are an error of type rules.Problems.
 func New(cfg Config) (*Agent, error) {
-	if err := cfg.Validate(); err != nil {
-		return nil, err
-	}
 	if cfg.Kube && cfg.Node != "" && !cfg.inPods() {
 		cfg.NetNS = netns.DefaultFiles
+	}
+	if err := cfg.Validate(); err != nil {
+		return nil, err
 	}
 	if cfg.DryRun && cfg.Output == NoOutput {
 		cfg.Output = JSONOutput
@@ -84,8 +90,8 @@ func New(cfg Config) (*Agent, error) {
 		memory:     newBudget(cfg.MemoryLimit / 2),
 		reload:     make(chan struct{}, 1),
 		panics:     newPanics(cfg.Logger),
-		invalidLog: &rate.Sometimes{First: 10, Interval: 10 * time.Second},
-		panicLog:   &rate.Sometimes{First: 10, Interval: 10 * time.Second},
+		invalidLog: occasionally(),
+		panicLog:   occasionally(),
 
 		established: make(chan struct{}),
 		user:        os.Geteuid(),
@@ -120,9 +126,7 @@ func (a *Agent) open() (err error) {
 	if err := problems.Err(); err != nil {
 		return err
 	}
-	for _, p := range problems {
-		a.log.Warn("rules", "problem", p.Error())
-	}
+	a.logProblems(problems)
 	if a.cfg.Takeover {
 		if err := a.findPredecessor(); err != nil {
 			return err
@@ -146,7 +150,7 @@ func (a *Agent) open() (err error) {
 	if a.cfg.Output != NoOutput {
 		a.printer = newPrinter(a.cfg.Stdout, a.cfg.Output, a.offline(), a.cfg.MemoryLimit/16, a.panics)
 	}
-	return a.apply(program, nil)
+	return a.apply(program, problems)
 }
 
 // expel ends the flows of captured network namespaces that are gone.

@@ -147,12 +147,17 @@ func (a *Agent) targets(p *rules.Program) []netip.AddrPort {
 	return slices.DeleteFunc(slices.Clone(p.Targets()), func(t netip.AddrPort) bool { return !here[t.Addr()] })
 }
 
+// share leaves the other nodes their part of a program's limits.
+func (a *Agent) share(p *rules.Program) {
+	if a.cluster == nil || a.cfg.Node == "" {
+		return
+	}
+	here := a.cluster.local.addresses()
+	p.Share(func(addr netip.Addr) bool { return here[addr] })
+}
+
 // setTargets captures the endpoints of a program.
 func (a *Agent) setTargets(p *rules.Program) error {
-	if a.cluster != nil && a.cfg.Node != "" {
-		here := a.cluster.local.addresses()
-		p.Share(func(addr netip.Addr) bool { return here[addr] })
-	}
 	if pods, ok := a.source.(*podSource); ok && a.cluster != nil && a.cfg.Node != "" {
 		return pods.SetWorkloads(a.targets(p), a.cluster.local.workloads())
 	}
@@ -163,7 +168,9 @@ func (a *Agent) setTargets(p *rules.Program) error {
 func (a *Agent) retarget() {
 	a.applying.Lock()
 	defer a.applying.Unlock()
-	if err := a.setTargets(a.current.Load().program); err != nil {
+	program := a.current.Load().program
+	a.share(program)
+	if err := a.setTargets(program); err != nil {
 		a.log.Error("setting the captured endpoints", "error", err)
 	}
 }

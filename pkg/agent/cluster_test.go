@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/shadowtap/shadowtap/pkg/httpstream"
 	"github.com/shadowtap/shadowtap/pkg/kube"
 	"github.com/shadowtap/shadowtap/pkg/rules"
 )
@@ -134,5 +135,71 @@ func TestClusterFollows(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestClusterLimitIsShared: from its first request on, a node takes no more of
+// a limit than its part.
+func TestClusterLimitIsShared(t *testing.T) {
+	text := strings.Replace(shadowRules("10.99.1.2:80"), "{name: bookinfo}",
+		"{name: bookinfo, annotations: {shadowtap.dev/mirrors: '[{maxRequestsPerSecond: 100}]'}}", 1)
+	// Half of the endpoints are on this node.
+	text = strings.Replace(text, "---\n", "  - {address: 10.99.0.3, ports: {http: 80}, labels: {version: v1}}\n---\n", 1)
+	a, f := clusterAgent(t, text)
+	f.asked = 1
+	a.cluster.local.SetPod(kube.Pod{Name: "v1", UID: "u", IPs: []netip.Addr{netip.MustParseAddr("10.99.0.2")}})
+
+	before := a.current.Load()
+	a.shards[0].mu.Lock() // as a batch does, in which the new rules are used
+	done := make(chan struct{})
+	go func() { defer close(done); a.reloadCluster() }()
+	for a.current.Load() == before {
+		time.Sleep(time.Millisecond)
+	}
+	mirrored := 0
+	for i := range 1000 {
+		r, err := httpstream.ParseRequest([]byte("GET /httpbin HTTP/1.1\r\n" + host + "\r\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Destination, r.End = netip.MustParseAddrPort("10.99.0.2:80"), int64(i)*int64(time.Millisecond)
+		var d rules.Decision
+		if a.current.Load().program.Decide(r, 0, &d); d.Verdict == rules.Mirrored {
+			mirrored++
+		}
+		r.Release()
+	}
+	a.shards[0].mu.Unlock()
+	<-done
+	if mirrored == 0 || mirrored > 60 {
+		t.Errorf("%d of 1000 requests in a second, want half of 100 and a few at once", mirrored)
+	}
+}
+
+// brokenCluster has a defect.
+type brokenCluster struct{ *fakeCluster }
+
+func (brokenCluster) Status() kube.Status { panic("status") }
+
+// TestClusterMetricsContainPanics: the registry collects in a goroutine of its
+// own, where nothing else would.
+func TestClusterMetricsContainPanics(t *testing.T) {
+	a, f := clusterAgent(t, shadowRules("10.99.1.2:80"))
+	a.cluster.source = brokenCluster{f}
+	if got := a.getForTest("/metrics").Code; got != http.StatusInternalServerError {
+		t.Errorf("answered with %d", got)
+	}
+	if n := a.panics.counts[inMetrics].Load(); n != 1 {
+		t.Errorf("%d panics", n)
+	}
+}
+
+// TestTakeoverNotInPods: capture in the pods of a node cannot be handed over,
+// nor be held back until another agent stops.
+func TestTakeoverNotInPods(t *testing.T) {
+	c := DefaultConfig()
+	c.Kube, c.Node, c.Takeover = true, "here", true
+	if _, err := New(c); err == nil || !strings.Contains(err.Error(), "--takeover is not supported") {
+		t.Errorf("error %v", err)
 	}
 }

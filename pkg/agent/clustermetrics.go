@@ -35,6 +35,12 @@ func (m *clusterMetrics) Describe(chan<- *prometheus.Desc) {}
 
 // Collect reads the state.
 func (m *clusterMetrics) Collect(ch chan<- prometheus.Metric) {
+	if err := m.agent.panics.guard(inMetrics, func() { m.collect(ch) }); err != nil {
+		ch <- prometheus.NewInvalidMetric(m.problems, err)
+	}
+}
+
+func (m *clusterMetrics) collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}

@@ -166,7 +166,7 @@ func (c Config) Validate() error {
 		bad("--takeover excludes --pcap and --dry-run")
 	}
 	if c.Takeover && c.inPods() {
-		bad("--takeover is not supported together with --netns and --netns-proc")
+		bad("--takeover is not supported where pods are captured in: --netns, --netns-proc, --kube with --node")
 	}
 	if c.PCAP != "" && c.inPods() {
 		bad("--pcap excludes --netns and --netns-proc")

@@ -42,12 +42,18 @@ func (a *Agent) offerHandover() {
 func (a *Agent) serveHandover(ctx context.Context, leave func()) {
 	stop := context.AfterFunc(ctx, func() { _ = a.successors.Close() })
 	defer stop()
+	refusals := occasionally() // anybody in the network namespace can knock
 	for {
 		conn, err := a.successors.AcceptUnix()
-		if errors.Is(err, net.ErrClosed) {
+		switch {
+		case errors.Is(err, net.ErrClosed):
 			return
-		}
-		if err == nil {
+		case err != nil: // no descriptor is left, say, and none will be at once
+			select {
+			case <-time.After(acceptPause):
+			case <-ctx.Done():
+			}
+		default:
 			err = a.giveTo(ctx, conn)
 		}
 		if err == nil {
@@ -55,7 +61,7 @@ func (a *Agent) serveHandover(ctx context.Context, leave func()) {
 			leave()
 			return
 		}
-		a.log.Warn("not handed over to another agent", "error", err)
+		refusals.Do(func() { a.log.Warn("not handed over to another agent", "error", err) })
 	}
 }
 
@@ -132,7 +138,7 @@ func (a *Agent) giveFlows(ctx context.Context, p *peer, stay func() bool) (err e
 		return err
 	}
 	if !stay() {
-		return context.Cause(ctx)
+		return errors.New("told to stop")
 	}
 	given = true
 	a.given.Store(true)
@@ -161,5 +167,9 @@ func (a *Agent) freeze(frozen bool) {
 	}
 }
 
-// attachTimeout bounds how long a successor may take to attach.
-const attachTimeout = time.Minute
+const (
+	// attachTimeout bounds how long a successor may take to attach.
+	attachTimeout = time.Minute
+	// acceptPause keeps an error of accept(2) that lasts from taking a processor.
+	acceptPause = 100 * time.Millisecond
+)

@@ -1,6 +1,10 @@
 package agent
 
 import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
 	"net"
 	"os"
 	"runtime"
@@ -85,28 +89,65 @@ func TestHandoverNeedsAnAgentThere(t *testing.T) {
 	}
 }
 
+// asNobody runs f in a namespace as a user who is not root.
+func asNobody(ns *netlab.Namespace, f func() error) error {
+	const nobody = 65534
+	result := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // and never unlock: the thread ends with its user
+		result <- ns.Do(func() error {
+			// Of this thread alone, unlike syscall.Setresuid.
+			if _, _, e := unix.RawSyscall(unix.SYS_SETRESUID, nobody, nobody, nobody); e != 0 {
+				return e
+			}
+			return f()
+		})
+	}()
+	return <-result
+}
+
+// TestHandoverLogIsBounded: who is refused cannot fill the log.
+func TestHandoverLogIsBounded(t *testing.T) {
+	t.Parallel()
+	a, ns := offering(t)
+	var log bytes.Buffer
+	a.log = slog.New(slog.NewTextHandler(&log, nil))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		a.serveHandover(ctx, func() { t.Error("handed over") })
+	}()
+	const knocks = 100
+	err := asNobody(ns, func() error {
+		for range knocks {
+			c, err := net.DialUnix("unix", nil, handoverAddress("offering", 0))
+			if err != nil {
+				return err
+			}
+			_, err = c.Read(make([]byte, 1))
+			_ = c.Close()
+			if err == nil {
+				return errors.New("not refused")
+			}
+		}
+		return nil
+	})
+	cancel()
+	<-done
+	if n := bytes.Count(log.Bytes(), []byte("\n")); err != nil || n == 0 || n > knocks/2 {
+		t.Errorf("%v: refused %d times, %d lines:\n%s", err, knocks, n, log.Bytes())
+	}
+}
+
 // TestHandoverRefusesOtherUsers: an abstract socket has no permissions, so
 // whoever shares the namespace can connect to it, and listen on it.
 func TestHandoverRefusesOtherUsers(t *testing.T) {
 	t.Parallel()
-	const nobody = 65534
 	a, ns := offering(t)
-	asNobody := func(f func() error) error {
-		result := make(chan error, 1)
-		go func() {
-			runtime.LockOSThread() // and never unlock: the thread ends with its user
-			result <- ns.Do(func() error {
-				// Of this thread alone, unlike syscall.Setresuid.
-				if _, _, e := unix.RawSyscall(unix.SYS_SETRESUID, nobody, nobody, nobody); e != 0 {
-					return e
-				}
-				return f()
-			})
-		}()
-		return <-result
-	}
 	result := accept(t, a)
-	if err := asNobody(func() error {
+	if err := asNobody(ns, func() error {
 		c, err := net.DialUnix("unix", nil, handoverAddress("offering", 0))
 		if err == nil {
 			t.Cleanup(func() { _ = c.Close() })
@@ -120,7 +161,7 @@ func TestHandoverRefusesOtherUsers(t *testing.T) {
 	}
 
 	var l *net.UnixListener
-	if err := asNobody(func() (err error) {
+	if err := asNobody(ns, func() (err error) {
 		l, err = net.ListenUnix("unix", handoverAddress("trap", 0))
 		return err
 	}); err != nil {

@@ -57,17 +57,24 @@ func (s Shadow) Add(b Shadow) Shadow {
 }
 
 // Add returns the account of both. Neither is changed. Agents of versions with
-// different buckets cannot be added.
+// different buckets cannot be added, nor can one that has not a count for each.
 func (m MirrorAccount) Add(b MirrorAccount) (MirrorAccount, error) {
 	latency, err := m.Latency.add(b.Latency)
 	return MirrorAccount{Shadow: m.Shadow.Add(b.Shadow), Latency: latency}, err
 }
 
 func (l Latency) add(b Latency) (Latency, error) {
-	if len(l.Counts) == 0 {
-		return b, nil
+	for _, x := range []Latency{l, b} {
+		if n := len(x.Counts); n+len(x.Bounds) > 0 && (n < 2 || n != len(x.Bounds)+1) {
+			return l, fmt.Errorf("%d counts of latencies for %d bounds", n, len(x.Bounds))
+		}
 	}
-	if !slices.Equal(l.Bounds, b.Bounds) || len(l.Counts) != len(b.Counts) {
+	switch {
+	case len(l.Counts) == 0:
+		return b, nil
+	case len(b.Counts) == 0:
+		return l, nil
+	case !slices.Equal(l.Bounds, b.Bounds):
 		return l, fmt.Errorf("latencies are counted in other buckets: %v, want %v", b.Bounds, l.Bounds)
 	}
 	counts := slices.Clone(l.Counts)

@@ -78,6 +78,20 @@ func TestLatencyAddAndQuantile(t *testing.T) {
 	if _, err := m.Add(other); err == nil {
 		t.Error("latencies in different buckets were added")
 	}
+	// What is added came from somewhere else.
+	for _, bad := range []Latency{
+		{Bounds: bounds}, {Counts: []uint64{1}}, {Bounds: bounds, Counts: []uint64{1, 2}}, {Bounds: bounds, Counts: make([]uint64, 4)},
+	} {
+		if _, err := (MirrorAccount{}).Add(MirrorAccount{Latency: bad}); err == nil {
+			t.Errorf("%+v was added to nothing", bad)
+		}
+		if _, err := m.Add(MirrorAccount{Latency: bad}); err == nil {
+			t.Errorf("%+v was added", bad)
+		}
+	}
+	if same, err := m.Add(MirrorAccount{}); err != nil || !cmp.Equal(m.Latency, same.Latency) {
+		t.Errorf("with nothing added: %+v, %v", same.Latency, err)
+	}
 }
 
 func TestStatus(t *testing.T) {

@@ -219,6 +219,7 @@ func (p *podSource) changed(n *netns.Namespace) {
 		p.settleHost()
 	}
 	p.settle(n, at, true)
+	p.publish()
 }
 
 // vanished forgets a namespace.
@@ -228,6 +229,7 @@ func (p *podSource) vanished(n *netns.Namespace) {
 	if at := p.pods[n]; at != nil {
 		p.leave(n, at)
 		delete(p.pods, n)
+		p.publish()
 		p.settleHost()
 	}
 }
@@ -262,6 +264,7 @@ func (p *podSource) adapt() error {
 			p.settle(n, at, false)
 		}
 	}
+	p.publish()
 	return err
 }
 
@@ -284,7 +287,6 @@ func (p *podSource) settle(n *netns.Namespace, at *pod, look bool) {
 		at.failure = err.Error()
 		p.log.Error("not captured in a network namespace", "namespace", n.String(), "error", err)
 	}
-	p.publish()
 }
 
 // enter captures targets in a namespace.
@@ -329,7 +331,6 @@ func (p *podSource) leave(n *netns.Namespace, at *pod) {
 	if p.expiry == nil && !p.ended {
 		p.expiry = time.AfterFunc(lastSegments, p.expelGone)
 	}
-	p.publish()
 }
 
 // expelGone forgets what is known of instances that are gone.

@@ -55,6 +55,7 @@ func (a *Agent) apply(program *rules.Program, problems rules.Problems) error {
 	a.applying.Lock()
 	defer a.applying.Unlock()
 	mirrors, retire := a.mirrors.adopt(program)
+	a.share(program) // before a request is decided by it
 	a.current.Store(&generation{agent: a, program: program, mirrors: mirrors})
 	// A batch that is running may still hold the generation before.
 	for _, s := range a.shards {
@@ -132,7 +133,8 @@ func (a *Agent) reloadNow() {
 		}
 		return
 	}
-	if err := a.apply(program, nil); err != nil {
+	a.logProblems(problems) // warnings
+	if err := a.apply(program, problems); err != nil {
 		a.log.Error("rules reloaded in part", "error", err)
 		return
 	}

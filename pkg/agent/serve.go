@@ -49,6 +49,9 @@ func (a *Agent) serve(ctx context.Context, l net.Listener, handler http.Handler)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()
+	// Where a successor was given the address only the listener is closed. What
+	// connections there are must not be answered with nothing.
+	defer func() { _ = server.Close() }()
 	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) && !a.given.Load() {
 		return err
 	}

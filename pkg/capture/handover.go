@@ -25,7 +25,8 @@ func (t *Tap) Copy() error {
 func (t *Tap) Deliver() { t.deliver() }
 
 // Pause makes a running tap copy nothing more, until Resume, and returns when
-// everything it has copied has been handed over.
+// everything it has copied has been handed over. After an error it is paused
+// all the same. It must not be called again before it has returned.
 func (t *Tap) Pause(ctx context.Context) error {
 	t.mu.Lock()
 	readers := t.readers

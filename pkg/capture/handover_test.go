@@ -137,6 +137,23 @@ func TestHeldTapEndsSilently(t *testing.T) {
 	}
 }
 
+// TestDeliverBeforeTheEnd: a reader that was told to deliver does, also if the
+// end came at the same moment.
+func TestDeliverBeforeTheEnd(t *testing.T) {
+	delivering := make(chan struct{})
+	close(delivering)
+	ended, end := context.WithCancel(t.Context())
+	end()
+	for range 100 { // which of the two is seen first is chance
+		if !(&reader{}).hold(ended, delivering) {
+			t.Fatal("what was copied is delivered by nobody")
+		}
+	}
+	if (&reader{}).hold(ended, make(chan struct{})) {
+		t.Error("delivers what it was not told to")
+	}
+}
+
 func TestPauseNeedsARunningTap(t *testing.T) {
 	newNetwork(t)
 	tap, err := Open(Config{})

@@ -215,8 +215,8 @@ func (i *Instance) Close() error {
 	if entered && err != nil {
 		errs = append(errs, err)
 	}
-	if !entered {
-		i.site.Abandon()
+	if err != nil {
+		i.site.Abandon() // a link that is open would stay attached
 	}
 	i.tap.mu.Lock()
 	defer i.tap.mu.Unlock()

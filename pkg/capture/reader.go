@@ -134,7 +134,7 @@ func (r *reader) run() error {
 }
 
 // hold waits for the channel to be closed, with signs of life. It reports false
-// if ctx ended first.
+// if ctx ended and it was not: once it is, nobody else delivers what was copied.
 func (r *reader) hold(ctx context.Context, delivering <-chan struct{}) bool {
 	beat := time.NewTicker(beatEvery)
 	defer beat.Stop()
@@ -143,7 +143,12 @@ func (r *reader) hold(ctx context.Context, delivering <-chan struct{}) bool {
 		case <-delivering:
 			return true
 		case <-ctx.Done():
-			return false
+			select {
+			case <-delivering:
+				return true
+			default:
+				return false
+			}
 		case <-beat.C:
 			mono, _ := r.clock.read()
 			r.control.beat(mono)

@@ -67,7 +67,8 @@ type follower interface {
 }
 
 // Tap is the capture of one network namespace, the one of the thread that
-// called Open, and of those of its Instances. Its methods may be called concurrently, but for Close.
+// called Open, and of those of its Instances. Its methods may be called
+// concurrently, except Close and Pause.
 type Tap struct {
 	config   Config
 	log      *slog.Logger

@@ -39,8 +39,8 @@ func (t Target) key() tapTarget {
 	return k
 }
 
-// maxTargets bounds the targets of all instances. The kernel map holds two, because a
-// new set goes in before the old one goes out.
+// maxTargets bounds the targets of all instances. The kernel map holds twice as
+// many, because a new set goes in before the old one goes out.
 const maxTargets = 16384
 
 var errTooManyTargets = fmt.Errorf("more than %d targets", maxTargets)

@@ -140,8 +140,9 @@ func (a *Assembler) evict(r *record, now int64) {
 }
 
 // Close gives up every hole, delivers what waits behind it and closes every
-// stream: with CloseFIN or CloseRST if that was what it had waited for, else
-// with CloseShutdown. The Assembler is empty then and can be used again.
+// stream: with CloseFIN if that was what it had waited for, with CloseRST if
+// only bytes that wait were in front of it, else with CloseShutdown. The
+// Assembler is empty then and can be used again.
 func (a *Assembler) Close() {
 	for _, s := range []state{established, probation, closed} {
 		for l := &a.flows.all[s]; l.first != nil; {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -46,24 +47,33 @@ func podRules(t testing.TB, v1 ...string) string {
 	return strings.Replace(seed, one, endpoints.String(), 1)
 }
 
-// attachedIn returns nil once the agent is attached in a namespace.
-func (a *agent) attachedIn(file string) error {
+// attachment is where the agent is attached. The agent's own namespace has no
+// name.
+type attachment struct{ Name, Namespace string }
+
+func (a *agent) attachments() ([]attachment, error) {
 	body, err := a.get("/api/v1/rules")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var status struct {
-		Interfaces []struct{ Name, Namespace string }
+	var status struct{ Interfaces []attachment }
+	err = json.Unmarshal(body, &status)
+	return status.Interfaces, err
+}
+
+// attachedIn returns nil once the agent is attached in a namespace.
+func (a *agent) attachedIn(file string) error {
+	all, err := a.attachments()
+	if err == nil && !slices.Contains(all, attachment{"eth0", file}) {
+		err = fmt.Errorf("attached to %+v", all)
 	}
-	if err := json.Unmarshal(body, &status); err != nil {
-		return err
-	}
-	for _, i := range status.Interfaces {
-		if i.Namespace == file && i.Name == "eth0" {
-			return nil
-		}
-	}
-	return fmt.Errorf("attached to %+v", status.Interfaces)
+	return err
+}
+
+// inNoPod reports whether the agent is attached nowhere but on the node.
+func (a *agent) inNoPod() bool {
+	all, err := a.attachments()
+	return err == nil && !slices.ContainsFunc(all, func(at attachment) bool { return at.Namespace != "" })
 }
 
 // TestPodsOnce: two pods in which all interfaces have the same numbers, one
@@ -275,7 +285,7 @@ func TestPodChurn(t *testing.T) {
 		must(t, ns.Close())
 	}
 	acc := a.until("the end of all", func(acc account) bool {
-		return acc.Requests.Mirrored == uint64(len(sent)) && acc.Flows.Open == 0 && a.attachedIn("") != nil && a.descriptors() <= before
+		return acc.Requests.Mirrored == uint64(len(sent)) && acc.Flows.Open == 0 && a.inNoPod() && a.descriptors() <= before
 	})
 	if acc.Flows.Total < pods {
 		t.Errorf("flows %+v", acc.Flows)

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -84,9 +85,10 @@ func TestPrivileges(t *testing.T) {
 				"Uid": strings.Join(slices.Repeat([]string{test.uid}, 4), "\t"), "CapEff": test.caps, "CapPrm": test.caps,
 				"CapBnd": test.caps, "CapInh": "0000000000000000", "CapAmb": "0000000000000000", "NoNewPrivs": "1",
 			}
-			for field, got := range a.threads("Uid", "CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb", "NoNewPrivs") {
-				if got != want[field] {
-					t.Errorf("%s is %q, want %q", field, got, want[field])
+			got := a.threads(slices.Collect(maps.Keys(want))...)
+			for field := range want {
+				if got[field] != want[field] {
+					t.Errorf("%s is %q, want %q", field, got[field], want[field])
 				}
 			}
 
@@ -108,16 +110,21 @@ func TestPrivileges(t *testing.T) {
 			must(t, (&clients{t: t, from: late, address: v4.v1At(), echoes: true}).open().do(request{}))
 			v2.wait(t, 2)
 			// Rules that change.
+			before := a.loaded()
 			replaceFile(t, rules, rulesRewritingTo(t, "/later/"))
 			must(t, a.cmd.Process.Signal(syscall.SIGHUP))
 			eventually(t, "the new rules", func() error {
-				page, err := a.get("/api/v1/rules")
-				if err == nil && !strings.Contains(string(page), `"failed": false`) {
-					err = fmt.Errorf("not loaded: %s", page)
+				if now := a.loaded(); now == before || now.Failed {
+					return fmt.Errorf("%+v", now)
 				}
-				return err
+				return nil
 			})
-			a.stop().expect(t, outcome{mirrored: 2})
+			must(t, l.clients(v4.v1At()).open().do(request{}))
+			v2.wait(t, 3)
+			if m := v2.messages()[2]; !strings.HasPrefix(m.target(), "/later/") {
+				t.Errorf("with the new rules a copy is %s", m.target())
+			}
+			a.stop().expect(t, outcome{mirrored: 3})
 		})
 	}
 }

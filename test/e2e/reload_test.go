@@ -138,6 +138,21 @@ func TestShadowMovesUnderLoad(t *testing.T) {
 	}
 }
 
+// load is how rules were loaded.
+type load struct {
+	At     string `json:"loaded_at"`
+	Failed bool
+}
+
+// loaded is how the rules were loaded the last time.
+func (a *agent) loaded() (last load) {
+	a.t.Helper()
+	body, err := a.get("/api/v1/rules")
+	must(a.t, err)
+	must(a.t, json.Unmarshal(body, &last))
+	return last
+}
+
 // TestManyReloadsUnderLoad: destinations come and go, dozens of times, and
 // nothing is lost or doubled on the way.
 func TestManyReloadsUnderLoad(t *testing.T) {
@@ -149,22 +164,13 @@ func TestManyReloadsUnderLoad(t *testing.T) {
 	c := l.clients(v4.v1At())
 	stop := make(chan struct{})
 	wait := c.load(4, 0, stop, plain)
-	loaded := func() (s struct {
-		At     string `json:"loaded_at"`
-		Failed bool
-	}) {
-		body, err := a.get("/api/v1/rules")
-		must(t, err)
-		must(t, json.Unmarshal(body, &s))
-		return s
-	}
 	for round := range 40 {
-		before := loaded()
+		before := a.loaded()
 		// The same shadow under another name is another destination.
 		replaceFile(t, path, strings.ReplaceAll(seedRules(t, v4), "v2", fmt.Sprint("v", 2+round%3)))
 		must(t, a.cmd.Process.Signal(syscall.SIGHUP))
 		eventually(t, "a reload", func() error {
-			if now := loaded(); now == before || now.Failed {
+			if now := a.loaded(); now == before || now.Failed {
 				return fmt.Errorf("%+v", now)
 			}
 			return nil

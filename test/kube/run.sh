@@ -23,7 +23,9 @@ platform=linux/$(go env GOARCH)
 if [ -n "${KEEP:-}" ] && [ -e /run/netns/shadowtap-cp ]; then
     $cluster/cluster.sh load "$images"/*.tar
 else
-    [ -n "${KEEP:-}" ] || trap '$cluster/cluster.sh down' EXIT
+    # It removes what it made if it fails, and another's cluster is not ours to
+    # remove.
     $cluster/cluster.sh up "$images"/*.tar
+    [ -n "${KEEP:-}" ] || trap '$cluster/cluster.sh down' EXIT
 fi
 SHADOWTAP_KUBE=1 go test -count=1 -p 1 -timeout 60m -v "$@" ./test/kube/...

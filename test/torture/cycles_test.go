@@ -34,10 +34,7 @@ func cycles(s *stage) {
 	defer shadow.stop()
 	s.rules = rulesFor(s, l.Addr())
 
-	n := 6
-	if s.least > shortRequests*outageShare/100 {
-		n = 1000
-	}
+	n := s.times(6, 1000)
 	from := time.Now()
 	var left objects
 	left.add(s, s.cycle(attach.TCX)) // what is made once and for all

@@ -121,10 +121,7 @@ func crashLoop(s *stage) {
 	s.goOn(2)
 	from := s.settled()
 	s.kill(a)
-	lives := 6
-	if s.least > shortRequests*outageShare/100 {
-		lives = 40
-	}
+	lives := s.times(6, 40)
 	for range lives {
 		a = s.launch("--attach", "clsact")
 		select {

@@ -61,8 +61,9 @@ func programName(id ebpf.ProgramID) string {
 // Outcomes of the kernel program, of its enum outcome.
 const (
 	outcomePaused     = 5
-	outcomeRingFull   = 8
-	outcomeUnreadable = 9
+	outcomeRingFull   = 9
+	outcomeUnreadable = 10
+	outcomes          = 11
 )
 
 // counters is the map in which a kernel program counts packets. It can be
@@ -81,6 +82,9 @@ func countersOf(t testing.TB, id ebpf.ProgramID) counters {
 		m, err := ebpf.NewMapFromID(id)
 		must(t, err)
 		if m.Type() == ebpf.PerCPUArray && m.ValueSize() == 4*8 {
+			if m.MaxEntries() != outcomes {
+				t.Fatalf("the kernel program knows %d outcomes, this test %d", m.MaxEntries(), outcomes)
+			}
 			t.Cleanup(func() { _ = m.Close() })
 			return counters{m}
 		}

@@ -358,10 +358,7 @@ func behindRewrite(s *stage) {
 func churn(s *stage) {
 	elsewhere := namespace(s.T, "elsewhere")
 	a := s.start("--attach", "tcx")
-	rounds := 8
-	if s.least > shortRequests*outageShare/100 {
-		rounds = 200
-	}
+	rounds := s.times(8, 200)
 	for i := range rounds {
 		name := fmt.Sprint("churn", i%3)
 		must(s, netlab.Connect(netlab.End{Namespace: s.node, Name: name}, netlab.End{Namespace: s.client, Name: "peer"}))

@@ -203,6 +203,15 @@ func (s *stage) goOn(parts int) {
 	waitFor(s, "production going on", func() bool { return s.traffic.sent() >= until })
 }
 
+// times is how often an outage repeats what it does, in the short form and in a
+// longer one.
+func (s *stage) times(short, long int) int {
+	if s.least > shortRequests*outageShare/100 {
+		return long
+	}
+	return short
+}
+
 // settled returns a time before which every request has come that is not
 // excused: just now, if the agent keeps up.
 func (s *stage) settled() (at time.Time) {

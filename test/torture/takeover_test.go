@@ -16,10 +16,7 @@ func upgraded(s *stage) { succession(s, "tcx") }
 func upgradedClsact(s *stage) { succession(s, "clsact") }
 
 func succession(s *stage, attach string) {
-	generations := 4
-	if s.least > shortRequests*outageShare/100 {
-		generations = 20
-	}
+	generations := s.times(4, 20)
 	since := time.Now()
 	a := s.start("--takeover", "--attach", attach)
 	for range generations {
@@ -77,10 +74,7 @@ func (s *stage) replaced(a, next *agent) bool {
 // before or after. The predecessor goes on as long as it has not given
 // everything away; if it has, nobody mirrors until the next one starts.
 func failedSuccession(s *stage) {
-	lives := 6
-	if s.least > shortRequests*outageShare/100 {
-		lives = 40
-	}
+	lives := s.times(6, 40)
 	a := s.start()
 	for range lives {
 		from := s.settled()

@@ -41,6 +41,7 @@ image: {digest: "sha256:` + strings.Repeat("0", 64) + `"}
 imagePullSecrets: [{name: registry}]
 fullnameOverride: mirror
 args: [--max-body=1MiB]
+memoryLimit: 256Mi
 env: [{name: GODEBUG, value: madvdontneed=1}]
 affinity: {nodeAffinity: {}}
 serviceAccount: {annotations: {a: b}}
@@ -258,6 +259,9 @@ func TestDefaultsThatMatter(t *testing.T) {
 	if _, limited := spec.Containers[0].Resources.Limits[corev1.ResourceCPU]; limited {
 		t.Error("the agent's CPU is limited: it would lose packets")
 	}
+	if spec.EnableServiceLinks == nil || *spec.EnableServiceLinks {
+		t.Error("a Service named shadowtap would set SHADOWTAP_PORT, and no agent would start")
+	}
 	class := object[schedulingv1.PriorityClass](t, "")
 	if spec.PriorityClassName != class.Name || class.Value >= 0 || *class.PreemptionPolicy != corev1.PreemptNever {
 		t.Errorf("the agent may push production off a node: %q, %+v", spec.PriorityClassName, class)
@@ -281,6 +285,7 @@ func TestRefused(t *testing.T) {
 		{"admin: {port: 70000}", "port"},
 		{"netnsDir: /", "netnsDir"},
 		{"memoryLimit: lots", "memoryLimit"},
+		{"memoryLimit: 262144kiB", "memoryLimit"},
 		{"extraCapabilities: [CAP-x]", "extraCapabilities"},
 		{"image: {digest: latest}", "digest"},
 		{"terminationGracePeriodSeconds: 1", "terminationGracePeriodSeconds"},

@@ -116,7 +116,7 @@ func (w Want) on(d Direction) bool {
 // for devices whose packets begin with an Ethernet header, one for those
 // whose packets begin with the IP header. Those that Options.Select never
 // asks for may be nil. They belong to the caller, who closes them after
-// Follower.Run returned.
+// Follower.Run or Site.Detach returned.
 type Programs struct{ IngressEth, EgressEth, IngressL3, EgressL3 *ebpf.Program }
 
 // pick returns the program for a link of the given encapsulation.
@@ -161,7 +161,7 @@ func layer(encap string) int {
 	}
 }
 
-// Options configures a Follower.
+// Options configures a Follower or a Site.
 type Options struct {
 	Programs Programs
 	Mode     Mode
@@ -172,8 +172,8 @@ type Options struct {
 	// is a higher one.
 	Priority uint16
 	// Select says what to attach to on a link. It is called from the
-	// goroutine that runs Run, whenever something about the link may have
-	// changed, and must be quick.
+	// goroutine that runs Run or Sync, whenever something about the link may
+	// have changed, and must be quick.
 	Select func(l netlink.Link) Want
 	// Logger is told what could not be attached and what may hide packets.
 	// Nil discards it.

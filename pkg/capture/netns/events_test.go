@@ -2,6 +2,8 @@ package netns
 
 import (
 	"encoding/binary"
+	"errors"
+	"os"
 	"testing"
 
 	"github.com/vishvananda/netlink/nl"
@@ -45,4 +47,18 @@ func FuzzNSID(f *testing.F) {
 			t.Fatalf("got %d out of %x", got, data)
 		}
 	})
+}
+
+func TestEventsEnd(t *testing.T) {
+	needRoot(t)
+	e, err := newEvents()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.next(func(event) {}); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("after the end: %v", err)
+	}
 }

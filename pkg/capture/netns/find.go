@@ -14,6 +14,10 @@ import (
 // maxNamespaces bounds how many namespaces are known at once.
 const maxNamespaces = 4096
 
+// errHidden does not say which processes, or it would be logged again and again.
+var errHidden = errors.New("the network namespaces of some processes cannot be looked at:" +
+	" it takes CAP_SYS_PTRACE, and a security module that lets us")
+
 var errTooMany = fmt.Errorf("more than %d network namespaces; the others are left out", maxNamespaces)
 
 // scan returns the ways into each namespace that can be found now, except the
@@ -69,6 +73,7 @@ func (o *Options) scanProcesses(found map[identity][]string, own identity, add f
 	for id := range found {
 		seen[id] = true
 	}
+	hidden := false
 	for _, e := range entries {
 		if _, err := strconv.Atoi(e.Name()); err != nil {
 			continue
@@ -76,10 +81,14 @@ func (o *Options) scanProcesses(found map[identity][]string, own identity, add f
 		path := filepath.Join(o.Proc, e.Name(), "ns/net")
 		var stat unix.Stat_t
 		if err := unix.Stat(path, &stat); err != nil || seen[identity{stat.Dev, stat.Ino}] {
-			continue // it ended, or is a kernel thread, or in no new namespace
+			hidden = hidden || errors.Is(err, fs.ErrPermission)
+			continue // it ended, or is in no new namespace
 		}
 		seen[identity{stat.Dev, stat.Ino}] = true
 		add(path, func(f *os.File) bool { return ownedBy(f, &users) })
+	}
+	if hidden {
+		return errHidden
 	}
 	return nil
 }

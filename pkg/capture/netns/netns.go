@@ -7,8 +7,8 @@
 // Nothing is held in between: a descriptor would keep the namespace and its
 // interfaces from ending, or the file from being unmounted. One netlink socket
 // of the caller's own namespace hears what happens in all others
-// (NETLINK_LISTEN_ALL_NSID, netlink(7)), their ends included, so that no
-// number of pods takes more than one goroutine and one socket.
+// (NETLINK_LISTEN_ALL_NSID, netlink(7)), their ends included, so that more pods
+// take no more goroutines and sockets.
 package netns
 
 import (

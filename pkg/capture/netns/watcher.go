@@ -49,9 +49,17 @@ type Watcher struct {
 	known   map[identity]*Namespace
 	byNSID  map[int]*Namespace
 	dirty   map[*Namespace]struct{}
-	young   map[string]time.Duration // files that may become namespaces: the next wait
-	dirs    map[string]bool          // watched
-	failure string                   // of a scan, as it was last logged
+	young   map[string]retry // files that may become namespaces
+	due     time.Time        // when the next look is, if there is to be one
+	dirs    map[string]bool  // watched
+	failure string           // of a scan, as it was last logged
+}
+
+// retry is when to look at something again, and how long that is after the
+// last look.
+type retry struct {
+	at   time.Time
+	wait time.Duration
 }
 
 // New returns a Watcher that belongs to the network namespace of the calling
@@ -65,7 +73,7 @@ func New(o Options) (_ *Watcher, err error) {
 		known:  make(map[identity]*Namespace),
 		byNSID: make(map[int]*Namespace),
 		dirty:  make(map[*Namespace]struct{}),
-		young:  make(map[string]time.Duration),
+		young:  make(map[string]retry),
 		dirs:   make(map[string]bool),
 	}
 	f, id, err := openNamespace("/proc/thread-self/ns/net")
@@ -144,8 +152,9 @@ func (w *Watcher) Run(ctx context.Context, changed, gone func(*Namespace), ready
 		case err := <-files.Errors:
 			w.o.Logger.Warn("watching for network namespaces, looking at all of them", "err", err)
 			rescan.Reset(0)
-		case <-work.C:
-			if w.lookAgain() {
+		case now := <-work.C:
+			w.due = time.Time{}
+			if w.lookAgain(now) {
 				w.rescan(files)
 			}
 			w.visitDirty()
@@ -187,12 +196,15 @@ func (w *Watcher) note(e event) {
 	n := w.byNSID[e.nsid]
 	switch {
 	case e.missed:
-		w.young[rescanEverything] = 0
+		w.young[rescanEverything] = retry{}
 		w.soilAll()
 	case e.ended && n != nil:
 		w.forget(n)
+		// A new namespace may have its inode already, and have been taken for
+		// the old one.
+		w.young[rescanEverything] = retry{}
 	case e.started && n == nil:
-		w.young[rescanEverything] = 0
+		w.young[rescanEverything] = retry{}
 	case n != nil && !e.started:
 		w.dirty[n] = struct{}{}
 	}
@@ -209,38 +221,52 @@ func (w *Watcher) soilAll() {
 func (w *Watcher) file(e fsnotify.Event) {
 	switch {
 	case e.Has(fsnotify.Create):
-		w.young[e.Name] = firstRetry
+		w.young[e.Name] = retry{time.Now().Add(firstRetry), firstRetry}
 	case e.Has(fsnotify.Remove), e.Has(fsnotify.Rename):
-		w.young[rescanEverything] = 0
+		w.young[rescanEverything] = retry{}
 	}
 }
 
-// schedule sets the timer for what has to be looked at next.
+// schedule sets the timer for what has to be looked at next. It never puts a
+// look off: one pod in which something happens all the time would keep all
+// others from being looked at.
 func (w *Watcher) schedule(t *time.Timer) {
-	wait := time.Duration(-1)
-	if len(w.dirty) > 0 {
-		wait = settle
-	}
-	for _, d := range w.young {
-		if wait < 0 || d < wait {
-			wait = max(d, firstRetry)
+	now, next := time.Now(), time.Time{}
+	sooner := func(at time.Time) {
+		if next.IsZero() || at.Before(next) {
+			next = at
 		}
 	}
-	if wait >= 0 {
-		t.Reset(wait)
+	if len(w.dirty) > 0 {
+		sooner(now.Add(settle))
 	}
+	for _, r := range w.young {
+		if soonest := now.Add(firstRetry); r.at.Before(soonest) {
+			r.at = soonest
+		}
+		sooner(r.at)
+	}
+	if next.IsZero() || !w.due.IsZero() && !next.Before(w.due) {
+		return
+	}
+	w.due = next
+	t.Reset(next.Sub(now))
 }
 
 // lookAgain reports whether there may be new namespaces, and ages those files
 // that have not become any.
-func (w *Watcher) lookAgain() bool {
-	look := len(w.young) > 0
-	for path, wait := range w.young {
-		if wait *= 2; path == rescanEverything || wait > lastRetry || !pending(path) {
+func (w *Watcher) lookAgain(now time.Time) (look bool) {
+	for path, r := range w.young {
+		if r.at.After(now) {
+			continue
+		}
+		look = true
+		if r.wait *= 2; path == rescanEverything || r.wait > lastRetry || !pending(path) {
 			delete(w.young, path)
 			continue
 		}
-		w.young[path] = wait
+		r.at = now.Add(r.wait)
+		w.young[path] = r
 	}
 	return look
 }

@@ -22,12 +22,13 @@ down() {
 }
 
 failed() {
-    tail -n 5 "$STATE"/*.log >&2
+    tail -n 5 "$STATE"/*.log >&2 || true # nothing may have been started
     down
 }
 
 up() {
-    if ! mkdir "$STATE" 2>/dev/null; then
+    # The names of the namespaces are the same wherever the state is.
+    if [ -e "/run/netns/$CONTROL_PLANE" ] || ! mkdir "$STATE" 2>/dev/null; then
         echo "there is a cluster already, or what is left of one: $0 down" >&2
         exit 1
     fi

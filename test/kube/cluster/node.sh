@@ -19,6 +19,9 @@ hierarchies() {
 down() {
     local namespace pid
     namespace=$(readlink "/proc/$(cat "$STATE/containerd-$name.pid" 2>/dev/null)/ns/mnt") || namespace=
+    # It is the machine's own before containerd has left it, or when the pid is
+    # somebody else's by now; the shims in there are not ours.
+    [ "$namespace" != "$(readlink /proc/self/ns/mnt)" ] || namespace=
     stop "proxy-$name" "kubelet-$name"
     # The containers' processes are in this node's cgroups, the shims that
     # watch them in its mount namespace.

@@ -24,9 +24,9 @@ type sample struct {
 	Targets  []netip.AddrPort
 	// Namespaces counts the network namespaces that are captured in.
 	Namespaces int
-	// Loaded is when the rules in use were; Shadows counts the endpoints that
+	// Routes are the names of those in use; Shadows counts the endpoints that
 	// they mirror to.
-	Loaded  time.Time
+	Routes  []string
 	Shadows int
 }
 
@@ -130,7 +130,10 @@ func ask(p pod) (s sample, err error) {
 	if err := call("GET", admin+"account", nil, &s.Account); err != nil {
 		return s, err
 	}
-	s.To, s.Targets, s.Loaded = time.Now(), status.Targets, status.LoadedAt
+	s.To, s.Targets = time.Now(), status.Targets
+	for _, r := range status.Rules {
+		s.Routes = append(s.Routes, r.Route)
+	}
 	entered := map[string]bool{}
 	for _, i := range status.Interfaces {
 		if i.Namespace != "" {
@@ -150,7 +153,8 @@ func (s sample) taps(endpoint netip.AddrPort) bool {
 	return s.Namespaces == len(s.Targets) && slices.Contains(s.Targets, endpoint)
 }
 
-// captured reports whether one agent tapped the endpoint for all of the time, and lived until it had settled what it saw then.
+// captured reports whether one agent tapped the endpoint for all of the time,
+// and lived until it had settled what it saw then.
 func (w *watch) captured(endpoint netip.AddrPort, from, to time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -10,7 +10,7 @@ import (
 
 const (
 	appImage = "localhost/shadowtap/app:test"
-	// bookinfo is the namespace of the seed's example.
+	// bookinfo is the namespace of the example.
 	bookinfo = "bookinfo"
 	v1Label  = "app=httpbin,version=v1"
 	v2Label  = "app=httpbin,version=v2"

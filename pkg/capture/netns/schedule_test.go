@@ -1,0 +1,65 @@
+package netns
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func idleWatcher() *Watcher {
+	return &Watcher{
+		known:  make(map[identity]*Namespace),
+		byNSID: make(map[int]*Namespace),
+		dirty:  make(map[*Namespace]struct{}),
+		young:  make(map[string]retry),
+		gone:   func(*Namespace) {},
+	}
+}
+
+// Whoever is root in a pod can make events without end. The others are looked
+// at all the same.
+func TestEventsDoNotPutOffALook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := idleWatcher()
+		w.byNSID[3] = &Namespace{nsid: 3}
+		work := time.NewTimer(time.Hour)
+		defer work.Stop()
+		for range 2 * settle / time.Millisecond {
+			w.note(event{nsid: 3})
+			w.schedule(work)
+			time.Sleep(time.Millisecond)
+			synctest.Wait()
+			select {
+			case <-work.C:
+				return
+			default:
+			}
+		}
+		t.Error("nothing was looked at while there were events")
+	})
+}
+
+// A look for another reason is none at a file that is not due yet.
+func TestFilesAgeByTime(t *testing.T) {
+	now := time.Now()
+	w := idleWatcher()
+	w.young["/file"] = retry{now.Add(time.Second), time.Second}
+	if w.lookAgain(now) || len(w.young) != 1 {
+		t.Error("a file was looked at before it was due")
+	}
+	if !w.lookAgain(now.Add(time.Second)) || len(w.young) != 0 {
+		t.Error("a file was not looked at for the last time")
+	}
+}
+
+// A namespace that begins before the end of another one is noticed may have its
+// inode, and be taken for it.
+func TestEndIsAReasonToLook(t *testing.T) {
+	w := idleWatcher()
+	n := &Namespace{id: identity{1, 2}, nsid: 3}
+	w.known[n.id], w.byNSID[n.nsid] = n, n
+	w.note(event{nsid: 3, ended: true})
+	if len(w.known) != 0 || !w.lookAgain(time.Now()) {
+		t.Errorf("%d namespaces are left, or nobody looks for new ones", len(w.known))
+	}
+}
