@@ -85,3 +85,21 @@ func (c *compiler) byDestination(meta *Meta, a *action, own []*edit, arrive []ma
 		a.variants = v
 	}
 }
+
+// extraValues reports a value of an annotation that reads what the route makes
+// of each request: values are made of the request as it was.
+func (c *compiler) extraValues(meta *Meta, a *action) {
+	edits := []*edit{a.edit}
+	if a.variants != nil {
+		edits = append(edits, a.variants.edits...)
+	}
+	for i := range a.mirrors {
+		x := a.mirrors[i].extra
+		for _, e := range edits {
+			if name := e.unknown(x.edits()); name != "" {
+				c.errorf(meta, x.at.dot("headers"), name, "reads a header to which the route gives a value of each request: that is not supported yet")
+				return
+			}
+		}
+	}
+}

@@ -181,3 +181,25 @@ func TestBackendRefsFilters(t *testing.T) {
 		})
 	}
 }
+
+// TestExtraValues: a value of an annotation reads the header as the route leaves
+// it, or is refused.
+func TestExtraValues(t *testing.T) {
+	for set, want := range map[string]string{
+		"{}": "1", "{x-a: v}": "v", "{x-a: '%REQ(x-b)%'}": "", "{x-c: '%REQ(x-b)%'}": "1",
+	} {
+		text := annotated("- {headers: {set: {x-s: '%REQ(x-a)%'}}}", "headers: {request: {set: "+set+"}}\n"+toV1)
+		if want == "" {
+			if ps := problemsOf(t, text); len(ps) != 1 || ps.Err() == nil || ps[0].Value != "x-a" || !strings.HasSuffix(ps[0].Field, "[0].headers") {
+				t.Errorf("%s: %v", set, ps)
+			}
+			continue
+		}
+		p, _ := compile(t, text, Options{})
+		r := request(t, "GET /\nHost: h\nX-A: 1\nX-B: 2")
+		d := decide(t, p, r, "10.0.0.1:80")
+		if head := string(d.Selected[0].AppendHead(nil, r)); !strings.Contains(head, "x-s: "+want+"\r\n") {
+			t.Errorf("%s: %s", set, head)
+		}
+	}
+}
