@@ -116,6 +116,10 @@ func (g *generator) connection(n *network, ends tuple, first, most int, before e
 	if g.chance(2) {
 		w.isn = ^g.Uint32N(uint32(len(c.stream)) + 2) // the numbers wrap on the way
 	}
+	if w.isn == g.isn {
+		w.isn-- // a SYN with the number of the last connection's is that one again
+	}
+	g.isn = w.isn
 	w.send(before)
 	return c
 }

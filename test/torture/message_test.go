@@ -60,6 +60,7 @@ type generator struct {
 	*rand.Rand
 	sizes sizes
 	noise []byte // where bodies are cut from
+	isn   uint32 // of the connection made last
 }
 
 // newGenerator returns a generator whose requests follow from the seed. With
