@@ -15,14 +15,73 @@ type span struct{ from, to uint32 }
 type spans struct {
 	mu  sync.Mutex
 	all []span
+	on  *pace
 }
 
 func (s *spans) add(seg *Segment) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(seg.Payload) > 0 {
-		s.all = append(s.all, span{seg.Seq, seg.Seq + uint32(len(seg.Payload))})
+	if len(seg.Payload) == 0 {
+		return
 	}
+	s.mu.Lock()
+	s.all = append(s.all, span{seg.Seq, seg.Seq + uint32(len(seg.Payload))})
+	s.mu.Unlock()
+	if s.on != nil {
+		s.on.delivered(seg.Seq + uint32(len(seg.Payload)))
+	}
+}
+
+// pace lets a sender run ahead of what was delivered by no more than fits a
+// ring: a sender faster than the machine would otherwise overflow it, and that
+// is another test's matter.
+type pace struct {
+	mu        sync.Mutex
+	moved     sync.Cond
+	limit     int
+	sent      int
+	known     bool
+	start     uint32 // the sequence number of the first byte delivered
+	end       int    // how many bytes from there were delivered
+	abandoned bool
+}
+
+func newPace(limit int) *pace {
+	p := &pace{limit: limit}
+	p.moved.L = &p.mu
+	return p
+}
+
+func (p *pace) delivered(to uint32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.known {
+		// The connection is tapped from its first byte, and begins slowly: a
+		// segment's length of error is nothing beside the limit.
+		p.known, p.start = true, to
+	}
+	p.end = max(p.end, int(int32(to-p.start)))
+	p.moved.Broadcast()
+}
+
+// send waits until n bytes may be sent; false says that there is nothing more
+// to send.
+func (p *pace) send(n int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for !p.abandoned && p.sent+n-p.end > p.limit {
+		p.moved.Wait()
+	}
+	if !p.abandoned {
+		p.sent += n
+	}
+	return !p.abandoned
+}
+
+// stop ends the sending.
+func (p *pace) stop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.abandoned = true
+	p.moved.Broadcast()
 }
 
 func (s *spans) count() int {
@@ -37,7 +96,8 @@ func (s *spans) count() int {
 func TestTapTakesOver(t *testing.T) {
 	n := newNetwork(t)
 	at, received := listen(t, n.server, netip.AddrPortFrom(serverAddr4, 8080))
-	var first, second spans
+	pace := newPace(4 << 20)
+	first, second := spans{on: pace}, spans{on: pace}
 	tapFor := func(to *spans, cfg Config) *running {
 		c := newCollector()
 		c.onSegment = to.add
@@ -47,18 +107,16 @@ func TestTapTakesOver(t *testing.T) {
 	after := tapFor(&second, Config{RingBytes: 16 << 20, Held: true})
 
 	c, _ := dial(t, n.client, at)
-	sent, stop := 0, make(chan struct{})
 	var sending sync.WaitGroup
 	sending.Go(func() {
-		for piece := random(1000); ; sent += len(piece) {
-			select {
-			case <-stop:
+		for piece := random(1000); pace.send(len(piece)); {
+			if _, err := c.Write(piece); err != nil {
+				t.Error(err)
 				return
-			default:
-				send(t, c, piece)
 			}
 		}
 	})
+	defer pace.stop()
 	flowing := func(r *running, s *spans) {
 		t.Helper()
 		n := s.count()
@@ -85,11 +143,11 @@ func TestTapTakesOver(t *testing.T) {
 	last := first.count()
 	after.Deliver()
 	flowing(after, &second)
-	close(stop)
+	pace.stop()
 	sending.Wait()
 	c.Close()
-	if got := <-received; len(got) != sent {
-		t.Fatalf("the server got %d bytes of %d", len(got), sent)
+	if got := <-received; len(got) != pace.sent {
+		t.Fatalf("the server got %d bytes of %d", len(got), pace.sent)
 	}
 	before.finish()
 	after.finish()
@@ -109,8 +167,8 @@ func TestTapTakesOver(t *testing.T) {
 			end = s.to
 		}
 	}
-	if start := first.all[0].from; end-start != uint32(sent) {
-		t.Errorf("the last byte delivered is %d, sent were %d", end-start, sent)
+	if start := first.all[0].from; end-start != uint32(pace.sent) {
+		t.Errorf("the last byte delivered is %d, sent were %d", end-start, pace.sent)
 	}
 }
 
