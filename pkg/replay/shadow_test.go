@@ -10,6 +10,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/shadowtap/shadowtap/pkg/httpstream"
 	"golang.org/x/sys/unix"
@@ -148,6 +149,14 @@ type client struct {
 func newClient(t testing.TB, cfg Config) *client {
 	t.Helper()
 	c := &client{t: t, results: make(chan Result, 1<<16)}
+	// On a slow machine dozens of handshakes at once take longer than what is
+	// waited for by default.
+	if cfg.Timeout == 0 {
+		cfg.Timeout = 5 * time.Minute
+	}
+	if cfg.ConnectTimeout == 0 {
+		cfg.ConnectTimeout = 5 * time.Minute
+	}
 	cfg.OnResult = func(r Result) {
 		r.Request = nil
 		c.results <- r
