@@ -17,7 +17,7 @@ fi
 
 # No cached results: they know nothing of the kernel they were made on, nor
 # that they were made without root.
-go test -v -count=1 -timeout 10m "${race[@]}" "$@" | awk -F '\t' '
+go test -v -count=1 -timeout 1h "${race[@]}" "$@" | awk -F '\t' '
     { output = output $0 "\n" }
 
     /^=== (RUN|NAME|CONT) / { split($0, word, / +/); test = word[3] }
