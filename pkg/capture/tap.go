@@ -41,6 +41,9 @@ type Config struct {
 	// Held attaches a tap that copies nothing before Copy and delivers nothing
 	// before Deliver: one that takes over from another.
 	Held bool
+	// Responses has the segments that come from the targets captured, too,
+	// with FlagResponse.
+	Responses bool
 	// Instances says that NewInstance will be called.
 	Instances bool
 	// Logger receives what goes wrong in the background; nil: nobody.
