@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/shadowtap/shadowtap/pkg/capture/attach"
+	"github.com/shadowtap/shadowtap/pkg/compare"
 	"github.com/shadowtap/shadowtap/pkg/rules"
 )
 
@@ -76,6 +77,13 @@ type Config struct {
 	Output Format
 	Stdout io.Writer
 
+	// Compare compares what the shadow answers with what production did.
+	// CompareBody is how many bytes of the content of an answer are kept for
+	// that, CompareOptions what counts as a difference.
+	Compare        bool
+	CompareBody    int64
+	CompareOptions compare.Options
+
 	// Admin is the address of the admin listener, "" for none. Pprof adds
 	// /debug/pprof/ to it.
 	Admin string
@@ -129,6 +137,7 @@ func DefaultConfig() Config {
 		MaxHead:      128 << 10,
 		MemoryLimit:  256 << 20,
 		Queue:        4096,
+		CompareBody:  64 << 10,
 		InFlight:     128,
 		Timeout:      15 * time.Second,
 		MaxFailures:  5,

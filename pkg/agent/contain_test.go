@@ -196,7 +196,7 @@ func TestUnavailableEndpoints(t *testing.T) {
 	defer r.Release()
 	g := a.current.Load()
 	g.program.Decide(r, 0, &a.shards[0].decision)
-	if _, ok := g.mirror(r, &a.shards[0].decision); !ok {
+	if _, ok := g.mirror(r, &a.shards[0].decision, nil); !ok {
 		t.Fatal("the copy was refused")
 	}
 	for g.mirrors[0].Stats().Pending > 0 {

@@ -75,6 +75,7 @@ func openLive(cfg Config, held bool) (*liveSource, error) {
 		MaxBytesPerSecond: cfg.MaxCaptureRate,
 		Held:              held,
 		Instances:         cfg.inPods(),
+		Responses:         cfg.Compare,
 		Logger:            cfg.Logger,
 	})
 	if err != nil {

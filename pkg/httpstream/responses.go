@@ -13,9 +13,8 @@ type ResponseHandler interface {
 	End(kept *Response, whole bool)
 	// Lost says that the parser has lost its place, or that the connection has
 	// ended: what was asked and not answered will not be, as far as can be
-	// told. End does not follow for a response that had begun, of which kept,
-	// if not nil, is to be released.
-	Lost(why Reason, kept *Response)
+	// told. End does not follow for a response that had begun.
+	Lost(why Reason)
 }
 
 // ResponseParser frames the responses of one connection for somebody who
@@ -60,8 +59,25 @@ func (p *ResponseParser) Synced() bool { return p.place != placeUnknown }
 
 // Sync says that the next byte is the first one of a response.
 func (p *ResponseParser) Sync() {
-	p.lose(Gap)
+	if p.place == placeBehind {
+		return
+	}
+	p.Lose()
 	p.place = placeBetween
+}
+
+// Lose says that p does not know any more where it is, without a word to the
+// handler.
+func (p *ResponseParser) Lose() {
+	if p.place == placeBehind {
+		return
+	}
+	p.discard()
+	if p.kept != nil {
+		p.kept.Release()
+		p.kept = nil
+	}
+	p.place = placeUnknown
 }
 
 // Feed gives p the next bytes of the stream; it keeps no reference to b. now is
@@ -195,10 +211,8 @@ func (p *ResponseParser) lose(why Reason) {
 	if p.place == placeUnknown || p.place == placeBehind {
 		return
 	}
-	p.discard()
-	kept := p.kept
-	p.kept, p.place = nil, placeUnknown
-	p.h.Lost(why, kept)
+	p.Lose()
+	p.h.Lost(why)
 }
 
 // Close ends the connection for the reason given, whose end the server made
@@ -212,10 +226,6 @@ func (p *ResponseParser) Close(why Reason, finished bool, now int64) {
 
 // Abandon gives back what p holds without a word to the handler.
 func (p *ResponseParser) Abandon() {
-	p.discard()
-	if p.kept != nil {
-		p.kept.Release()
-		p.kept = nil
-	}
+	p.Lose()
 	p.place = placeBehind
 }
