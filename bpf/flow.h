@@ -17,13 +17,39 @@ __inline bool beyond(__u32 a, __u32 b)
 	return (__s32)(a - b) > 0;
 }
 
+__inline struct flow_state *find_state(const struct packet *p)
+{
+	if (responses && p->response)
+		return bpf_map_lookup_elem(&response_flows, &p->flow);
+	return bpf_map_lookup_elem(&flows, &p->flow);
+}
+
+__inline void add_state(const struct packet *p, const struct flow_state *fresh)
+{
+	if (responses && p->response)
+		bpf_map_update_elem(&response_flows, &p->flow, fresh, BPF_ANY);
+	else
+		bpf_map_update_elem(&flows, &p->flow, fresh, BPF_ANY);
+}
+
+/* Whether the agent does not want the connection of a response. It says so of
+ * the requests. */
+__inline bool is_unwanted(const struct packet *p)
+{
+	struct flow_state *fs = bpf_map_lookup_elem(&flows, &p->flow);
+
+	return fs && fs->ignored;
+}
+
 /* Decides whether this hook copies the packet: OUTCOME_COPIED if so. *out is
- * the flow's state, or NULL if the kernel had no room for one, in which case
+ * the direction's state, or NULL if the kernel had no room for one, in which case
  * every hook copies. */
 __inline enum outcome track(const struct packet *p, __u32 hook, struct flow_state **out)
 {
-	struct flow_state *fs = bpf_map_lookup_elem(&flows, &p->flow);
-	bool opens = (p->flags & (FLAG_SYN | FLAG_ACK)) == FLAG_SYN;
+	struct flow_state *fs = find_state(p);
+	bool response = responses && p->response;
+	bool opens =
+		(p->flags & (FLAG_SYN | FLAG_ACK)) == (response ? FLAG_SYN | FLAG_ACK : FLAG_SYN);
 	__u32 end = p->seq + p->len + !!(p->flags & FLAG_SYN) + !!(p->flags & FLAG_FIN);
 	struct flow_state fresh = {
 		.hook = hook,
@@ -33,9 +59,11 @@ __inline enum outcome track(const struct packet *p, __u32 hook, struct flow_stat
 	};
 
 	*out = fs;
+	if (response && is_unwanted(p))
+		return OUTCOME_IGNORED;
 	if (!fs) {
-		bpf_map_update_elem(&flows, &p->flow, &fresh, BPF_ANY);
-		*out = bpf_map_lookup_elem(&flows, &p->flow);
+		add_state(p, &fresh);
+		*out = find_state(p);
 		return OUTCOME_COPIED;
 	}
 	if (opens) {

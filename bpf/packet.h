@@ -40,10 +40,11 @@ enum {
 };
 
 struct packet {
-	struct flow flow;
-	__u32 addrs; /* offset of the source address; the destination follows */
-	__u32 l4;    /* offset of the TCP header */
-	__u32 end;   /* offset of the first byte behind the IP packet */
+	struct flow flow; /* from client to target, once it is known which is which */
+	bool response;    /* the packet goes the other way */
+	__u32 addrs;      /* offset of the source address; the destination follows */
+	__u32 l4;         /* offset of the TCP header */
+	__u32 end;        /* offset of the first byte behind the IP packet */
 	bool v4;
 	bool fragment;
 	bool later_fragment; /* not the first: no TCP header */
@@ -208,6 +209,20 @@ __inline bool parse_addresses(struct __sk_buff *skb, struct packet *p)
 	p->flow.src[3] = v4[0];
 	p->flow.dst[3] = v4[1];
 	return true;
+}
+
+__inline void reverse(struct flow *f)
+{
+	__u16 port = f->sport;
+
+	f->sport = f->dport;
+	f->dport = port;
+	for (int i = 0; i < 4; i++) {
+		__u32 word = f->src[i];
+
+		f->src[i] = f->dst[i];
+		f->dst[i] = word;
+	}
 }
 
 /* Reads the rest of the TCP header. False: the lengths contradict each other

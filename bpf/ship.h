@@ -66,6 +66,15 @@ __inline long load_chunk(struct __sk_buff *skb, __u32 offset, struct scratch *s,
 	return bpf_skb_load_bytes(skb, offset, s->payload, n + 1);
 }
 
+/* Whether the packet has to leave the ring to others. The last quarter is for
+ * requests: responses must not cost one of them its place. It is as far beyond
+ * where the reader is woken as makes sure that it is. */
+__inline bool yields(const struct packet *p, void *ring)
+{
+	return responses && p->response &&
+	       bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) > ring_half + ring_half / 2;
+}
+
 /* Copies the packet into the ring, in as many records as it takes; the first
  * that fails ends it, because what follows a gap is of no use. */
 __inline enum outcome output(struct __sk_buff *skb, struct packet *p, void *ring, struct scratch *s,
@@ -86,6 +95,8 @@ __inline enum outcome output(struct __sk_buff *skb, struct packet *p, void *ring
 			flags &= ~FLAG_SYN;
 		if (fs && fs->lost)
 			flags |= FLAG_LOST;
+		if (responses && p->response)
+			flags |= FLAG_RESPONSE;
 		s->head.seq = p->seq + done + (done && p->flags & FLAG_SYN);
 		s->head.len = n;
 		s->head.offset = done;
@@ -95,7 +106,8 @@ __inline enum outcome output(struct __sk_buff *skb, struct packet *p, void *ring
 		barrier_var(n);
 		if (n > CHUNK_MAX)
 			break;
-		if (bpf_ringbuf_output(ring, s, sizeof(s->head) + n, BPF_RB_NO_WAKEUP)) {
+		if (yields(p, ring) ||
+		    bpf_ringbuf_output(ring, s, sizeof(s->head) + n, BPF_RB_NO_WAKEUP)) {
 			outcome = OUTCOME_RING_FULL;
 			break;
 		}

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
 /*
- * The tap: copies the TCP segments that go to a target into ring buffers, and
- * leaves every packet as it is. It attaches to tcx and to clsact alike and
+ * The tap: copies the TCP segments that go to a target, and those that come from
+ * one if responses are wanted, into ring buffers, and leaves every packet as it
+ * is. It attaches to tcx and to clsact alike and
  * returns TC_NEXT whatever happens, so that it hides nothing from the programs
  * behind it. Runs on Linux 5.10 and later.
  */
@@ -18,9 +19,7 @@ __inline bool has_port(const struct control *ctl, __u16 port)
 	return ctl->ports[port >> 6] >> (port & 63) & 1;
 }
 
-/* A target with an address takes what goes there wherever it is seen. One
- * without means "what comes in here": what leaves goes to some other host. */
-__inline bool is_target(const struct flow *f, __u32 ifindex, enum direction direction)
+__inline bool is_target(const struct flow *f, __u32 ifindex)
 {
 	struct target t = {
 		.addr = { f->dst[0], f->dst[1], f->dst[2], f->dst[3] },
@@ -34,15 +33,78 @@ __inline bool is_target(const struct flow *f, __u32 ifindex, enum direction dire
 		if (is_v4(f))
 			t.addr[3] = bpf_ntohl(INADDR_LOOPBACK);
 	}
-	if (bpf_map_lookup_elem(&targets, &t))
-		return true;
-	if (f->instance || direction == DIRECTION_EGRESS)
-		return false;
-	t.addr[0] = t.addr[1] = t.addr[2] = t.addr[3] = 0;
 	return bpf_map_lookup_elem(&targets, &t);
 }
 
-/* What becomes of a packet that goes to a target. */
+__inline bool is_target_anywhere(const struct flow *f)
+{
+	struct target t = { .port = f->dport };
+
+	return !f->instance && bpf_map_lookup_elem(&targets, &t);
+}
+
+/* A target with an address takes what goes there wherever it is seen. One
+ * without means "what comes in here": what leaves goes to some other host. */
+__inline bool is_request(const struct flow *f, __u32 ifindex, enum direction direction)
+{
+	return is_target(f, ifindex) || (direction == DIRECTION_INGRESS && is_target_anywhere(f));
+}
+
+__inline bool is_opened(const struct flow *f)
+{
+	struct flow_state *fs = bpf_map_lookup_elem(&flows, f);
+
+	return fs && fs->opened;
+}
+
+/* Which of two targets answers the other: the one that did not open the
+ * connection. If that was not seen, it is taken for requests both ways, as it
+ * is where responses are not wanted: a request must not be lost to them. */
+__inline bool is_answer(struct __sk_buff *skb, const struct packet *p, struct flow *back)
+{
+	__u8 flags;
+
+	if (!is_opened(back) || is_opened(&p->flow) ||
+	    bpf_skb_load_bytes(skb, p->l4 + 13, &flags, sizeof(flags)))
+		return false;
+	return (flags & (FLAG_SYN | FLAG_ACK)) != FLAG_SYN;
+}
+
+/* What comes from a target with an address is a response. One without means
+ * nothing for what this host or others send from the same port; there, a
+ * response is what goes back to where requests came from. */
+__inline bool is_response(struct __sk_buff *skb, const struct packet *p, struct flow *back,
+			  bool request)
+{
+	if (!is_target(back, skb->ifindex) &&
+	    !(is_target_anywhere(back) && bpf_map_lookup_elem(&flows, back)))
+		return false;
+	return !request || is_answer(skb, p, back);
+}
+
+/* Finds out whether the packet goes to a target or comes from one. In the
+ * latter case its flow is turned around: it is the client's from then on. */
+__inline bool concerns_target(struct __sk_buff *skb, struct packet *p, const struct control *ctl,
+			      enum direction direction)
+{
+	bool to = has_port(ctl, p->flow.dport);
+	bool from = responses && has_port(ctl, p->flow.sport);
+	struct flow back;
+
+	if ((!to && !from) || !parse_addresses(skb, p))
+		return false;
+	to = to && is_request(&p->flow, skb->ifindex, direction);
+	if (!from)
+		return to;
+	back = p->flow;
+	reverse(&back);
+	p->response = is_response(skb, p, &back, to);
+	if (p->response)
+		p->flow = back;
+	return to || p->response;
+}
+
+/* What becomes of a packet that goes to a target or comes from one. */
 __inline enum outcome handle(struct __sk_buff *skb, struct packet *p, enum direction direction,
 			     struct control *ctl)
 {
@@ -64,9 +126,9 @@ __inline enum outcome handle(struct __sk_buff *skb, struct packet *p, enum direc
 	outcome = track(p, skb->ifindex << 1 | direction, &fs);
 	if (outcome != OUTCOME_COPIED)
 		return outcome;
-	if (p->flow.instance)
+	if (p->flow.instance && !p->response)
 		note_hello(skb, p, fs);
-	if (over_budget(ctl, now, sizeof(struct record) + p->len)) {
+	if (over_budget(ctl, now, sizeof(struct record) + p->len, p->response)) {
 		if (fs)
 			fs->lost = 1;
 		return OUTCOME_OVER_BUDGET;
@@ -76,10 +138,12 @@ __inline enum outcome handle(struct __sk_buff *skb, struct packet *p, enum direc
 
 __inline void account(const struct packet *p, enum outcome outcome)
 {
-	struct tally *t = bpf_map_lookup_elem(&counters, &outcome);
+	struct tallies *both = bpf_map_lookup_elem(&counters, &outcome);
+	struct tally *t;
 
-	if (!t)
+	if (!both)
 		return;
+	t = responses && p->response ? &both->responses : &both->requests;
 	t->packets++;
 	t->payload += p->len;
 	t->copied += p->copied;
@@ -97,8 +161,7 @@ __inline int tap(struct __sk_buff *skb, enum link link, enum direction direction
 		account(&p, OUTCOME_FRAGMENT);
 		return TC_NEXT;
 	}
-	if (!parse_ports(skb, &p) || !has_port(ctl, p.flow.dport) || !parse_addresses(skb, &p) ||
-	    !is_target(&p.flow, skb->ifindex, direction))
+	if (!parse_ports(skb, &p) || !concerns_target(skb, &p, ctl, direction))
 		return TC_NEXT;
 	account(&p, handle(skb, &p, direction, ctl));
 	return TC_NEXT;
@@ -158,23 +221,43 @@ SEC("tc") int enter_ingress_l3(struct __sk_buff *skb)
 	return enter(skb, POD_L3);
 }
 
-__inline int pod(struct __sk_buff *skb, enum link link)
+SEC("tc") int enter_egress_eth(struct __sk_buff *skb)
+{
+	return enter(skb, POD_EGRESS_ETH);
+}
+
+SEC("tc") int enter_egress_l3(struct __sk_buff *skb)
+{
+	return enter(skb, POD_EGRESS_L3);
+}
+
+__inline int pod(struct __sk_buff *skb, enum link link, enum direction direction)
 {
 	__u32 *here = only(&current);
 
 	if (!here || !*here)
 		return TC_NEXT;
-	return tap(skb, link, DIRECTION_INGRESS, *here);
+	return tap(skb, link, direction, *here);
 }
 
 SEC("tc") int pod_ingress_eth(struct __sk_buff *skb)
 {
-	return pod(skb, LINK_ETH);
+	return pod(skb, LINK_ETH, DIRECTION_INGRESS);
 }
 
 SEC("tc") int pod_ingress_l3(struct __sk_buff *skb)
 {
-	return pod(skb, LINK_L3);
+	return pod(skb, LINK_L3, DIRECTION_INGRESS);
+}
+
+SEC("tc") int pod_egress_eth(struct __sk_buff *skb)
+{
+	return pod(skb, LINK_ETH, DIRECTION_EGRESS);
+}
+
+SEC("tc") int pod_egress_l3(struct __sk_buff *skb)
+{
+	return pod(skb, LINK_L3, DIRECTION_EGRESS);
 }
 
 /* The kernel wants a licence it knows to be compatible with the GPL. */
