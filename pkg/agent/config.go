@@ -177,6 +177,9 @@ func (c Config) Validate() error {
 	if c.Takeover && c.inPods() {
 		bad("--takeover is not supported where pods are captured in: --netns, --netns-proc, --kube with --node")
 	}
+	if c.Compare && c.DryRun {
+		bad("--compare and --dry-run exclude each other: nothing is sent, so nothing is answered")
+	}
 	if c.PCAP != "" && c.inPods() {
 		bad("--pcap excludes --netns and --netns-proc")
 	}
@@ -206,6 +209,7 @@ func (c Config) Validate() error {
 		{"max-body", c.MaxBody, 1},
 		{"max-header", int64(c.MaxHead), 256},
 		{"memory-limit", c.MemoryLimit, 16 << 20},
+		{"compare-body", c.CompareBody, 0},
 		{"queue", int64(c.Queue), 1},
 		{"in-flight", int64(c.InFlight), 1},
 		{"timeout", int64(c.Timeout), 1},

@@ -118,11 +118,16 @@ func (r *Response) fold(line []byte) {
 	if len(r.trailers) > 0 {
 		fields = r.trailers
 	}
-	if len(fields) == 0 {
+	rest := trimOWS(line)
+	if len(fields) == 0 || len(rest) == 0 {
 		return
 	}
-	r.raw = append(append(r.raw, ' '), trimOWS(line)...)
-	fields[len(fields)-1].valueEnd = uint32(len(r.raw))
+	f := &fields[len(fields)-1]
+	if f.valueEnd > f.valueStart {
+		r.raw = append(r.raw, ' ')
+	}
+	r.raw = append(r.raw, rest...)
+	f.valueEnd = uint32(len(r.raw))
 }
 
 // content keeps content, as far as it is to be kept.
