@@ -182,10 +182,16 @@ func (p *pair) pair() *compare.Pair {
 }
 
 func (p *pair) release() {
+	p.forget()
+	p.of.release()
+}
+
+// forget gives up what is kept of the shadow's answer.
+func (p *pair) forget() {
 	if p.shadow != nil {
 		p.shadow.Release()
+		p.shadow = nil
 	}
-	p.of.release()
 }
 
 // copy is what a mirror is given instead of to. m may be nil.
@@ -244,6 +250,7 @@ func (c *comparing) copyDone(r replay.Result) {
 	switch {
 	case !r.Outcome.Answered():
 		p.failure = r.Outcome.String()
+		p.forget() // half an answer is none
 	case r.Partial:
 		p.missed = compare.TooLarge
 	case r.Response == nil, !r.Response.Whole():
