@@ -236,6 +236,9 @@ func (d *dialogue) Gap(n int64, now int64) {
 func (d *dialogue) Closed(why reassembly.CloseReason, now int64) {
 	defer d.contain()
 	d.responses = false
+	if why == reassembly.CloseHandedOver {
+		d.giveUp(compare.HandedOver)
+	}
 	reason := closeReason(why)
 	d.answers.Close(reason, why == reassembly.CloseFIN, now)
 	// What is left waits for a place to be found again.

@@ -132,7 +132,9 @@ func (s *shard) close() {
 	defer s.mu.Unlock()
 	defer s.contain()
 	s.asm.Close()
-	s.closeAnswers()
+	if s.answers != nil {
+		s.answers.Close()
+	}
 }
 
 // relinquish ends every flow for another agent to go on with.
@@ -141,7 +143,9 @@ func (s *shard) relinquish() {
 	defer s.mu.Unlock()
 	defer s.contain()
 	s.asm.Relinquish()
-	s.closeAnswers()
+	if s.answers != nil {
+		s.answers.Relinquish()
+	}
 }
 
 // expel ends the flows of instances.
@@ -156,13 +160,6 @@ func (s *shard) expel(instances map[uint32]bool) {
 	s.asm.Expel(gone)
 	if s.answers != nil {
 		s.answers.Expel(gone)
-	}
-}
-
-// closeAnswers ends the streams of responses.
-func (s *shard) closeAnswers() {
-	if s.answers != nil {
-		s.answers.Close()
 	}
 }
 
