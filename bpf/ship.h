@@ -66,13 +66,13 @@ __inline long load_chunk(struct __sk_buff *skb, __u32 offset, struct scratch *s,
 	return bpf_skb_load_bytes(skb, offset, s->payload, n + 1);
 }
 
-/* Whether the packet has to leave the ring to others. The last quarter is for
- * requests: responses must not cost one of them its place. It is as far beyond
- * where the reader is woken as makes sure that it is. */
-__inline bool yields(const struct packet *p, void *ring)
+/* Whether n bytes of the packet have to leave the ring to others. The last
+ * quarter is for requests, none of which responses may cost its place; the one
+ * before it for the time until the reader, woken at the half, has come. */
+__inline bool yields(const struct packet *p, void *ring, __u32 n)
 {
 	return responses && p->response &&
-	       bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) > ring_half + ring_half / 2;
+	       bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) + n > ring_half + ring_half / 2;
 }
 
 /* Copies the packet into the ring, in as many records as it takes; the first
@@ -106,7 +106,7 @@ __inline enum outcome output(struct __sk_buff *skb, struct packet *p, void *ring
 		barrier_var(n);
 		if (n > CHUNK_MAX)
 			break;
-		if (yields(p, ring) ||
+		if (yields(p, ring, n) ||
 		    bpf_ringbuf_output(ring, s, sizeof(s->head) + n, BPF_RB_NO_WAKEUP)) {
 			outcome = OUTCOME_RING_FULL;
 			break;

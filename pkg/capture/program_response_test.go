@@ -344,7 +344,7 @@ func TestProgramResponsesYieldTheRing(t *testing.T) {
 	k := newResponseKernel(t, 1, ringBytes, 0, target4)
 	payload := strings.Repeat("p", 1000)
 	record := ringHeadSize + recordHead + len(payload)
-	most := ringBytes*3/4/record + 1 // the last one begins below the mark
+	most := (ringBytes*3/4-len(payload))/record + 1
 	const sent = 40
 	for i := range sent {
 		k.run(k.TapEgressEth, from4(FlagACK, uint32(1+i*len(payload)), payload).bytes(t))
