@@ -42,6 +42,7 @@ func TestPanicInBackground(t *testing.T) {
 # HELP shadowtap_panics_total Defects of the agent's that were contained, by where; those met on connections are in shadowtap_flows_panicked_total.
 # TYPE shadowtap_panics_total counter
 shadowtap_panics_total{in="admin"} 1
+shadowtap_panics_total{in="comparison"} 0
 shadowtap_panics_total{in="metrics"} 1
 shadowtap_panics_total{in="mirror"} 0
 shadowtap_panics_total{in="output"} 0
