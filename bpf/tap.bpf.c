@@ -62,12 +62,16 @@ __inline bool is_opened(const struct flow *f)
  * is where responses are not wanted: a request must not be lost to them. */
 __inline bool is_answer(struct __sk_buff *skb, const struct packet *p, struct flow *back)
 {
+	struct flow_state *call = bpf_map_lookup_elem(&flows, back);
 	__u8 flags;
 
-	if (!is_opened(back) || is_opened(&p->flow) ||
-	    bpf_skb_load_bytes(skb, p->l4 + 13, &flags, sizeof(flags)))
+	if (!call || !call->opened || bpf_skb_load_bytes(skb, p->l4 + 13, &flags, sizeof(flags)))
 		return false;
-	return (flags & (FLAG_SYN | FLAG_ACK)) != FLAG_SYN;
+	if ((flags & (FLAG_SYN | FLAG_ACK)) == FLAG_SYN) {
+		call->opened = 0; /* the 4-tuple is used again, the other way round */
+		return false;
+	}
+	return !is_opened(&p->flow);
 }
 
 /* What comes from a target with an address is a response. One without means
