@@ -9,12 +9,13 @@
 #pragma once
 
 #include "maps.h"
+#include "packet.h"
 
 #define BURST 125000000ULL /* ns */
 
 /* Half of the credit is for requests alone: responses, usually the bigger part,
  * must not use up what they need. */
-__inline bool over_budget(struct control *ctl, __u64 now, __u32 bytes, bool response)
+__inline bool over_budget(struct control *ctl, __u64 now, __u32 bytes, enum kind kind)
 {
 	__u64 cost = budget_cost;
 	__u64 spent;
@@ -22,7 +23,7 @@ __inline bool over_budget(struct control *ctl, __u64 now, __u32 bytes, bool resp
 	if (!cost)
 		return false;
 	spent = READ_ONCE(ctl->budget_spent);
-	if (spent > now || (responses && response && now - spent < BURST / 2))
+	if (spent > now || (kind == RESPONSE && now - spent < BURST / 2))
 		return true;
 	/* Two CPUs may do this at once and forget what the other just spent:
 	 * once per BURST, a packet or two. */

@@ -17,21 +17,6 @@ __inline bool beyond(__u32 a, __u32 b)
 	return (__s32)(a - b) > 0;
 }
 
-__inline struct flow_state *find_state(const struct packet *p)
-{
-	if (responses && p->response)
-		return bpf_map_lookup_elem(&response_flows, &p->flow);
-	return bpf_map_lookup_elem(&flows, &p->flow);
-}
-
-__inline void add_state(const struct packet *p, const struct flow_state *fresh)
-{
-	if (responses && p->response)
-		bpf_map_update_elem(&response_flows, &p->flow, fresh, BPF_ANY);
-	else
-		bpf_map_update_elem(&flows, &p->flow, fresh, BPF_ANY);
-}
-
 /* Whether the agent does not want the connection of a response. It says so of
  * the requests. */
 __inline bool is_unwanted(const struct packet *p)
@@ -44,12 +29,13 @@ __inline bool is_unwanted(const struct packet *p)
 /* Decides whether this hook copies the packet: OUTCOME_COPIED if so. *out is
  * the direction's state, or NULL if the kernel had no room for one, in which case
  * every hook copies. */
-__inline enum outcome track(const struct packet *p, __u32 hook, struct flow_state **out)
+__inline enum outcome track(const struct packet *p, enum kind kind, __u32 hook,
+			    struct flow_state **out)
 {
-	struct flow_state *fs = find_state(p);
-	bool response = responses && p->response;
-	bool opens =
-		(p->flags & (FLAG_SYN | FLAG_ACK)) == (response ? FLAG_SYN | FLAG_ACK : FLAG_SYN);
+	void *states = kind == RESPONSE ? (void *)&response_flows : (void *)&flows;
+	__u16 opening = kind == RESPONSE ? FLAG_SYN | FLAG_ACK : FLAG_SYN;
+	struct flow_state *fs = bpf_map_lookup_elem(states, &p->flow);
+	bool opens = (p->flags & (FLAG_SYN | FLAG_ACK)) == opening;
 	__u32 end = p->seq + p->len + !!(p->flags & FLAG_SYN) + !!(p->flags & FLAG_FIN);
 	struct flow_state fresh = {
 		.hook = hook,
@@ -59,11 +45,11 @@ __inline enum outcome track(const struct packet *p, __u32 hook, struct flow_stat
 	};
 
 	*out = fs;
-	if (response && is_unwanted(p))
+	if (kind == RESPONSE && is_unwanted(p))
 		return OUTCOME_IGNORED;
 	if (!fs) {
-		add_state(p, &fresh);
-		*out = find_state(p);
+		bpf_map_update_elem(states, &p->flow, &fresh, BPF_ANY);
+		*out = bpf_map_lookup_elem(states, &p->flow);
 		return OUTCOME_COPIED;
 	}
 	if (opens) {

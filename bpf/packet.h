@@ -39,12 +39,19 @@ enum {
 	TCP_HLEN_MIN = 20,
 };
 
+/* What a packet is to a target. It is always a constant: what handles packets is
+ * compiled for each kind, so that requests do not pay for responses, and what
+ * handles responses is left out where they are not wanted. */
+enum kind {
+	REQUEST,  /* goes to it */
+	RESPONSE, /* comes from it; its flow is turned around, and so the client's */
+};
+
 struct packet {
-	struct flow flow; /* from client to target, once it is known which is which */
-	bool response;    /* the packet goes the other way */
-	__u32 addrs;      /* offset of the source address; the destination follows */
-	__u32 l4;         /* offset of the TCP header */
-	__u32 end;        /* offset of the first byte behind the IP packet */
+	struct flow flow;
+	__u32 addrs; /* offset of the source address; the destination follows */
+	__u32 l4;    /* offset of the TCP header */
+	__u32 end;   /* offset of the first byte behind the IP packet */
 	bool v4;
 	bool fragment;
 	bool later_fragment; /* not the first: no TCP header */

@@ -60,53 +60,36 @@ __inline bool is_opened(const struct flow *f)
 /* Which of two targets answers the other: the one that did not open the
  * connection. If that was not seen, it is taken for requests both ways, as it
  * is where responses are not wanted: a request must not be lost to them. */
-__inline bool is_answer(struct __sk_buff *skb, const struct packet *p, struct flow *back)
+__inline bool is_answer(struct __sk_buff *skb, const struct packet *p, const struct flow *back)
 {
+	struct flow_state *call = bpf_map_lookup_elem(&flows, back);
 	__u8 flags;
 
-	if (!is_opened(back) || is_opened(&p->flow) ||
-	    bpf_skb_load_bytes(skb, p->l4 + 13, &flags, sizeof(flags)))
+	if (!call || !call->opened || bpf_skb_load_bytes(skb, p->l4 + 13, &flags, sizeof(flags)))
 		return false;
-	return (flags & (FLAG_SYN | FLAG_ACK)) != FLAG_SYN;
+	if ((flags & (FLAG_SYN | FLAG_ACK)) == FLAG_SYN) {
+		call->opened = 0; /* the 4-tuple is used again, the other way round */
+		return false;
+	}
+	return !is_opened(&p->flow);
 }
 
 /* What comes from a target with an address is a response. One without means
  * nothing for what this host or others send from the same port; there, a
  * response is what goes back to where requests came from. */
-__inline bool is_response(struct __sk_buff *skb, const struct packet *p, struct flow *back,
-			  bool request)
+__inline bool is_response(struct __sk_buff *skb, const struct packet *p, const struct control *ctl,
+			  enum direction direction, const struct flow *back)
 {
 	if (!is_target(back, skb->ifindex) &&
 	    !(is_target_anywhere(back) && bpf_map_lookup_elem(&flows, back)))
 		return false;
-	return !request || is_answer(skb, p, back);
-}
-
-/* Finds out whether the packet goes to a target or comes from one. In the
- * latter case its flow is turned around: it is the client's from then on. */
-__inline bool concerns_target(struct __sk_buff *skb, struct packet *p, const struct control *ctl,
-			      enum direction direction)
-{
-	bool to = has_port(ctl, p->flow.dport);
-	bool from = responses && has_port(ctl, p->flow.sport);
-	struct flow back;
-
-	if ((!to && !from) || !parse_addresses(skb, p))
-		return false;
-	to = to && is_request(&p->flow, skb->ifindex, direction);
-	if (!from)
-		return to;
-	back = p->flow;
-	reverse(&back);
-	p->response = is_response(skb, p, &back, to);
-	if (p->response)
-		p->flow = back;
-	return to || p->response;
+	return !has_port(ctl, p->flow.dport) || !is_request(&p->flow, skb->ifindex, direction) ||
+	       is_answer(skb, p, back);
 }
 
 /* What becomes of a packet that goes to a target or comes from one. */
-__inline enum outcome handle(struct __sk_buff *skb, struct packet *p, enum direction direction,
-			     struct control *ctl)
+__inline enum outcome handle(struct __sk_buff *skb, struct packet *p, enum kind kind,
+			     enum direction direction, struct control *ctl)
 {
 	__u64 now = bpf_ktime_get_ns();
 	struct flow_state *fs;
@@ -121,29 +104,29 @@ __inline enum outcome handle(struct __sk_buff *skb, struct packet *p, enum direc
 		return OUTCOME_MALFORMED;
 	if (!p->len && !(p->flags & (FLAG_SYN | FLAG_FIN | FLAG_RST)))
 		return OUTCOME_PURE_ACK;
-	if (p->flow.instance && !on_our_side(skb, p))
+	if (p->flow.instance && !on_our_side(skb, p, kind))
 		return OUTCOME_OTHER_SIDE;
-	outcome = track(p, skb->ifindex << 1 | direction, &fs);
+	outcome = track(p, kind, skb->ifindex << 1 | direction, &fs);
 	if (outcome != OUTCOME_COPIED)
 		return outcome;
-	if (p->flow.instance && !p->response)
+	if (kind == REQUEST && p->flow.instance)
 		note_hello(skb, p, fs);
-	if (over_budget(ctl, now, sizeof(struct record) + p->len, p->response)) {
+	if (over_budget(ctl, now, sizeof(struct record) + p->len, kind)) {
 		if (fs)
 			fs->lost = 1;
 		return OUTCOME_OVER_BUDGET;
 	}
-	return ship(skb, p, direction, now, ctl, fs);
+	return ship(skb, p, kind, direction, now, ctl, fs);
 }
 
-__inline void account(const struct packet *p, enum outcome outcome)
+__inline void account(const struct packet *p, enum kind kind, enum outcome outcome)
 {
 	struct tallies *both = bpf_map_lookup_elem(&counters, &outcome);
 	struct tally *t;
 
 	if (!both)
 		return;
-	t = responses && p->response ? &both->responses : &both->requests;
+	t = kind == RESPONSE ? &both->responses : &both->requests;
 	t->packets++;
 	t->payload += p->len;
 	t->copied += p->copied;
@@ -158,12 +141,25 @@ __inline int tap(struct __sk_buff *skb, enum link link, enum direction direction
 	if (!ctl || !parse_ip(skb, link, &p))
 		return TC_NEXT;
 	if (p.later_fragment) {
-		account(&p, OUTCOME_FRAGMENT);
+		account(&p, REQUEST, OUTCOME_FRAGMENT);
 		return TC_NEXT;
 	}
-	if (!parse_ports(skb, &p) || !concerns_target(skb, &p, ctl, direction))
+	if (!parse_ports(skb, &p))
 		return TC_NEXT;
-	account(&p, handle(skb, &p, direction, ctl));
+	if (responses && has_port(ctl, p.flow.sport) && parse_addresses(skb, &p)) {
+		struct flow back = p.flow;
+
+		reverse(&back);
+		if (is_response(skb, &p, ctl, direction, &back)) {
+			p.flow = back;
+			account(&p, RESPONSE, handle(skb, &p, RESPONSE, direction, ctl));
+			return TC_NEXT;
+		}
+	}
+	if (!has_port(ctl, p.flow.dport) || !parse_addresses(skb, &p) ||
+	    !is_request(&p.flow, skb->ifindex, direction))
+		return TC_NEXT;
+	account(&p, REQUEST, handle(skb, &p, REQUEST, direction, ctl));
 	return TC_NEXT;
 }
 

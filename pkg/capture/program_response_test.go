@@ -186,7 +186,8 @@ func TestProgramBothEndsAreTargets(t *testing.T) {
 		},
 		"then the other way round": {
 			{a, b, false, FlagSYN, 99, "request"}, {b, a, false, FlagACK, 500, "response"},
-			{b, a, false, FlagSYN, 7000, "request"}, {b, a, false, FlagACK, 7001, "request"}, {a, b, false, FlagACK, 9000, "request"},
+			{b, a, false, FlagSYN, 7000, "request"}, {a, b, false, FlagSYN | FlagACK, 8999, "response"},
+			{b, a, false, FlagACK, 7001, "request"}, {a, b, false, FlagACK, 9000, "response"},
 		},
 		"with itself": {
 			{a, a, false, FlagSYN, 99, "request"}, {a, a, false, FlagSYN | FlagACK, 99, "request"}, {a, a, false, FlagACK, 100, "request"},
