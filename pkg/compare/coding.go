@@ -5,6 +5,7 @@ import (
 	"compress/flate"
 	"compress/gzip"
 	"compress/zlib"
+	"errors"
 	"io"
 	"strings"
 )
@@ -71,7 +72,7 @@ func (d *decoder) decode(coding string, body []byte, limit int) (content []byte,
 	d.buf.Reset()
 	n, err := d.buf.ReadFrom(io.LimitReader(r, int64(limit)+1))
 	switch {
-	case err == io.ErrUnexpectedEOF:
+	case errors.Is(err, io.ErrUnexpectedEOF):
 		return d.buf.Bytes(), false, true
 	case err != nil:
 		return nil, false, false

@@ -238,11 +238,11 @@ func TestAccount(t *testing.T) {
 
 	m := c.Report().Mirrors["m"]
 	want := &Mirror{
-		Pairs: 25, Same: 1, Different: 2,
+		Pairs: 26, Same: 1, Different: 2,
 		Failed: map[string]uint64{"timeout": 1, "reset": 2, "unknown": 1},
 		Missed: map[string]uint64{
 			"no_production_answer": 3, "gap": 1, "incomplete": 1, "too_large": 2, "memory": 2,
-			"not_tried": 5, "busy": 1, "handed_over": 1, "shutdown": 2,
+			"not_tried": 4, "busy": 1, "handed_over": 1, "shutdown": 2, "panic": 2,
 		},
 		Status:     map[string]uint64{"200 -> 200": 2, "200 -> 500": 1},
 		Production: m.Production, Shadow: m.Shadow,

@@ -101,7 +101,7 @@ func (c *comparisons) put(x *comparison) {
 	}
 	clear(x.found)
 	for i := range x.docs {
-		x.docs[i].src = nil
+		x.docs[i].src, x.members[i] = nil, x.members[i][:0]
 		clear(x.lines[i][:cap(x.lines[i])])
 		clear(x.cookies[i][:cap(x.cookies[i])])
 	}

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"math"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -53,6 +52,9 @@ type Judgement struct {
 	Reasons []string          `json:"reasons"`
 	Mirrors []MirrorJudgement `json:"mirrors"`
 	Routes  []RouteJudgement  `json:"routes"`
+	// Differences are the places in which pairs differ, but for noise, and the
+	// failures, the most frequent first.
+	Differences []Difference `json:"differences"`
 	// Noise is what was not held against a shadow.
 	Noise []Noise `json:"noise"`
 }
@@ -77,7 +79,10 @@ type MirrorJudgement struct {
 	Verdict Verdict  `json:"verdict"`
 	Reasons []string `json:"reasons"`
 	Counts
-	Latency []LatencyRatio `json:"latency"`
+	// FailedBy and MissedBy are the parts of Failed and Missed.
+	FailedBy map[string]uint64 `json:"failed_by"`
+	MissedBy map[string]uint64 `json:"missed_by"`
+	Latency  []LatencyRatio    `json:"latency"`
 }
 
 // RouteJudgement is the same of one route. Missed is 0: of what was missed the
@@ -92,6 +97,15 @@ type RouteJudgement struct {
 	Counts
 }
 
+// Difference is a place of a route in which pairs differ.
+type Difference struct {
+	Mirror string `json:"mirror"`
+	Rule   string `json:"rule"`
+	Method string `json:"method"`
+	Class  string `json:"class"`
+	Place
+}
+
 // LatencyRatio compares a quantile of both sides. The bounds are in seconds and
 // up to QuantileError too large, but beyond 268 s; 0 if there are none.
 type LatencyRatio struct {
@@ -104,7 +118,10 @@ type LatencyRatio struct {
 // Judge says what the report means. The order in which parts of it were merged
 // does not matter.
 func (r *Report) Judge(l Limits) *Judgement {
-	j := &Judgement{Reasons: []string{}, Mirrors: []MirrorJudgement{}, Routes: []RouteJudgement{}, Noise: []Noise{}}
+	j := &Judgement{
+		Reasons: []string{}, Mirrors: []MirrorJudgement{}, Routes: []RouteJudgement{},
+		Differences: []Difference{}, Noise: []Noise{},
+	}
 	onlyNoise := map[string]uint64{}
 	byMirror := map[string][]*RouteJudgement{}
 	for _, key := range slices.Sorted(maps.Keys(r.Routes)) {
@@ -112,13 +129,19 @@ func (r *Report) Judge(l Limits) *Judgement {
 		noise := route.noise()
 		n := route.onlyNoise(noise)
 		onlyNoise[route.Mirror] += n
-		j.Noise = slices.AppendSeq(j.Noise, maps.Values(noise))
+		for _, key := range slices.Sorted(maps.Keys(route.Places)) {
+			p := route.Places[key]
+			if n, ok := noise[p.id()]; ok {
+				j.Noise = append(j.Noise, n)
+			} else {
+				j.Differences = append(j.Differences, Difference{route.Mirror, route.Rule, route.Method, route.Class, *p})
+			}
+		}
 		j.Routes = append(j.Routes, route.judge(l, n))
 	}
-	slices.SortFunc(j.Noise, func(a, b Noise) int {
-		return cmp.Or(cmp.Compare(b.Pairs, a.Pairs), strings.Compare(a.Mirror, b.Mirror), strings.Compare(a.Rule, b.Rule),
-			strings.Compare(a.Method, b.Method), strings.Compare(a.Class, b.Class), strings.Compare(a.Part, b.Part), strings.Compare(a.Path, b.Path))
-	})
+	// They are in the order of their routes and places.
+	slices.SortStableFunc(j.Noise, func(a, b Noise) int { return cmp.Compare(b.Pairs, a.Pairs) })
+	slices.SortStableFunc(j.Differences, func(a, b Difference) int { return cmp.Compare(b.Pairs, a.Pairs) })
 	for i := range j.Routes {
 		byMirror[j.Routes[i].Mirror] = append(byMirror[j.Routes[i].Mirror], &j.Routes[i])
 	}
@@ -152,6 +175,15 @@ func (j *Judgement) sumUp() {
 	}
 }
 
+// Withhold says that what was judged is not all there is: for a reason, a
+// shadow that looks safe is not known to be. What is unsafe stays so.
+func (j *Judgement) Withhold(reason string) {
+	if j.Verdict == Safe {
+		j.Verdict, j.Reasons = Unknown, []string{}
+	}
+	j.Reasons = append(j.Reasons, reason)
+}
+
 func (r *Route) judge(l Limits, onlyNoise uint64) RouteJudgement {
 	c := Counts{
 		Pairs: r.Same + r.Different + r.Failed, Same: r.Same,
@@ -170,7 +202,7 @@ func (m *Mirror) judge(name string, l Limits, onlyNoise uint64, routes []*RouteJ
 		Pairs: m.Pairs, Same: m.Same, Noise: onlyNoise, Different: m.Different - onlyNoise,
 		Failed: sum(m.Failed), Missed: sum(m.Missed),
 	}
-	j := MirrorJudgement{Mirror: name, Counts: c, Latency: m.latency()}
+	j := MirrorJudgement{Mirror: name, Counts: c, FailedBy: m.Failed, MissedBy: m.Missed, Latency: m.latency()}
 	o := c.opinions(l)
 	for _, r := range routes {
 		if r.Verdict == Unsafe {
@@ -253,7 +285,15 @@ func wilson(k, n uint64) (low, high float64) {
 	centre := p + z*z/(2*m)
 	margin := z * math.Sqrt(p*(1-p)/m+z*z/(4*m*m))
 	scale := 1 + z*z/m
-	return max(0, (centre-margin)/scale), min(1, (centre+margin)/scale)
+	low, high = (centre-margin)/scale, (centre+margin)/scale
+	// What is exact is not to be rounded.
+	if k == 0 {
+		low = 0
+	}
+	if k == n {
+		high = 1
+	}
+	return low, high
 }
 
 func share(k, n uint64) float64 {

@@ -77,13 +77,15 @@ const (
 	HandedOver
 	// Shutdown: the agent stopped while the pair was incomplete.
 	Shutdown
+	// Panic: a defect of the agent's was met with it.
+	Panic
 	// NumReasons is the number of reasons.
 	NumReasons
 )
 
 var reasonNames = [NumReasons]string{
 	"compared", "no_production_answer", "gap", "incomplete", "too_large",
-	"memory", "not_tried", "busy", "handed_over", "shutdown",
+	"memory", "not_tried", "busy", "handed_over", "shutdown", "panic",
 }
 
 // String is the reason as it is written in the report.
@@ -106,12 +108,14 @@ func (p *Pair) missed() Reason {
 		return Compared
 	}
 	switch p.Failure {
-	case "circuit_open", "no_endpoints", "queue_full", "panic":
+	case "circuit_open", "no_endpoints", "queue_full":
 		return NotTried
 	case "memory":
 		return Memory
 	case "shutdown":
 		return Shutdown
+	case "panic":
+		return Panic
 	}
 	return Compared
 }

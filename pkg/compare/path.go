@@ -123,7 +123,7 @@ func parseMask(s string) (mask, error) {
 		if below, ok := strings.CutPrefix(rest, ".."); ok {
 			m = append(m, nil)
 			if rest = below; below == "" {
-				return nil, fmt.Errorf("path %q: expected a name behind ..", s)
+				return nil, fmt.Errorf("path %q: expected a name behind the dots", s)
 			}
 			if rest[0] != '[' {
 				rest = "." + rest
