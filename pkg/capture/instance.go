@@ -27,7 +27,8 @@ type InstanceConfig struct {
 // of the namespace that is up: on each path to a pod, whatever the network
 // plugin, a packet arrives there once, after all address translation. Requests
 // that a proxy in the pod hands on over lo are taken there instead; SetTargets
-// says when.
+// says when. Responses are taken on the same side, at egress where it is the
+// outside.
 //
 // It holds nothing that would keep the namespace from ending where tcx is used;
 // with clsact it holds a socket in it. Its methods may be called concurrently.
@@ -74,11 +75,12 @@ func (t *Tap) NewInstance(c InstanceConfig) (_ *Instance, err error) {
 		}
 	}()
 	i.site, err = attach.NewSite(attach.Options{
-		Programs: attach.Programs{IngressEth: i.programs.IngressEth, IngressL3: i.programs.IngressL3},
+		Programs: i.programs.attachable(),
 		Mode:     t.config.Attach,
 		Priority: t.config.Priority,
 		Select: func(l netlink.Link) attach.Want {
-			return attach.Want{Ingress: l.Attrs().Flags&net.FlagUp != 0}
+			up, lo := l.Attrs().Flags&net.FlagUp != 0, l.Attrs().Flags&net.FlagLoopback != 0
+			return attach.Want{Ingress: up, Egress: up && !lo && t.config.Responses}
 		},
 		Logger: t.log.With("namespace", c.Name),
 	})
