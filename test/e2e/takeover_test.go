@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -138,9 +139,10 @@ func takeoverInPods(t *testing.T, lingers bool, args ...string) {
 	ready(current)
 
 	sent := []*clients{l.clients(v4.v1At()), {t: t, from: l.client, address: "10.99.4.2:80", echoes: true, n: 50000}}
-	stop := make(chan struct{})
-	wait := sent[0].load(3, 0, stop, func(int) request { time.Sleep(time.Millisecond); return request{} })
-	defer func() { wait() }()
+	stopped := make(chan struct{})
+	wait := sent[0].load(3, 0, stopped, func(int) request { time.Sleep(time.Millisecond); return request{} })
+	stop := sync.OnceFunc(func() { close(stopped); wait() })
+	defer stop()
 	encrypted := func() *connection {
 		c := sent[1].open()
 		c.Conn = tls.Client(c.Conn, &tls.Config{InsecureSkipVerify: true})
@@ -204,8 +206,7 @@ func takeoverInPods(t *testing.T, lingers bool, args ...string) {
 		early.remove() // while the next takeover begins, perhaps
 		late.remove()
 	}
-	close(stop)
-	wait()
+	stop()
 	var requests, received []message
 	for _, p := range pods {
 		sent, servers = append(sent, p.c), append(servers, p.server)
