@@ -43,7 +43,8 @@ rules; where to attach is found out, unless --interface narrows it.
 
 Stops on SIGINT or SIGTERM: detaches, lets what was captured run through and
 writes the final account. SIGHUP, or a change of a rules file, reloads.
-With --takeover it replaces an agent that runs, which then stops as well.
+With --takeover it replaces an agent that runs, which then stops as well, or
+stays idle for as long as its --linger says.
 
 With --kube the rules are those of the cluster, followed as they change, and
 what arrives at the Pods of --node is captured. An object that is wrong is left
