@@ -240,7 +240,8 @@ func (a *Agent) freeze(frozen bool) {
 }
 
 const (
-	// attachTimeout bounds how long a successor may take to attach.
+	// attachTimeout bounds how long each of two agents waits for the other while
+	// nothing depends on it yet.
 	attachTimeout = time.Minute
 	// acceptPause keeps an error of accept(2) that lasts from taking a processor.
 	acceptPause = 100 * time.Millisecond

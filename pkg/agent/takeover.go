@@ -15,7 +15,7 @@ import (
 // meet finds the agent to take over from, if this one is to and there is one,
 // and listens for a successor of its own.
 func (a *Agent) meet() error {
-	ctx, cancel := context.WithTimeout(context.Background(), handoverTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), attachTimeout)
 	defer cancel()
 	end, err := a.meeting().begin(ctx)
 	if err != nil {
@@ -55,7 +55,7 @@ func (a *Agent) greet(ctx context.Context, conn *net.UnixConn) error {
 		if err != nil {
 			return err
 		}
-		err = p.deadline(handoverTimeout)
+		err = p.deadline(attachTimeout)
 		if err == nil {
 			err = p.send(&handoverMessage{Kind: handoverHello, InPods: a.cfg.inPods(), Places: []netPlace{{Namespace: a.home}}})
 		}
@@ -125,7 +125,7 @@ func (a *Agent) establish(ctx context.Context) error {
 
 // findAgain finds the agent to take over from anew, if there still is one.
 func (a *Agent) findAgain(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, handoverTimeout)
+	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
 	defer cancel()
 	a.predecessor = nil
 	conn, err := a.meeting().dial(ctx, a.successors)
@@ -180,7 +180,7 @@ func (a *Agent) prepare(ctx context.Context, p *peer) (anyway bool, err error) {
 
 // ask returns what the other agent captures.
 func (a *Agent) ask(p *peer) ([]netPlace, error) {
-	if err := p.deadline(handoverTimeout); err != nil {
+	if err := p.deadline(attachTimeout); err != nil {
 		return nil, err
 	}
 	if err := p.send(&handoverMessage{Kind: handoverAsk}); err != nil {
