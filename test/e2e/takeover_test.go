@@ -318,3 +318,35 @@ func TestLingersUntilTheSuccessorIsGone(t *testing.T) {
 	checkReceived(t, c.messages(), v1.messages())
 	checkCopies(t, v1.messages(), v2.messages(), seedRewrite, nil)
 }
+
+// TestLingersNoLonger: if the successor lives and nobody stops its predecessor,
+// as when an update is taken back half way, that one ends, and when it is
+// started again it takes over itself.
+func TestLingersNoLonger(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	v1, v2 := serve(t, l.v1, v4.v1At(), nil), serve(t, l.v2, v4.v2At(), nil)
+	file := filepath.Join(t.TempDir(), "pod")
+	pod(t, l.v1, file)
+	rules, dir := rulesFile(t, seedRules(t, v4)), filepath.Join(t.TempDir(), "meet")
+	start := func(n int) *agent {
+		return startAgent(t, l.node, "--admin", fmt.Sprintf("127.0.0.1:%d", 9901+n), "-f", rules, "--netns", file,
+			"--takeover", "--takeover-dir", dir, "--linger", "100ms")
+	}
+	c := l.clients(v4.v1At())
+	conn := c.open()
+	current := start(0)
+	for n := range 3 {
+		must(t, conn.do(request{}))
+		v2.wait(t, n+1)
+		if n == 2 {
+			break
+		}
+		current.ending.Store(true)
+		next := start(n + 1)
+		current.ended().expect(t, outcome{mirrored: 1})
+		current = next
+	}
+	current.stop().expect(t, outcome{mirrored: 1})
+	checkCopies(t, v1.messages(), v2.messages(), seedRewrite, nil)
+}
