@@ -22,7 +22,7 @@ type clusterSource interface {
 	Run(ctx context.Context, changed func())
 	Read() (*rules.Snapshot, rules.Problems)
 	Need(rules.Needs) (known bool)
-	Report(rules.Problems)
+	Report(*rules.Snapshot, rules.Problems)
 	Touch()
 	Status() kube.Status
 }
@@ -40,7 +40,10 @@ func InPod() bool { return kube.InPod() }
 
 func (a *Agent) openCluster() error {
 	c := newCluster()
-	cfg := kube.Config{Kubeconfig: a.cfg.Kubeconfig, Version: a.cfg.Version, Logger: a.log}
+	cfg := kube.Config{
+		Kubeconfig: a.cfg.Kubeconfig, Version: a.cfg.Version, Logger: a.log,
+		GatewayStatus: a.cfg.GatewayStatus,
+	}
 	if a.cfg.Node != "" {
 		cfg.Node, cfg.Pods = a.cfg.Node, &c.local
 	}
@@ -89,7 +92,7 @@ func (a *Agent) reloadCluster() {
 	}
 	problems = append(problems, a.checkTLS(program)...)
 	a.logProblems(problems)
-	a.cluster.source.Report(problems)
+	a.cluster.source.Report(snapshot, problems)
 	if zone := zoneOf(snapshot, a.cfg.Node); zone != "" {
 		a.mirrors.setZone(zone) // for good: a node does not move
 	}

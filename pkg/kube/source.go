@@ -28,6 +28,9 @@ type Config struct {
 	// neither are given.
 	Node string
 	Pods PodSink
+	// GatewayStatus has the source write the status of the GatewayClasses of
+	// ControllerName, of their Gateways and of the routes that name these.
+	GatewayStatus bool
 	// Version of the program, for the log of the API server.
 	Version string
 	Logger  *slog.Logger
@@ -45,6 +48,9 @@ type Source struct {
 	kinds   kindState
 	reports reports
 	spread  time.Duration // within which a report waits
+
+	statuses     statuses
+	statusSpread time.Duration // within which a status is written
 
 	mu      sync.Mutex
 	served  map[string]string // version of each kind by definition; nil before the first discovery
@@ -89,6 +95,10 @@ func newSource(cfg Config, rc *rest.Config) (*Source, error) {
 		kinds:   kindState{changed: make(chan struct{}, 1)},
 		reports: reports{wake: make(chan struct{}, 1)},
 		spread:  reportSpread,
+
+		statuses:     newStatuses(),
+		statusSpread: statusSpread,
+
 		watches: map[string]*running{},
 		desired: map[string]bool{},
 	}, nil
@@ -104,6 +114,9 @@ func (s *Source) Run(ctx context.Context, changed func()) {
 	defer wg.Wait()
 	wg.Go(func() { s.followKinds(ctx) })
 	wg.Go(func() { s.runReports(ctx) })
+	if s.cfg.GatewayStatus {
+		wg.Go(func() { s.runStatuses(ctx) })
+	}
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {

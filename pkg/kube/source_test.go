@@ -24,15 +24,23 @@ const patience = time.Minute
 // can be received.
 func follow(t *testing.T, a *apiServer, sink PodSink) (*Source, <-chan struct{}) {
 	t.Helper()
-	cfg := Config{Version: "test", Logger: slog.New(slog.DiscardHandler)}
+	var cfg Config
 	if sink != nil {
 		cfg.Node, cfg.Pods = "here", sink
 	}
+	return followWith(t, a, cfg, func(*Source) {})
+}
+
+// followWith is follow for a Source that is changed before it runs.
+func followWith(t *testing.T, a *apiServer, cfg Config, change func(*Source)) (*Source, <-chan struct{}) {
+	t.Helper()
+	cfg.Version, cfg.Logger = "test", slog.New(slog.DiscardHandler)
 	s, err := newSource(cfg, &rest.Config{Host: a.URL, QPS: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.pace.settle, s.pace.rest = 10*time.Millisecond, 0
+	change(s)
 	ctx, cancel := context.WithCancel(context.Background())
 	changes := make(chan struct{}, 10000)
 	var wg sync.WaitGroup

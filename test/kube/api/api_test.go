@@ -46,7 +46,7 @@ func (f *follower) load() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.program, f.problems = program, append(problems, more...)
-	f.source.Report(f.problems)
+	f.source.Report(snapshot, f.problems)
 }
 
 // state is what rules are in use and which Pods are here, in short.
