@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/shadowtap/shadowtap/pkg/kube"
 	"github.com/shadowtap/shadowtap/pkg/rules"
@@ -27,6 +28,10 @@ type clusterSource interface {
 	Status() kube.Status
 }
 
+// startWithin spreads the first requests of the agents of a DaemonSet. It is
+// short, since a Pod of this node may be waiting to be captured.
+const startWithin = time.Second
+
 func newCluster() *cluster {
 	return &cluster{
 		synced: make(chan struct{}),
@@ -43,6 +48,9 @@ func (a *Agent) openCluster() error {
 	cfg := kube.Config{
 		Kubeconfig: a.cfg.Kubeconfig, Version: a.cfg.Version, Logger: a.log,
 		GatewayStatus: a.cfg.GatewayStatus,
+	}
+	if kube.InPod() {
+		cfg.StartWithin = startWithin
 	}
 	if a.cfg.Node != "" {
 		cfg.Node, cfg.Pods = a.cfg.Node, &c.local

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -31,6 +32,9 @@ type Config struct {
 	// GatewayStatus has the source write the status of the GatewayClasses of
 	// ControllerName, of their Gateways and of the routes that name these.
 	GatewayStatus bool
+	// StartWithin is the time within which, at random, Run begins to ask: all
+	// agents of a cluster may have been started at once. 0 is immediately.
+	StartWithin time.Duration
 	// Version of the program, for the log of the API server.
 	Version string
 	Logger  *slog.Logger
@@ -109,6 +113,13 @@ func newSource(cfg Config, rc *rest.Config) (*Source, error) {
 // is known. Changes are gathered while changed runs, and for several times as
 // long after it.
 func (s *Source) Run(ctx context.Context, changed func()) {
+	if s.cfg.StartWithin > 0 {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(rand.N(s.cfg.StartWithin)):
+		}
+	}
 	ctx = klog.NewContext(ctx, s.quiet)
 	var wg sync.WaitGroup
 	defer wg.Wait()

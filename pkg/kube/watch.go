@@ -145,7 +145,7 @@ func trimTyped(obj any) (any, error) {
 func trimMeta(m *metav1.ObjectMeta) {
 	m.ManagedFields, m.OwnerReferences, m.Finalizers = nil, nil, nil
 	for name := range m.Annotations {
-		if name != rules.Annotation && name != sidecarStatus {
+		if name != rules.Annotation && !ofPods(name) {
 			delete(m.Annotations, name)
 		}
 	}
