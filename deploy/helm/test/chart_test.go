@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	"helm.sh/helm/v3/pkg/lint"
 	"helm.sh/helm/v3/pkg/lint/support"
 	appsv1 "k8s.io/api/apps/v1"
@@ -108,7 +109,7 @@ func decode(t *testing.T, manifest string) (string, any) {
 		"ClusterRoleBinding": &rbacv1.ClusterRoleBinding{},
 		"NetworkPolicy":      &networkingv1.NetworkPolicy{},
 		"PriorityClass":      &schedulingv1.PriorityClass{},
-		"PodMonitor":         &map[string]any{},
+		"PodMonitor":         &monitoringv1.PodMonitor{},
 	}[meta.Kind]
 	if object == nil {
 		t.Fatalf("the chart makes a %s, of which this test does not know", meta.Kind)
