@@ -73,7 +73,7 @@ func startServer(t *testing.T) *server {
 	}
 	s.write("sa.key", pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}))
 	s.write("tokens", []byte("secret,admin,admin,system:masters\nagent,system:serviceaccount:shadowtap:shadowtap,agent,system:serviceaccounts\n"))
-	s.write("audit.yaml", []byte("{apiVersion: audit.k8s.io/v1, kind: Policy, omitStages: [RequestReceived], rules: [{level: Metadata}]}"))
+	s.write("audit.yaml", []byte("apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: Metadata}]\n"))
 	s.kubeconfig, s.agentConfig = s.config("kubeconfig", "secret"), s.config("agent", "agent")
 	url := fmt.Sprintf("http://127.0.0.1:%d", s.etcd)
 	peer := fmt.Sprintf("http://127.0.0.1:%d", ports[2])
