@@ -223,6 +223,9 @@ func (a *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	versions, rule := a.served[resource], isRuleDefinition(resource)
 	forbidden := a.forbid[resource]
 	a.requests[verb+resource]++
+	if verb == "list " && len(path) == 1 && r.URL.Query().Get("resourceVersion") != "0" {
+		a.requests["list from etcd"]++
+	}
 	a.mu.Unlock()
 	switch {
 	case resource == "events.events.k8s.io":
