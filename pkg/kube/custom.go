@@ -21,8 +21,8 @@ func (p *customPart) addTo(s *rules.Snapshot) { s.Add(p.snapshot) }
 
 // trim leaves of an object what rules are made of. What is left out is most of
 // it, and changes most: status, managed fields, other annotations, such as the
-// copy of the whole that kubectl keeps. If status is not nil, it is left of the
-// status, with the generation of the spec that it may be about.
+// copy of the whole that kubectl keeps. If status is not nil it takes the place of
+// the whole status, and the generation, which it is about, stays.
 func trim(in *unstructured.Unstructured, status map[string]any) *unstructured.Unstructured {
 	meta := map[string]any{}
 	old, _ := in.Object["metadata"].(map[string]any)

@@ -30,10 +30,11 @@ var _ cache.TransformingStore = (*kindState)(nil)
 const bundleVersion = "gateway.networking.k8s.io/bundle-version"
 
 // bundle is the release that a definition is of, empty if it does not say so.
-func (k *kindState) bundle(of kind) string {
+// It is not known before the definitions are.
+func (k *kindState) bundle(of kind) (release string, known bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.defined[of.definition()]
+	return k.defined[of.definition()], k.defined != nil
 }
 
 // Transformer leaves little but the name of a definition: one may be as large
@@ -176,12 +177,28 @@ func (s *Source) followKinds(ctx context.Context) {
 		again := err != nil
 		if err == nil {
 			s.setServed(served)
+			s.noteRelease()
 			again = !s.kinds.agrees(served) && delay < maxRediscover
 		}
 		if again {
 			timer.Reset(delay + rand.N(delay))
 			delay = min(2*delay, maxRediscover)
 		}
+	}
+}
+
+// noteRelease notes that statuses may have to say something else of the release
+// of the Gateway API.
+func (s *Source) noteRelease() {
+	release, known := s.kinds.bundle(gatewayClass())
+	if !s.cfg.GatewayStatus || !known {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.release == nil || *s.release != release {
+		s.release = &release
+		s.noteChange()
 	}
 }
 

@@ -57,6 +57,7 @@ type Source struct {
 	statusSpread time.Duration // within which a status is written
 
 	mu      sync.Mutex
+	release *string           // of the Gateway API, nil if it is not known
 	served  map[string]string // version of each kind by definition; nil before the first discovery
 	needs   rules.Needs
 	needed  map[rules.ServiceName]bool

@@ -26,7 +26,7 @@ import (
 // (RFC 4654 section 2.5.1): few of any number are short. A write names the
 // version it was made of, so that of two at once one fails.
 const (
-	statusSpread = 5 * time.Second // the longest wait
+	statusSpread = 5 * time.Second // the longest wait, but for what suppress adds
 	maxAgents    = 10000           // that the waits are made for
 	// Agents of two versions may differ in what they find. Each waits twice as
 	// long before it writes the same again, until it was quiet for a while.
@@ -84,11 +84,13 @@ func (st *statuses) signal() {
 // wantStatuses finds out what the statuses should say of a snapshot.
 func (s *Source) wantStatuses(snapshot *rules.Snapshot, problems rules.Problems) {
 	s.mu.Lock()
-	classes := s.ownClasses()
+	classes, release := s.ownClasses(), s.release
 	s.mu.Unlock()
 	wanted := map[statusKey]wantedStatus{}
 	for name, class := range classes {
-		wanted[statusKey{"GatewayClass", "", name}] = wantedStatus{class.generation, class.verdict(s.kinds.bundle(gatewayClass()))}
+		if release != nil {
+			wanted[statusKey{"GatewayClass", "", name}] = wantedStatus{class.generation, class.verdict(*release)}
+		}
 	}
 	found := rules.Attach(snapshot, problems, ControllerName, func(class string) bool { return classes[class] != nil })
 	for _, g := range found.Gateways {
@@ -114,6 +116,9 @@ func (s *Source) runStatuses(ctx context.Context) {
 		if want != nil {
 			err := s.writeStatus(ctx, key, want)
 			s.noteContact(ctx, "status of "+key.kind, err)
+			if apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) { // ever more rarely
+				s.log.Warn("a status was refused by the API server", "kind", key.kind, "namespace", key.namespace, "name", key.name, "error", err)
+			}
 			wait = 0
 		}
 		if wait < betweenStatuses {
@@ -246,7 +251,8 @@ func (s *Source) writeStatus(ctx context.Context, key statusKey, want *wantedSta
 		return nil
 	}
 	patch, err := json.Marshal(map[string]any{
-		// The lists are replaced as a whole: nobody else's entry may have come.
+		// The patch replaces whole lists: with an entry that somebody else
+		// has added meanwhile it must fail.
 		"metadata": map[string]any{"resourceVersion": object.GetResourceVersion(), "uid": object.GetUID()},
 		"status":   fields,
 	})

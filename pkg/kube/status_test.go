@@ -150,6 +150,8 @@ func TestStatus(t *testing.T) {
 		"http(1): Conflicted=False/NoConflicts@1\nhttp(1): Accepted=True/Accepted@1\nhttp(1): Programmed=True/Programmed@1\nhttp(1): ResolvedRefs=True/ResolvedRefs@1")
 	a.expectStatus(t, "the class", classes, "/mirror", "Accepted=True/Accepted@1\nSupportedVersion=False/UnsupportedVersion@1")
 
+	a.put(t, "{apiVersion: apiextensions.k8s.io/v1, kind: CustomResourceDefinition, metadata: {name: "+classes+", annotations: {"+bundleVersion+": v1.6.3}}}")
+	a.expectStatus(t, "the class of another release", classes, "/mirror", "Accepted=True/Accepted@1\nSupportedVersion=True/SupportedVersion@1")
 	for _, s := range agents {
 		eventually(t, "an agent that has nothing to write", func() bool {
 			_, want, wait := s.nextStatus(time.Now())
