@@ -34,6 +34,7 @@ type shard struct {
 	segment  reassembly.Segment
 	frozen   bool // no time passes: the flows are being handed over
 	free     []*conn
+	pressure pressure
 }
 
 var _ capture.Sink = (*shard)(nil)
@@ -41,9 +42,13 @@ var _ capture.Sink = (*shard)(nil)
 func (a *Agent) newShard() *shard {
 	s := &shard{
 		agent:  a,
-		http:   a.http,
 		random: rand.NewPCG(rand.Uint64(), rand.Uint64()),
 	}
+	s.http = httpstream.NewConfig(httpstream.Config{
+		MaxHead: a.cfg.MaxHead,
+		MaxBody: a.cfg.MaxBody,
+		Pool:    httpstream.NewFairPool(s.reserve, a.memory.release),
+	})
 	s.asm = s.newAssembler()
 	return s
 }
@@ -54,8 +59,8 @@ func (s *shard) newAssembler() *reassembly.Assembler {
 		NewStream: s.newStream,
 		MaxFlows:  maxFlows(a.cfg.MemoryLimit, a.source.Shards()),
 		Source:    a.memory.source,
-		Reserve:   a.memory.reserve,
-		Release:   a.memory.release,
+		Reserve:   s.reserveDisorder,
+		Release:   s.releaseDisorder,
 	})
 }
 
@@ -90,6 +95,7 @@ func (s *shard) End() {
 	defer s.contain()
 	if !s.frozen {
 		s.asm.Advance(s.now)
+		s.heed()
 	}
 }
 
@@ -135,7 +141,8 @@ func (s *shard) newStream(f reassembly.Flow, midstream bool, _ int64) reassembly
 	}
 	c.flow = f
 	c.parser.Reset(s.http, c, !midstream)
-	c.parser.Charge(s.agent.memory.source(f))
+	c.source = s.agent.memory.source(f)
+	c.parser.Charge(c.source)
 	return c
 }
 
