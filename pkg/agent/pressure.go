@@ -43,16 +43,13 @@ func (s *shard) holding(n int, since int64) holding {
 // leaves bits to spare.
 func (h holding) cost() uint64 { return h.bytes * h.age }
 
-// much is by how much a message must cost more than another one to yield.
+// much is by how much a message must cost more than another one to yield. Where
+// all are alike and there is simply not enough for them, nothing would ever be
+// complete if young ones displaced those that nearly are.
 const much = 8
 
-// yields reports whether a message makes room for one that wants to hold c. A
-// large one is worth it only if it comes that much faster, too: where all are
-// alike and there is simply not enough for them, nothing would ever be complete
-// if the young ones displaced those that nearly are.
-func (h holding) yields(c holding, small bool) bool {
-	return h.cost()/much >= c.cost() && (small || h.bytes*c.age <= c.bytes*h.age/much)
-}
+// yields reports whether a message makes room for one that wants to hold c.
+func (h holding) yields(c holding) bool { return h.cost()/much >= c.cost() }
 
 // reserve is the budget's, except that it makes room if there is none.
 func (s *shard) reserve(c httpstream.Claim) bool {
@@ -109,15 +106,15 @@ func (s *shard) heed() {
 // is rare. It reports whether there were enough.
 func (s *shard) yield(c httpstream.Claim) bool {
 	b := s.agent.memory
-	wants, small := s.holding(c.Held+c.N, c.Since), b.small(c.Held+c.N)
+	wants := s.holding(c.Held+c.N, c.Since)
 	enough := true
 	if over := b.sources[c.Source%numSources].Load() + int64(c.N) - b.limit/4; over > 0 {
 		enough = s.giveUp(over, func(k *conn, h holding) bool {
-			return k.source%numSources == c.Source%numSources && h.yields(wants, small)
+			return k.source%numSources == c.Source%numSources && h.yields(wants)
 		})
 	}
 	if over := b.used.Load() + int64(c.N) - b.limit*3/4; over > 0 {
-		enough = s.giveUp(over, func(_ *conn, h holding) bool { return h.yields(wants, small) }) && enough
+		enough = s.giveUp(over, func(_ *conn, h holding) bool { return h.yields(wants) }) && enough
 	}
 	return enough
 }

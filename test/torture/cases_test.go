@@ -76,6 +76,7 @@ var scenarios = []scenario{
 	{name: "attack: deep pipelines", share: 1, sizes: usual, network: honest, attack: attack{clients: 5, client: pipelines}},
 	{name: "attack: a million half-open connections", share: 1, sizes: usual, network: honest, attack: attack{clients: 1, client: millionSYNs, long: true}},
 	{name: "attack: slow heads", share: 1, sizes: usual, network: honest, attack: attack{clients: 10, client: slowHeads}},
+	{name: "attack: heads of many fields from everywhere", share: 1, sizes: small, network: honest, attack: attack{clients: 10, client: manyFields, sources: manySources}},
 	{name: "attack: idle connections", share: 1, sizes: usual, network: honest, attack: attack{clients: 5, client: idle}},
 	{name: "attack: a head byte by byte", share: 1, sizes: usual, network: honest, attack: attack{clients: 10, client: drops}},
 	{name: "attack: colliding addresses and ports", share: 1, sizes: usual, network: honest, attack: attack{clients: 3, client: colliding}},
