@@ -95,22 +95,33 @@ func (c *crowd) outcome() (through, dropped uint64) {
 // from the address of a hostile one, too.
 func TestRoomForSmallRequests(t *testing.T) {
 	for name, hostile := range map[string]struct {
+		clients int // enough to fill the budget
 		sources int
 		text    string
 	}{
-		"large bodies from everywhere": {1000, post(1<<17, 1<<17-1)},
-		"small bodies from everywhere": {3000, post(3000, 2999)},
-		"heads from everywhere":        {3000, "GET / HTTP/1.1\r\nHost: a\r\nx: " + strings.Repeat("x", 3000)},
-		"many fields from everywhere":  {3000, "GET / HTTP/1.1\r\n" + strings.Repeat("a:\r\n", 900)},
-		"large bodies from one source": {1, post(1<<18, 1<<18-1)},
+		"large bodies from everywhere": {100, 1000, post(1<<17, 1<<17-1)},
+		"small bodies from everywhere": {1400, 3000, post(3000, 2999)},
+		"heads from everywhere":        {1400, 3000, "GET / HTTP/1.1\r\nHost: a\r\nx: " + strings.Repeat("x", 3000)},
+		"many fields from everywhere":  {400, 3000, "GET / HTTP/1.1\r\n" + strings.Repeat("a:\r\n", 900)},
+		"large bodies from one source": {50, 1, post(1<<18, 1<<18-1)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newCrowd(t, 1)
-			const honest, atOnce = 3000, 20
+			clients := 0
+			attack := func() {
+				c.now += time.Millisecond
+				c.send(0, client(clients%hostile.sources, 1000+clients), hostile.text)
+				clients++
+			}
+			for range hostile.clients {
+				attack()
+			}
+			const honest, atOnce = 300, 20
 			text := post(3000, 3000)
 			for i := range honest + atOnce {
-				c.now += time.Millisecond
-				c.send(0, client(i%hostile.sources, 1000+i), hostile.text)
+				if i%8 == 0 || len(hostile.text) < 4000 {
+					attack()
+				}
 				if i < honest {
 					c.send(0, client(5000, i%100), text[:1400])
 				}
