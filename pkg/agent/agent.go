@@ -46,6 +46,8 @@ type Agent struct {
 	// applying is held while a generation takes over from another.
 	applying sync.Mutex
 	loaded   atomic.Pointer[loadState]
+	// rulesSize is how many bytes the rules files had that were loaded last.
+	rulesSize atomic.Int64
 	// admin and metrics are nil if there is none.
 	admin, metrics net.Listener
 	final          atomic.Pointer[Account]
