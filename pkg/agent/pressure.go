@@ -107,22 +107,22 @@ func (s *shard) heed() {
 func (s *shard) yield(c httpstream.Claim) bool {
 	b := s.agent.memory
 	wants := s.holding(c.Held+c.N, c.Since)
-	enough := true
-	if over := b.sources[c.Source%numSources].Load() + int64(c.N) - b.limit/4; over > 0 {
-		enough = s.giveUp(over, func(k *conn, h holding) bool {
-			return k.source%numSources == c.Source%numSources && h.yields(wants)
-		})
-	}
-	if over := b.used.Load() + int64(c.N) - b.limit*3/4; over > 0 {
-		enough = s.giveUp(over, func(_ *conn, h holding) bool { return h.yields(wants) }) && enough
-	}
-	return enough
+	source := c.Source % numSources
+	enough := s.giveUp(func() int64 { return b.sources[source].Load() + int64(c.N) - b.limit/4 },
+		func(k *conn, h holding) bool { return k.source%numSources == source && h.yields(wants) })
+	return s.giveUp(func() int64 { return b.used.Load() + int64(c.N) - b.limit*3/4 },
+		func(_ *conn, h holding) bool { return h.yields(wants) }) && enough
 }
 
-// giveUp gives up messages that fit, n bytes of them, those first that cost
-// most, to a factor of 2. The one that memory is wanted for never yields to
-// itself, so its parser is not in the middle of anything.
-func (s *shard) giveUp(n int64, fits func(*conn, holding) bool) (enough bool) {
+// giveUp gives up messages that fit, until no bytes are missing, those first
+// that cost most, to a factor of 2. Other shards may do the same at the same
+// time. The one that memory is wanted for never yields to itself, so its parser
+// is not in the middle of anything.
+func (s *shard) giveUp(missing func() int64, fits func(*conn, holding) bool) (enough bool) {
+	n := missing()
+	if n <= 0 {
+		return true
+	}
 	each := func(f func(c *conn, bytes int64, magnitude int)) {
 		for stream := range s.asm.Streams {
 			c := stream.(*conn)
@@ -142,12 +142,13 @@ func (s *shard) giveUp(n int64, fits func(*conn, holding) bool) (enough bool) {
 		n -= there[least]
 	}
 	each(func(c *conn, bytes int64, magnitude int) {
-		if magnitude > least || magnitude == least && n > 0 {
-			c.parser.GiveUp()
-			if magnitude == least {
-				n -= bytes
-			}
+		switch {
+		case magnitude < least, magnitude == least && n <= 0, missing() <= 0:
+			return
+		case magnitude == least:
+			n -= bytes
 		}
+		c.parser.GiveUp()
 	})
-	return n <= 0
+	return missing() <= 0
 }

@@ -196,9 +196,13 @@ func TestRoomInAnotherShard(t *testing.T) {
 // large requests that come at one pace, the young ones are refused, so that
 // some are completed.
 func TestLargeAlikeDoNotDisplaceEachOther(t *testing.T) {
+	t.Run("from one source", func(t *testing.T) { alike(t, 1, 10) })
+	t.Run("from everywhere", func(t *testing.T) { alike(t, 200, 20) })
+}
+
+func alike(t *testing.T, sources, steps int) {
 	c := newCrowd(t, 1)
-	const steps, piece = 20, 50_000
-	completed := func() uint64 { n, _ := c.outcome(); return n }
+	piece := 1_000_000 / steps
 	for at := range 200 { // one begins at each step
 		c.now += 100 * time.Millisecond
 		for i := max(0, at-steps); i <= at; i++ {
@@ -206,10 +210,10 @@ func TestLargeAlikeDoNotDisplaceEachOther(t *testing.T) {
 			if i == at {
 				text = post(steps*piece, 0)
 			}
-			c.send(0, client(i, 1), text)
+			c.send(0, client(i%sources, i), text)
 		}
 	}
-	if n := completed(); n < 20 {
+	if n, _ := c.outcome(); n < 20 {
 		t.Errorf("%d of 200 large requests were completed", n)
 	}
 }
