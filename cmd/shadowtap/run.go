@@ -24,7 +24,7 @@ type runFlags struct {
 	cfg                            agent.Config
 	to, attach, output             string
 	maxBody, maxHead, memory, ring size
-	rate                           size
+	rate, compareBody              size
 	account, logLevel, logFormat   string
 	user                           string
 	meant                          meaning
@@ -86,6 +86,7 @@ out and reported; the others stay in use.`,
 	fl.BoolVar(&c.DryRun, "dry-run", false, "send nothing; print each request that would be mirrored")
 	fl.StringVarP(&f.output, "output", "o", "", "print each mirrored request: json (one per line) or text; --dry-run defaults to json")
 	fl.StringVar(&f.account, "account", "", "write the final account as JSON to this file, - for standard output")
+	compareFlags(fl, c, &f.compareBody)
 	fl.StringVar(&c.Admin, "admin", c.Admin, "address of the admin API: /metrics, /healthz, /readyz, /api/v1; empty for none")
 	fl.StringVar(&c.Metrics, "metrics", "", "address of another listener for /metrics, /healthz and /readyz alone, open to whoever reaches it")
 	fl.StringVar(&c.AdminTokenFile, "admin-token-file", "", "file with the bearer token that the admin API wants, except for /healthz and /readyz")
@@ -154,6 +155,7 @@ func (f *runFlags) run(cmd *cobra.Command) error {
 func (f *runFlags) complete(cmd *cobra.Command) error {
 	c := &f.cfg
 	c.MaxBody, c.MaxHead, c.MemoryLimit = int64(f.maxBody), int(f.maxHead), int64(f.memory)
+	c.CompareBody = int64(f.compareBody)
 	c.RingBytes, c.MaxCaptureRate = int(f.ring), uint64(f.rate)
 	c.Output, c.Stdout, c.Version = agent.Format(f.output), cmd.OutOrStdout(), version
 	var err error

@@ -150,6 +150,13 @@ func (a *Agent) adminHandler() http.Handler {
 		}
 		writeJSON(w, status)
 	})
+	mux.HandleFunc("GET /api/v1/report", func(w http.ResponseWriter, _ *http.Request) {
+		if a.comparing == nil {
+			http.Error(w, "this agent does not compare answers: it runs without --compare", http.StatusNotFound)
+			return
+		}
+		writeJSON(w, a.comparing.comparer.Report())
+	})
 	mux.HandleFunc("GET /api/v1/rules", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, a.RulesStatus()) })
 	if a.cfg.Pprof {
 		mux.HandleFunc("/debug/pprof/", pprof.Index)

@@ -40,8 +40,10 @@ type Agent struct {
 	mirrors *mirrorSet
 	tls     *tls.Config
 	printer *printer // nil if nothing is printed
-	reload  chan struct{}
-	cluster *cluster // nil if the rules are not from one
+	// comparing is nil if answers are not compared.
+	comparing *comparing
+	reload    chan struct{}
+	cluster   *cluster // nil if the rules are not from one
 	// applying is held while a generation takes over from another.
 	applying sync.Mutex
 	loaded   atomic.Pointer[loadState]
@@ -114,6 +116,11 @@ func New(cfg Config) (*Agent, error) {
 // open acquires what a run needs. What it got is released by close, also if it
 // fails half-way.
 func (a *Agent) open() (err error) {
+	if a.cfg.Compare {
+		if a.comparing, err = newComparing(&a.cfg, a.memory, a.panics); err != nil {
+			return err
+		}
+	}
 	if a.tls, err = tlsConfig(a.cfg); err != nil {
 		return err
 	}
@@ -248,6 +255,9 @@ func (a *Agent) closeAccount(ctx context.Context) {
 	})
 	defer stop()
 	a.mirrors.drain(a.drainCtx)
+	if a.comparing != nil {
+		a.comparing.close()
+	}
 }
 
 // close releases everything that open got.
@@ -269,6 +279,9 @@ func (a *Agent) close() {
 			a.log.Error("writing the output", "error", err)
 		}
 		a.printer = nil
+	}
+	if a.comparing != nil {
+		a.comparing.close()
 	}
 	if a.source != nil {
 		if err := a.source.Close(); err != nil {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/shadowtap/shadowtap/pkg/capture/attach"
+	"github.com/shadowtap/shadowtap/pkg/compare"
 	"github.com/shadowtap/shadowtap/pkg/rules"
 )
 
@@ -76,6 +77,13 @@ type Config struct {
 	Output Format
 	Stdout io.Writer
 
+	// Compare compares what the shadow answers with what production did.
+	// CompareBody is how many bytes of the content of an answer are kept for
+	// that, CompareOptions what counts as a difference.
+	Compare        bool
+	CompareBody    int64
+	CompareOptions compare.Options
+
 	// Admin is the address of the admin listener, "" for none. Pprof adds
 	// /debug/pprof/ to it.
 	Admin string
@@ -129,6 +137,7 @@ func DefaultConfig() Config {
 		MaxHead:      128 << 10,
 		MemoryLimit:  256 << 20,
 		Queue:        4096,
+		CompareBody:  64 << 10,
 		InFlight:     128,
 		Timeout:      15 * time.Second,
 		MaxFailures:  5,
@@ -168,6 +177,9 @@ func (c Config) Validate() error {
 	if c.Takeover && c.inPods() {
 		bad("--takeover is not supported where pods are captured in: --netns, --netns-proc, --kube with --node")
 	}
+	if c.Compare && c.DryRun {
+		bad("--compare and --dry-run exclude each other: nothing is sent, so nothing is answered")
+	}
 	if c.PCAP != "" && c.inPods() {
 		bad("--pcap excludes --netns and --netns-proc")
 	}
@@ -197,6 +209,7 @@ func (c Config) Validate() error {
 		{"max-body", c.MaxBody, 1},
 		{"max-header", int64(c.MaxHead), 256},
 		{"memory-limit", c.MemoryLimit, 16 << 20},
+		{"compare-body", c.CompareBody, 0},
 		{"queue", int64(c.Queue), 1},
 		{"in-flight", int64(c.InFlight), 1},
 		{"timeout", int64(c.Timeout), 1},

@@ -56,7 +56,7 @@ type hook struct {
 func openSource(cfg Config, expel func(instances map[uint32]bool), held bool) (source, error) {
 	switch {
 	case cfg.PCAP != "":
-		return openFile(cfg.PCAP)
+		return openFile(cfg.PCAP, cfg.Compare)
 	case cfg.inPods():
 		return openPods(cfg, expel)
 	}
@@ -75,6 +75,7 @@ func openLive(cfg Config, held bool) (*liveSource, error) {
 		MaxBytesPerSecond: cfg.MaxCaptureRate,
 		Held:              held,
 		Instances:         cfg.inPods(),
+		Responses:         cfg.Compare,
 		Logger:            cfg.Logger,
 	})
 	if err != nil {
@@ -117,21 +118,22 @@ func (l *liveSource) Packets() (Packets, error) {
 
 // fileSource reads a capture file.
 type fileSource struct {
-	name    string
-	file    *os.File
-	targets atomic.Pointer[map[netip.AddrPort]struct{}]
-	ready   chan struct{}
+	name      string
+	file      *os.File
+	responses bool // are wanted, too
+	targets   atomic.Pointer[map[netip.AddrPort]struct{}]
+	ready     chan struct{}
 
 	mu    sync.Mutex
 	stats pcap.Stats
 }
 
-func openFile(name string) (source, error) {
+func openFile(name string, responses bool) (source, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, fmt.Errorf("capture file: %w", err)
 	}
-	return &fileSource{name: name, file: f, ready: make(chan struct{})}, nil
+	return &fileSource{name: name, file: f, responses: responses, ready: make(chan struct{})}, nil
 }
 
 func (s *fileSource) Shards() int { return 1 }
@@ -160,7 +162,7 @@ func (s *fileSource) match(dst netip.AddrPort) bool {
 
 func (s *fileSource) Run(ctx context.Context, sinks []capture.Sink) error {
 	close(s.ready)
-	stats, err := pcap.Read(ctx, s.file, sinks[0], pcap.Options{Match: s.match})
+	stats, err := pcap.Read(ctx, s.file, sinks[0], pcap.Options{Match: s.match, Responses: s.responses})
 	s.mu.Lock()
 	s.stats = stats
 	s.mu.Unlock()
