@@ -95,7 +95,7 @@ func (c *Comparer) Add(p *Pair) {
 func (x *comparison) answers(p *Pair) {
 	v1, v2 := p.Production, p.Shadow
 	if v1.Status != v2.Status {
-		f := x.differ(PartStatus, statuses(v1, v2), ChangeForm)
+		f := x.differ(PartStatus, statuses(v1, v2), "")
 		f.v1, f.v2 = value{note: strconv.Itoa(v1.Status)}, value{note: strconv.Itoa(v2.Status)}
 		return
 	}

@@ -33,7 +33,7 @@ func (c *Comparer) unanswered(p *Pair, m *Mirror, missed Reason) {
 	}
 	r.Failed++
 	c.place(p, r, &difference{
-		part: PartFailure, path: failure, change: ChangeMissing, id: placeID(PartFailure, failure, ChangeMissing),
+		part: PartFailure, path: failure, id: placeID(PartFailure, failure, ""),
 		v1: value{note: strconv.Itoa(p.Production.Status)}, v2: value{note: failure},
 	})
 }
@@ -93,7 +93,7 @@ func (c *Comparer) route(p *Pair) *Route {
 
 // place counts a difference at its place.
 func (c *Comparer) place(p *Pair, r *Route, f *difference) {
-	place := r.place((&Place{Part: f.part, Path: f.path, Change: f.change}).key(), f.part, f.path, f.change, f.depth)
+	place := r.place(placeKey(f.part, f.path, f.change), f.part, f.path, f.change, f.depth)
 	if place == nil {
 		return
 	}

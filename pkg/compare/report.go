@@ -71,7 +71,7 @@ type Route struct {
 // Place is where an answer differs, and how.
 type Place struct {
 	// Part is one of Part..., Path where in it: "200 -> 503", a field name,
-	// "$.items[].id"; Change one of Change....
+	// "$.items[].id"; Change one of Change..., or none where the path says it.
 	Part   string `json:"part"`
 	Path   string `json:"path"`
 	Change string `json:"change"`
@@ -143,7 +143,14 @@ func (m *Mirror) Balanced() bool {
 func (r *Route) key() string { return r.Mirror + "\t" + r.Rule + "\t" + r.Method + "\t" + r.Class }
 
 // key is that of Route.Places.
-func (p *Place) key() string { return p.Part + " " + p.Path + ": " + p.Change }
+func (p *Place) key() string { return placeKey(p.Part, p.Path, p.Change) }
+
+func placeKey(part, path, change string) string {
+	if change == "" {
+		return part + " " + path
+	}
+	return part + " " + path + ": " + change
+}
 
 // id is the hash by which places are referred to.
 func (p *Place) id() uint64 { return placeID(p.Part, p.Path, p.Change) }
