@@ -58,10 +58,10 @@ type Route struct {
 	Same      uint64 `json:"same"`
 	Different uint64 `json:"different"`
 	Failed    uint64 `json:"failed"`
-	// Places are where pairs differ, 48 at most: those nearest to the root of a
+	// Places are where pairs differ, 32 at most: those nearest to the root of a
 	// document.
 	Places map[string]*Place `json:"places"`
-	// Combinations are the sets of places in which pairs differ, 64 at most:
+	// Combinations are the sets of places in which pairs differ, 48 at most:
 	// the smallest. A different pair that is in none of them is never noise.
 	Combinations map[string]*Combination `json:"combinations"`
 	// Requests are a sample of 32 of the different requests, by a hash.
