@@ -58,8 +58,8 @@ type Route struct {
 	Same      uint64 `json:"same"`
 	Different uint64 `json:"different"`
 	Failed    uint64 `json:"failed"`
-	// Places are where pairs differ, 32 at most: those nearest to the root of a
-	// document.
+	// Places are where pairs differ, 32 at most: those with the
+	// shortest paths.
 	Places map[string]*Place `json:"places"`
 	// Combinations are the sets of places in which pairs differ, 48 at most:
 	// the smallest. A different pair that is in none of them is never noise.
@@ -75,7 +75,6 @@ type Place struct {
 	Part   string `json:"part"`
 	Path   string `json:"path"`
 	Change string `json:"change"`
-	Depth  int    `json:"depth,omitempty"`
 	// Pairs differ here.
 	Pairs    uint64    `json:"pairs"`
 	Examples []Example `json:"examples"`
@@ -159,9 +158,9 @@ func placeID[T ~string | ~[]byte](part string, path T, change string) uint64 {
 	return mix(hash(hash(hash(hashSeed, part), path), change))
 }
 
-// rankPlace prefers places near the root: below an object with many names there
-// may be any number.
-func rankPlace(depth int, id uint64) uint64 { return uint64(min(depth, 255))<<56 | id>>8 }
+// rankPlace prefers short paths: below an object with many names there may be
+// any number of long ones.
+func rankPlace(path string, id uint64) uint64 { return uint64(min(len(path), 255))<<56 | id>>8 }
 
 // rankCombination prefers small sets: what varies by itself does so in a few
 // places together, and every defect beside it makes the set larger.

@@ -19,7 +19,7 @@ func TestReportSize(t *testing.T) {
 		ids := []uint64{}
 		for k := range maxPlaces {
 			path := fmt.Sprintf("%0*d", maxPath, k)
-			p := route.place(placeKey(PartTrailer, path, ChangeMissing), PartTrailer, path, ChangeMissing, 1)
+			p := route.place(placeKey(PartTrailer, path, ChangeMissing), PartTrailer, path, ChangeMissing)
 			for e := range maxExamples {
 				p.example(Example{Time: start, Method: "OPTIONS", Host: name(i), Target: name(i), Production: strings.Repeat("x", maxShown+20), Shadow: strings.Repeat("x", maxShown+20), Rank: uint64(e)})
 			}
