@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -44,6 +45,9 @@ type Config struct {
 	Kube       bool
 	Kubeconfig string
 	Node       string
+	// GatewayStatus, with Kube, writes the status of the Gateways of
+	// kube.ControllerName and of the routes that name them.
+	GatewayStatus bool
 	// Rules is how the rules are meant.
 	Rules rules.Options
 
@@ -69,6 +73,14 @@ type Config struct {
 	// Takeover takes over from the agent of the same Name in this network
 	// namespace, if there is one: every request is mirrored by one of them.
 	Takeover bool
+	// TakeoverDir is a directory of the host in which agents that take over
+	// from each other meet instead, whatever their names and namespaces. Only
+	// root, or the user that all of them are started by, may write to it.
+	TakeoverDir string
+	// Linger is how long Run stays when another agent has taken over: until it
+	// is told to stop, or that one is gone, but no longer. Its listeners stay
+	// open, and it is not ready. 0: it returns at once.
+	Linger time.Duration
 	// PCAP is a capture file to read instead of live traffic.
 	PCAP string
 
@@ -156,8 +168,8 @@ func (c Config) Validate() error {
 	case c.Kube && (len(c.Files) > 0 || c.Port != 0 || c.To != nil || c.PCAP != ""):
 		bad("--kube excludes --file, --port/--to and --pcap")
 	case c.Kube:
-	case c.Kubeconfig != "" || c.Node != "":
-		bad("--kubeconfig and --node are for --kube")
+	case c.Kubeconfig != "" || c.Node != "" || c.GatewayStatus:
+		bad("--kubeconfig, --node and --gateway-status are for --kube")
 	case len(c.Files) > 0 && (c.Port != 0 || c.To != nil):
 		bad("--file and --port/--to exclude each other")
 	case len(c.Files) == 0 && c.Port == 0 && c.To == nil:
@@ -174,8 +186,8 @@ func (c Config) Validate() error {
 	if c.Takeover && (c.PCAP != "" || c.DryRun) {
 		bad("--takeover excludes --pcap and --dry-run")
 	}
-	if c.Takeover && c.inPods() {
-		bad("--takeover is not supported where pods are captured in: --netns, --netns-proc, --kube with --node")
+	if c.TakeoverDir != "" && (!filepath.IsAbs(c.TakeoverDir) || len(c.TakeoverDir) > maxTakeoverDir) {
+		bad("--takeover-dir %q: expected an absolute path of at most %d bytes", c.TakeoverDir, maxTakeoverDir)
 	}
 	if c.Compare && c.DryRun {
 		bad("--compare and --dry-run exclude each other: nothing is sent, so nothing is answered")
@@ -216,6 +228,7 @@ func (c Config) Validate() error {
 		{"max-failures", int64(c.MaxFailures), 1},
 		{"max-backoff", int64(c.MaxBackoff), 1},
 		{"drain-timeout", int64(c.DrainTimeout), 0},
+		{"linger", int64(c.Linger), 0},
 	} {
 		if f.value < f.least {
 			bad("--%s %d: expected at least %d", f.flag, f.value, f.least)
@@ -223,6 +236,10 @@ func (c Config) Validate() error {
 	}
 	return errors.Join(errs...)
 }
+
+// maxTakeoverDir leaves room for a file's name in the address of a socket, which
+// has 108 bytes (unix(7)).
+const maxTakeoverDir = 90
 
 // inPods reports whether other network namespaces are captured in.
 func (c Config) inPods() bool { return len(c.NetNS) > 0 || c.NetNSProc != "" }

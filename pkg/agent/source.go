@@ -11,6 +11,7 @@ import (
 
 	"github.com/shadowtap/shadowtap/pkg/capture"
 	"github.com/shadowtap/shadowtap/pkg/capture/attach"
+	"github.com/shadowtap/shadowtap/pkg/capture/netns"
 	"github.com/shadowtap/shadowtap/pkg/capture/pcap"
 )
 
@@ -36,13 +37,27 @@ type source interface {
 	Close() error
 }
 
-// handoverTap is live capture that can be handed over; see capture.Tap.
+// handoverTap is live capture that can be handed over.
 type handoverTap interface {
+	// See capture.Tap.
 	Copy() error
 	Deliver()
 	Pause(context.Context) error
 	Resume()
 	ShardOf(capture.Flow) int
+	UnusedInstance() uint32
+
+	// hold keeps what is captured where from changing until release is called.
+	// What follows is called on hold.
+	hold() (release func())
+	// places returns where is captured, this agent's own namespace first.
+	places() ([]netPlace, error)
+	// assume takes requests in another agent's places from the side that it
+	// takes them from.
+	assume([]netPlace) error
+	// instanceOf returns the number of a place of another agent's here; it
+	// reports false if nothing is captured there.
+	instanceOf(netPlace) (uint32, bool)
 }
 
 // hook is a place where the program is attached.
@@ -52,19 +67,23 @@ type hook struct {
 }
 
 // openSource opens what the configuration names. expel ends the flows of
-// instances that are gone; it is called from any goroutine while Run runs. Live capture may be held.
+// instances that are gone; it is called from any goroutine while Run runs. Live
+// capture may be held; see capture.Config.
 func openSource(cfg Config, expel func(instances map[uint32]bool), held bool) (source, error) {
 	switch {
 	case cfg.PCAP != "":
 		return openFile(cfg.PCAP, cfg.Compare)
 	case cfg.inPods():
-		return openPods(cfg, expel)
+		return openPods(cfg, expel, held)
 	}
 	return openLive(cfg, held)
 }
 
 // liveSource captures from this host's interfaces.
-type liveSource struct{ *capture.Tap }
+type liveSource struct {
+	*capture.Tap
+	own netns.ID
+}
 
 func openLive(cfg Config, held bool) (*liveSource, error) {
 	tap, err := capture.Open(capture.Config{
@@ -81,7 +100,11 @@ func openLive(cfg Config, held bool) (*liveSource, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &liveSource{tap}, nil
+	own, err := netns.Own()
+	if err != nil {
+		return nil, errors.Join(err, tap.Close())
+	}
+	return &liveSource{tap, own}, nil
 }
 
 func (l *liveSource) SetTargets(endpoints []netip.AddrPort) error {

@@ -9,6 +9,7 @@ type Assembler struct {
 
 	flows   table
 	open    int
+	evicted bool // flows were forgotten for want of room
 	waiting waiting
 	queues  []*queue // free ones
 	pool    bufferPool
