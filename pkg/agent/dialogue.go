@@ -29,10 +29,10 @@ type dialogue struct {
 	asked   []*asked // without an answer, the oldest first
 	// answering is what the response that has begun answers.
 	answering *asked
-	requests  bool // a stream of requests is there
-	whole     bool // from its first byte
-	responses bool // a stream of responses is there
-	pipelined bool // the client does not wait for answers
+	requests  bool   // a stream of requests is there
+	whole     bool   // from its first byte
+	responses bool   // a stream of responses is there
+	pipelined bool   // the client does not wait for answers
 	await     uint32 // what the client acknowledged with its last request
 	awaiting  bool   // the answer to that begins there, wherever responses are
 }
