@@ -135,6 +135,9 @@ func (a *Assembler) makeWay(f Flow, now int64) (source uint32) {
 func (a *Assembler) evict(r *record, now int64) {
 	if r.stream != nil {
 		a.stats.FlowsEvicted++
+		if r.syn && r.state == probation && r.queue == nil {
+			a.evicted.note(r.key, r.isn, a.cfg.MaxFlows)
+		}
 	}
 	a.retire(r, CloseEvicted, now)
 }
