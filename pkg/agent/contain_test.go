@@ -42,6 +42,7 @@ func TestPanicInBackground(t *testing.T) {
 # HELP shadowtap_panics_total Defects of the agent's that were contained, by where; those met on connections are in shadowtap_flows_panicked_total.
 # TYPE shadowtap_panics_total counter
 shadowtap_panics_total{in="admin"} 1
+shadowtap_panics_total{in="comparison"} 0
 shadowtap_panics_total{in="metrics"} 1
 shadowtap_panics_total{in="mirror"} 0
 shadowtap_panics_total{in="output"} 0
@@ -196,7 +197,7 @@ func TestUnavailableEndpoints(t *testing.T) {
 	defer r.Release()
 	g := a.current.Load()
 	g.program.Decide(r, 0, &a.shards[0].decision)
-	if _, ok := g.mirror(r, &a.shards[0].decision); !ok {
+	if _, ok := g.mirror(r, &a.shards[0].decision, nil); !ok {
 		t.Fatal("the copy was refused")
 	}
 	for g.mirrors[0].Stats().Pending > 0 {
