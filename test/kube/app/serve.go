@@ -57,11 +57,15 @@ func serve(ctx context.Context, address, recordsAddress string) error {
 		bin.ServeHTTP(w, req)
 	})}
 	go func() { _ = http.ListenAndServe(recordsAddress, &r) }()
-	go func() {
-		<-ctx.Done()
-		stopping.Store(true)
+	context.AfterFunc(ctx, func() { stopping.Store(true) })
+	return serveUntil(ctx, server)
+}
+
+// serveUntil serves until the time to go on after ctx ended is over.
+func serveUntil(ctx context.Context, server *http.Server) error {
+	context.AfterFunc(ctx, func() {
 		time.AfterFunc(lameDuck, func() { _ = server.Shutdown(context.Background()) })
-	}()
+	})
 	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
