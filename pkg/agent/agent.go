@@ -138,8 +138,13 @@ func (a *Agent) open() (err error) {
 	if a.source, err = openSource(a.cfg, a.expel, a.predecessor != nil); err != nil {
 		return err
 	}
-	if live, ok := a.source.(*liveSource); ok {
-		a.tap = live
+	switch source := a.source.(type) {
+	case *liveSource:
+		a.tap = source
+	case *podSource:
+		if a.cluster != nil {
+			source.left = a.cluster.local.signal
+		}
 	}
 	if !a.offline() && !a.cfg.DryRun {
 		a.offerHandover()

@@ -75,13 +75,7 @@ func (p *podSource) adaptHost() error {
 	default:
 		return nil
 	}
-	inPods := make(map[netip.Addr]bool)
-	for _, at := range p.pods {
-		for _, a := range at.addresses {
-			inPods[a] = true
-		}
-	}
-	host, missing := p.plan.host(p.endpoints, inPods)
+	host, missing := p.plan.host(p.endpoints, p.inPods())
 	p.noteMissing(missing)
 	return p.liveSource.SetTargets(host)
 }

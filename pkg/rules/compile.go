@@ -70,7 +70,7 @@ func compileOnce(s *Snapshot, o Options) (*Program, Problems) {
 	c.link(p)
 	p.clients, p.asksClient = c.clients(s), c.asksClient
 	p.asksPort = c.asksPort
-	p.needs = c.needs(p, s)
+	p.needs, p.kinds = c.needs(p, s), c.kinds(p, s)
 	if !o.AllowLoops {
 		c.loops(p)
 	}
@@ -103,6 +103,7 @@ type compiler struct {
 	snapshot        *Snapshot
 	slices          map[string][]*EndpointSlice // by namespace/service
 	pods            map[string][]*Pod           // by namespace
+	newPods         map[string][]*Pod           // of those, which are in no EndpointSlice
 	podOf           map[podKey]*Pod
 	delegates       map[string]*delegate // by namespace/name
 	services        serviceTable
