@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"os"
 	"sync"
 )
 
@@ -23,7 +22,7 @@ type Echo struct {
 // echo answers with what it was asked at one address, and with all that it was
 // asked since it started at another.
 func echo(ctx context.Context, address, recordsAddress string) error {
-	name, err := os.Hostname()
+	name, err := podName()
 	if err != nil {
 		return err
 	}
