@@ -118,12 +118,16 @@ func keyOf(object map[string]any) string {
 	return ns + "/" + meta["name"].(string)
 }
 
+func namespaced(resource string) bool {
+	return resource != "namespaces" && !strings.HasPrefix(resource, "customresource")
+}
+
 // put creates objects or replaces them.
 func (a *apiServer) put(t *testing.T, text string) {
 	for _, object := range parse(t, text) {
 		resource, key := resourceOf(object), keyOf(object)
 		meta := object["metadata"].(map[string]any)
-		if meta["namespace"] == nil && !strings.HasPrefix(resource, "customresource") {
+		if meta["namespace"] == nil && namespaced(resource) {
 			meta["namespace"], key = "default", "default"+key
 		}
 		a.mu.Lock()
@@ -151,7 +155,7 @@ func (a *apiServer) put(t *testing.T, text string) {
 func (a *apiServer) remove(t *testing.T, text string) {
 	for _, object := range parse(t, text) {
 		resource, key := resourceOf(object), keyOf(object)
-		if strings.HasPrefix(key, "/") && !strings.HasPrefix(resource, "customresource") {
+		if strings.HasPrefix(key, "/") && namespaced(resource) {
 			key = "default" + key
 		}
 		a.mu.Lock()
@@ -205,7 +209,7 @@ func (a *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		group, version, path = "."+version, path[0], path[1:]
 	}
 	namespace := ""
-	if path[0] == "namespaces" {
+	if path[0] == "namespaces" && len(path) > 1 {
 		namespace, path = path[1], path[2:]
 	}
 	resource := path[0] + group
@@ -339,6 +343,8 @@ func (a *apiServer) serve(w http.ResponseWriter, r *http.Request, verb, resource
 		list["kind"] = "ServiceList"
 	case resource == "pods":
 		list["kind"] = "PodList"
+	case resource == "namespaces":
+		list["kind"] = "NamespaceList"
 	case strings.HasPrefix(resource, "endpointslices"):
 		list["apiVersion"], list["kind"] = "discovery.k8s.io/v1", "EndpointSliceList"
 	}

@@ -48,7 +48,7 @@ func (c *collection) decode(obj any) (key string, o *object, err error) {
 	if err != nil {
 		return "", nil, err
 	}
-	key = m.GetNamespace() + "/" + m.GetName() // cache.MetaNamespaceKeyFunc: all kinds here have a namespace
+	key = cache.MetaObjectToName(m).String() // cache.MetaNamespaceKeyFunc
 	o = &object{uid: m.GetUID(), version: m.GetResourceVersion()}
 	c.source.mu.Lock()
 	before := c.objects[key]

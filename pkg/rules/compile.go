@@ -118,6 +118,8 @@ type compiler struct {
 	gateways        gatewayState
 	needed          map[string]bool // hosts of services, see Needs
 	asked           []*clientMatch
+	namespaces      map[string]*Namespace
+	asksNamespaces  bool // a listener is for routes of namespaces with certain labels
 }
 
 // mirrorUse is a place in a rule where a mirror is named.
@@ -182,6 +184,9 @@ func (s *Snapshot) ownMetas(f func(*Meta)) {
 	}
 	for i := range s.Pods {
 		f(&s.Pods[i].Meta)
+	}
+	for i := range s.Namespaces {
+		f(&s.Namespaces[i].Meta)
 	}
 }
 

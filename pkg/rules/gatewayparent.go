@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	gateway "sigs.k8s.io/gateway-api/apis/v1"
 )
 
@@ -68,10 +70,15 @@ func parentName(gr *gatewayRoute, ref *gateway.ParentReference) string {
 
 // reporter reports what is not supported: an error, unless gr mirrors nothing.
 func (c *compiler) reporter(gr *gatewayRoute) func(meta *Meta, f *field, value, format string, args ...any) {
-	if slices.ContainsFunc(gr.routes, func(rt *Route) bool { return len(rt.action.mirrors) > 0 }) {
+	if gr.mirrored() {
 		return c.errorf
 	}
 	return c.warnf
+}
+
+// mirrored reports whether a rule of gr has a mirror.
+func (gr *gatewayRoute) mirrored() bool {
+	return slices.ContainsFunc(gr.routes, func(rt *Route) bool { return len(rt.action.mirrors) > 0 })
 }
 
 func isGateway(ref *gateway.ParentReference) bool {
@@ -225,23 +232,35 @@ func (c *compiler) refuses(l *listener, gr *gatewayRoute, at *field) string {
 	return "listener " + l.section + " takes no routes of namespace " + gr.meta.Namespace
 }
 
-// selects evaluates a selector of namespaces. Of their labels only the name is
-// known; a selector that asks for others is taken to be met.
+// namespaceName is a label that every Namespace has (the API server sets it).
+const namespaceName = "kubernetes.io/metadata.name"
+
+// selects evaluates a selector of namespaces. Of a namespace that is not known
+// it knows the name; what else a selector asks for is taken to be met.
 func (c *compiler) selects(in *gateway.RouteNamespaces, gr *gatewayRoute, at *field) string {
 	if in.Selector == nil {
 		return "its selector of namespaces is missing"
 	}
-	for key, value := range in.Selector.MatchLabels {
-		if key == "kubernetes.io/metadata.name" {
-			if value != gr.meta.Namespace {
-				return "its selector takes no routes of namespace " + gr.meta.Namespace
-			}
-			continue
-		}
-		c.warnf(gr.meta, at, "", "namespace %s is taken to have the label %s=%s that the Gateway asks for", gr.meta.Namespace, key, value)
+	selector, err := metav1.LabelSelectorAsSelector(in.Selector)
+	if err != nil {
+		return "its selector of namespaces is not valid: " + err.Error()
 	}
-	if len(in.Selector.MatchExpressions) > 0 {
-		c.warnf(gr.meta, at, "", "namespace %s is taken to have the labels that the Gateway asks for", gr.meta.Namespace)
+	set := labels.Set{namespaceName: gr.meta.Namespace}
+	known := c.namespaces[gr.meta.Namespace]
+	if known != nil {
+		set = labels.Merge(known.Labels, set)
+	}
+	requirements, _ := selector.Requirements()
+	for i := range requirements {
+		r := &requirements[i]
+		asks := r.Key() != namespaceName
+		c.asksNamespaces = c.asksNamespaces || asks
+		switch {
+		case asks && known == nil:
+			c.warnf(gr.meta, at, "", "namespace %s is taken to have the labels that the Gateway asks for (%s): there is no object Namespace that says", gr.meta.Namespace, r)
+		case !r.Matches(set):
+			return "its selector (" + selector.String() + ") takes no routes of namespace " + gr.meta.Namespace
+		}
 	}
 	return ""
 }

@@ -37,6 +37,10 @@ func (c *compiler) workloads(s *Snapshot) {
 			}
 		}
 	}
+	c.namespaces = map[string]*Namespace{}
+	for i := range s.Namespaces {
+		c.namespaces[s.Namespaces[i].Name] = &s.Namespaces[i]
+	}
 	c.pods, c.newPods, c.podOf = map[string][]*Pod{}, map[string][]*Pod{}, map[podKey]*Pod{}
 	for i := range s.Pods {
 		p := &s.Pods[i]
