@@ -64,8 +64,8 @@ func testHostNetwork(t *testing.T, l *ledger, vip string) {
 	p := eventuallyPods(t, bookinfo, "app=node", 1)[0]
 	want := netip.AddrPortFrom(netip.MustParseAddr(p.IP), hostNetworkPort)
 	for name, values := range map[string]string{
-		"hostNetwork": "hostNetwork: true",
-		"hostPID":     "hostPID: true\nnetnsDir: /run/netns/none", // is made, and stays empty
+		"hostnet": "hostNetwork: true",
+		"hostpid": "hostPID: true\nnetnsDir: /run/netns/none", // is made, and stays empty
 	} {
 		install(t, rendered(t, values))
 		eventuallyAgents(t, "v1 is captured in the network of its node and in that of its pod", func(a pod, s sample) error {
@@ -74,7 +74,7 @@ func testHostNetwork(t *testing.T, l *ledger, vip string) {
 				return err
 			}
 			namespaces := 0 // that are not the agent's own
-			if own := name == "hostNetwork"; a.Node == p.Node && own != s.Own {
+			if own := name == "hostnet"; a.Node == p.Node && own != s.Own {
 				return fmt.Errorf("the agent on %s captures in its own network: %v", a.Node, s.Own)
 			} else if a.Node == p.Node && !own {
 				namespaces++
@@ -90,7 +90,7 @@ func testHostNetwork(t *testing.T, l *ledger, vip string) {
 			return nil
 		})
 		for _, r := range []round{
-			{name: name + "-node", urls: []string{fmt.Sprintf("http://%s/httpbin", want)}, host: nodeHost, percent: 100, v1: "node-v1"},
+			{name: name + "-v1", urls: []string{fmt.Sprintf("http://%s/httpbin", want)}, host: nodeHost, percent: 100, v1: "node-v1"},
 			{name: name + "-pod", urls: []string{vip}, percent: 100},
 		} {
 			if v := l.play(t, r); v.never != 0 {
