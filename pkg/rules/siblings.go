@@ -1,11 +1,10 @@
 package rules
 
 import (
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
-	"strings"
+	"strconv"
 )
 
 // kinds tells which Pods are endpoints of the same services and subsets as
@@ -24,12 +23,12 @@ type kinds struct {
 // labels.
 func (c *compiler) kinds(p *Program, s *Snapshot) *kinds {
 	out := &kinds{known: map[string][]netip.Addr{}}
-	var selectors []*Service
+	selectors := map[string][]*Service{} // by namespace
 	keys, otherwise := map[string]bool{}, map[netip.Addr]bool{}
 	for i := range s.Services {
 		svc := &s.Services[i]
 		if len(svc.Selector) > 0 && c.needed[serviceHost(svc.Namespace, svc.Name)] {
-			selectors = append(selectors, svc)
+			selectors[svc.Namespace] = append(selectors[svc.Namespace], svc)
 			for key := range svc.Selector {
 				keys[key] = true
 			}
@@ -37,7 +36,7 @@ func (c *compiler) kinds(p *Program, s *Snapshot) *kinds {
 	}
 	for host := range c.needed {
 		for _, svc := range c.services[host] {
-			if slices.ContainsFunc(selectors, func(o *Service) bool { return svc.source == &o.Meta }) {
+			if slices.ContainsFunc(selectors[svc.namespace], func(o *Service) bool { return svc.source == &o.Meta }) {
 				continue
 			}
 			for i := range svc.endpoints {
@@ -63,14 +62,10 @@ func (c *compiler) kinds(p *Program, s *Snapshot) *kinds {
 	}
 	for i := range s.Pods {
 		pod := &s.Pods[i]
-		if !slices.ContainsFunc(selectors, func(svc *Service) bool {
-			return svc.Namespace == pod.Namespace && hasLabels(pod.Labels, svc.Selector)
-		}) {
-			continue
-		}
 		addresses := pod.addresses()
 		if slices.ContainsFunc(addresses, func(a netip.Addr) bool { return captured[a] }) &&
-			!slices.ContainsFunc(addresses, func(a netip.Addr) bool { return otherwise[a] }) {
+			!slices.ContainsFunc(addresses, func(a netip.Addr) bool { return otherwise[a] }) &&
+			slices.ContainsFunc(selectors[pod.Namespace], func(svc *Service) bool { return hasLabels(pod.Labels, svc.Selector) }) {
 			out.known[out.kind(pod)] = addresses
 		}
 	}
@@ -90,17 +85,16 @@ func (p *Pod) addresses() (own []netip.Addr) {
 // kind is the same for Pods that no service with a selector, no subset and no
 // port tells apart.
 func (k *kinds) kind(p *Pod) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%q", p.Namespace)
+	b := strconv.AppendQuote(nil, p.Namespace)
 	for _, key := range k.keys {
 		if value, ok := p.Labels[key]; ok {
-			fmt.Fprintf(&b, " %q=%q", key, value)
+			b = strconv.AppendQuote(append(strconv.AppendQuote(b, key), '='), value)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.Ports)) {
-		fmt.Fprintf(&b, " %q:%d", name, p.Ports[name])
+		b = strconv.AppendUint(append(strconv.AppendQuote(b, name), ':'), uint64(p.Ports[name]), 10)
 	}
-	return b.String()
+	return string(b)
 }
 
 // Siblings returns, for each address of pods that p does not know as that of an
