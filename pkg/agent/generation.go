@@ -33,7 +33,7 @@ func (g *generation) known() map[netip.Addr]netip.Addr {
 // endpoint is the one that rules take dst for, not valid if that is dst itself.
 func (g *generation) endpoint(dst netip.AddrPort) netip.AddrPort {
 	if m := g.known(); len(m) > 0 {
-		if sibling, ok := m[dst.Addr()]; ok {
+		if sibling, ok := m[dst.Addr().Unmap()]; ok {
 			return netip.AddrPortFrom(sibling, dst.Port())
 		}
 	}
