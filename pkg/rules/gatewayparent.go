@@ -4,8 +4,6 @@ import (
 	"slices"
 	"strings"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	gateway "sigs.k8s.io/gateway-api/apis/v1"
 )
 
@@ -230,39 +228,6 @@ func (c *compiler) refuses(l *listener, gr *gatewayRoute, at *field) string {
 		}
 	}
 	return "listener " + l.section + " takes no routes of namespace " + gr.meta.Namespace
-}
-
-// namespaceName is a label that every Namespace has (the API server sets it).
-const namespaceName = "kubernetes.io/metadata.name"
-
-// selects evaluates a selector of namespaces. Of a namespace that is not known
-// it knows the name; what else a selector asks for is taken to be met.
-func (c *compiler) selects(in *gateway.RouteNamespaces, gr *gatewayRoute, at *field) string {
-	if in.Selector == nil {
-		return "its selector of namespaces is missing"
-	}
-	selector, err := metav1.LabelSelectorAsSelector(in.Selector)
-	if err != nil {
-		return "its selector of namespaces is not valid: " + err.Error()
-	}
-	set := labels.Set{namespaceName: gr.meta.Namespace}
-	known := c.namespaces[gr.meta.Namespace]
-	if known != nil {
-		set = labels.Merge(known.Labels, set)
-	}
-	requirements, _ := selector.Requirements()
-	for i := range requirements {
-		r := &requirements[i]
-		asks := r.Key() != namespaceName
-		c.asksNamespaces = c.asksNamespaces || asks
-		switch {
-		case asks && known == nil:
-			c.warnf(gr.meta, at, "", "namespace %s is taken to have the labels that the Gateway asks for (%s): there is no object Namespace that says", gr.meta.Namespace, r)
-		case !r.Matches(set):
-			return "its selector (" + selector.String() + ") takes no routes of namespace " + gr.meta.Namespace
-		}
-	}
-	return ""
 }
 
 // intersect are the hosts that both a listener and a route are for: the more
