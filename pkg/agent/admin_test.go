@@ -118,7 +118,7 @@ func TestMetrics(t *testing.T) {
 	s := a.shards[0]
 	s.mu.Lock()
 	c := &conn{shard: s}
-	c.parser.Reset(a.http, c, true)
+	c.parser.Reset(a.shards[0].http, c, true)
 	c.parser.Feed([]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nbad\r\n\r\n"), true, 1)
 	s.mu.Unlock()
 
@@ -220,7 +220,7 @@ func TestReload(t *testing.T) {
 	}
 	defer request.Release()
 	second.program.Decide(request, 0, &a.shards[0].decision)
-	if _, ok := second.mirror(request, &a.shards[0].decision); !ok {
+	if _, ok := second.mirror(request, &a.shards[0].decision, nil); !ok {
 		t.Fatal("the copy was refused")
 	}
 	write(strings.ReplaceAll(shadowRules("127.0.0.1:9"), "    mirror: {host: httpbin, subset: v2}\n", ""))

@@ -31,31 +31,38 @@ type Agent struct {
 	log    *slog.Logger
 	since  time.Time
 	memory *budget
-	own    *ownBudget
-	http   *httpstream.Config
-	source source
-	shards []*shard
+	// disorder is the part of memory that is for bytes out of order.
+	disorder atomic.Int64
+	own      *ownBudget
+	source   source
+	shards   []*shard
 
 	current atomic.Pointer[generation]
 	mirrors *mirrorSet
 	tls     *tls.Config
 	printer *printer // nil if nothing is printed
-	reload  chan struct{}
-	cluster *cluster // nil if the rules are not from one
+	// comparing is nil if answers are not compared.
+	comparing *comparing
+	reload    chan struct{}
+	cluster   *cluster // nil if the rules are not from one
 	// applying is held while a generation takes over from another.
 	applying sync.Mutex
 	loaded   atomic.Pointer[loadState]
+	// rulesSize is how many bytes the rules files had that were loaded last.
+	rulesSize atomic.Int64
 	// admin and metrics are nil if there is none.
 	admin, metrics net.Listener
 	final          atomic.Pointer[Account]
 
-	tap         handoverTap       // nil unless capture is live, and not in pods
-	user        int               // that started the process
-	predecessor *peer             // to take over from; nil if there is none
-	successors  *net.UnixListener // nil if none can take over
-	established chan struct{}     // closed once there is nobody left to take over from
-	given       atomic.Bool       // the flows are another agent's now
-	handing     sync.Mutex        // held while flows go from one agent to the other
+	tap         handoverTap   // nil unless capture is live
+	user        int           // that started the process
+	home        netns.ID      // the network namespace it started in
+	predecessor *peer         // taken over from; nil if there is none
+	successors  *seat         // nil if none can take over
+	successor   *peer         // that has taken over, while this agent lingers
+	established chan struct{} // closed once there is nobody left to take over from
+	given       atomic.Bool   // the flows are another agent's now
+	handing     sync.Mutex    // held while flows go from one agent to the other
 
 	// drainCtx ends when what is queued or in flight must be given up.
 	drainCtx  context.Context
@@ -98,11 +105,6 @@ func New(cfg Config) (*Agent, error) {
 	}
 	a.own = &ownBudget{budget: a.memory}
 	a.drainCtx, a.stopDrain = context.WithCancel(context.Background())
-	a.http = httpstream.NewConfig(httpstream.Config{
-		MaxHead: cfg.MaxHead,
-		MaxBody: cfg.MaxBody,
-		Pool:    httpstream.NewFairPool(a.memory.reserve, a.memory.release),
-	})
 	a.mirrors = newMirrorSet(a.newMirror)
 	if err := a.open(); err != nil {
 		a.close()
@@ -114,6 +116,11 @@ func New(cfg Config) (*Agent, error) {
 // open acquires what a run needs. What it got is released by close, also if it
 // fails half-way.
 func (a *Agent) open() (err error) {
+	if a.cfg.Compare {
+		if a.comparing, err = newComparing(&a.cfg, a.memory, a.panics); err != nil {
+			return err
+		}
+	}
 	if a.tls, err = tlsConfig(a.cfg); err != nil {
 		return err
 	}
@@ -127,27 +134,23 @@ func (a *Agent) open() (err error) {
 		return err
 	}
 	a.logProblems(problems)
-	if a.cfg.Takeover {
-		if err := a.findPredecessor(); err != nil {
+	if !a.offline() && !a.cfg.DryRun {
+		if a.home, err = netns.Own(); err != nil {
+			return err
+		}
+		if err := a.meet(); err != nil {
 			return err
 		}
 	}
-	if err := a.listen(); err != nil {
+	if err := a.listen(true); err != nil {
 		return err
 	}
 	if a.source, err = openSource(a.cfg, a.expel, a.predecessor != nil); err != nil {
 		return err
 	}
-	switch source := a.source.(type) {
-	case *liveSource:
-		a.tap = source
-	case *podSource:
-		if a.cluster != nil {
-			source.left = a.cluster.local.signal
-		}
-	}
-	if !a.offline() && !a.cfg.DryRun {
-		a.offerHandover()
+	a.tap, _ = a.source.(handoverTap)
+	if pods, ok := a.source.(*podSource); ok && a.cluster != nil {
+		pods.left = a.cluster.local.signal
 	}
 	for range a.source.Shards() {
 		a.shards = append(a.shards, a.newShard())
@@ -178,6 +181,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	// is being closed, and an ending file ends the watch of the rules.
 	services, stopServices := context.WithCancel(context.Background())
 	defer stopServices()
+	following, stopFollowing := context.WithCancel(services)
+	defer stopFollowing()
 	var group errgroup.Group
 	capturing, stopCapturing := context.WithCancel(ctx)
 	defer stopCapturing()
@@ -205,12 +210,15 @@ func (a *Agent) Run(ctx context.Context) error {
 			return err
 		}
 		serve()
-		if a.successors != nil {
-			a.serveHandover(capturing, stopCapturing)
-		}
 		return nil
 	})
-	group.Go(func() error { return a.followRules(services) })
+	if a.successors != nil {
+		group.Go(func() error {
+			a.serveHandover(capturing, stopCapturing)
+			return nil
+		})
+	}
+	group.Go(func() error { return a.followRules(following) })
 	group.Go(func() error {
 		select {
 		case <-a.source.Ready():
@@ -226,7 +234,14 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	err := a.source.Run(capturing, sinks)
 	stopCapturing() // and with it a handover that has begun
+	if a.successors != nil {
+		_ = a.successors.Close() // nothing is captured any more: the next one need not wait
+	}
 	a.closeAccount(ctx)
+	if a.given.Load() && a.successor != nil {
+		stopFollowing()
+		a.linger(ctx)
+	}
 	stopServices()
 	err = errors.Join(err, group.Wait())
 	final, accountErr := a.Account()
@@ -253,16 +268,15 @@ func (a *Agent) closeAccount(ctx context.Context) {
 	})
 	defer stop()
 	a.mirrors.drain(a.drainCtx)
+	if a.comparing != nil {
+		a.comparing.close()
+	}
 }
 
 // close releases everything that open got.
 func (a *Agent) close() {
 	a.stopDrain()
-	for _, l := range []net.Listener{a.admin, a.metrics} {
-		if l != nil {
-			_ = l.Close()
-		}
-	}
+	a.closeListeners()
 	if a.successors != nil {
 		_ = a.successors.Close()
 	}
@@ -275,9 +289,21 @@ func (a *Agent) close() {
 		}
 		a.printer = nil
 	}
+	if a.comparing != nil {
+		a.comparing.close()
+	}
 	if a.source != nil {
 		if err := a.source.Close(); err != nil {
 			a.log.Warn("closing capture", "error", err)
+		}
+	}
+}
+
+// closeListeners lets go of the addresses of the admin API and the metrics.
+func (a *Agent) closeListeners() {
+	for _, l := range []net.Listener{a.admin, a.metrics} {
+		if l != nil {
+			_ = l.Close()
 		}
 	}
 }

@@ -22,10 +22,11 @@ const (
 	inWatch
 	inAdmin
 	inMetrics
+	inComparison
 	numPlaces
 )
 
-var placeNames = [numPlaces]string{"mirror", "output", "reload", "watch", "admin", "metrics"}
+var placeNames = [numPlaces]string{"mirror", "output", "reload", "watch", "admin", "metrics", "comparison"}
 
 func (p place) String() string { return placeNames[p] }
 

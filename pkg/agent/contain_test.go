@@ -42,6 +42,7 @@ func TestPanicInBackground(t *testing.T) {
 # HELP shadowtap_panics_total Defects of the agent's that were contained, by where; those met on connections are in shadowtap_flows_panicked_total.
 # TYPE shadowtap_panics_total counter
 shadowtap_panics_total{in="admin"} 1
+shadowtap_panics_total{in="comparison"} 0
 shadowtap_panics_total{in="metrics"} 1
 shadowtap_panics_total{in="mirror"} 0
 shadowtap_panics_total{in="output"} 0
@@ -196,7 +197,7 @@ func TestUnavailableEndpoints(t *testing.T) {
 	defer r.Release()
 	g := a.current.Load()
 	g.program.Decide(r, 0, &a.shards[0].decision)
-	if _, ok := g.mirror(r, &a.shards[0].decision); !ok {
+	if _, ok := g.mirror(r, &a.shards[0].decision, nil); !ok {
 		t.Fatal("the copy was refused")
 	}
 	for g.mirrors[0].Stats().Pending > 0 {
@@ -240,7 +241,7 @@ func TestOwnBudget(t *testing.T) {
 	if !own.reserve(50) || own.reserve(1) {
 		t.Error("the bound does not hold")
 	}
-	if !b.reserve(1, 0, 20) || b.used.Load() != 70 {
+	if !b.reserve(1, 0, 15) || b.used.Load() != 65 {
 		t.Errorf("%d used", b.used.Load())
 	}
 	own.release(40)
@@ -248,7 +249,7 @@ func TestOwnBudget(t *testing.T) {
 		t.Error("the bound does not hold")
 	}
 	own.release(15)
-	if b.used.Load() != 20 || own.held.Load() != 0 {
+	if b.used.Load() != 15 || own.held.Load() != 0 {
 		t.Errorf("%d used, %d of them own", b.used.Load(), own.held.Load())
 	}
 }

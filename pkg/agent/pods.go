@@ -89,8 +89,8 @@ type podStatus struct {
 
 var _ source = (*podSource)(nil)
 
-func openPods(cfg Config, expel func(map[uint32]bool)) (_ *podSource, err error) {
-	live, err := openLive(cfg, false)
+func openPods(cfg Config, expel func(map[uint32]bool), held bool) (_ *podSource, err error) {
+	live, err := openLive(cfg, held)
 	if err != nil {
 		return nil, err
 	}
@@ -142,6 +142,7 @@ func (p *podSource) Run(ctx context.Context, sinks []capture.Sink) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.ended = true
+	p.publish()
 	if p.expiry != nil {
 		p.expiry.Stop()
 	}

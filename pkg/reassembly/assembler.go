@@ -9,6 +9,7 @@ type Assembler struct {
 
 	flows   table
 	open    int
+	evicted bool // flows were forgotten for want of room
 	waiting waiting
 	queues  []*queue // free ones
 	pool    bufferPool
@@ -234,4 +235,13 @@ func (a *Assembler) unwanted(r *record, n int) {
 	} else {
 		a.discard(n)
 	}
+}
+
+// Next returns the sequence number of the next byte that the flow's stream will
+// be given, and whether it is known: the flow has a stream.
+func (a *Assembler) Next(f Flow) (seq uint32, known bool) {
+	if r := a.flows.find(f); r != nil && r.stream != nil {
+		return r.expect, true
+	}
+	return 0, false
 }

@@ -45,6 +45,14 @@ type Run struct {
 	Time  int64 // when it came, in nanoseconds since the Unix epoch
 }
 
+// Evicted reports whether a flow, open or ended, was ever forgotten to make
+// room for others. From then on a flow that is met in the middle may be one
+// that somebody pushed out, and its first segment is no evidence of anything.
+func (a *Assembler) Evicted() bool { return a.evicted }
+
+// NoteEvicted says that flows were forgotten by an Assembler before this one.
+func (a *Assembler) NoteEvicted() { a.evicted = true }
+
 // Export calls each with the state of every flow and its stream, nil if it has
 // none, the least recently touched first, and stops at the first error. The
 // bytes are only valid during the call. It changes nothing.

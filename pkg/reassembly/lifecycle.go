@@ -32,10 +32,11 @@ func (a *Assembler) start(f Flow, isn uint32, syn bool, now int64) *record {
 	source := a.makeWay(f, now)
 	r := a.flows.create(f, source, a.clock)
 	r.isn, r.expect, r.syn = isn, isn+1, syn
-	// A flow that was evicted comes back like one that was open before the
-	// tap. Whoever can fill the table could have the middle of a body taken
-	// for a request, so its first segment is not believed any more.
-	r.begun = !syn && a.stats.FlowsEvicted > 0
+	// A flow that was pushed out comes back like one that was open before the
+	// tap. Whoever can fill the table could have the middle of a body, or a
+	// request that was delivered, taken for a new one, so its first segment is
+	// not believed any more.
+	r.begun = !syn && a.evicted
 	a.stats.FlowsTotal++
 	if !syn {
 		a.stats.FlowsMidstream++
@@ -133,6 +134,7 @@ func (a *Assembler) makeWay(f Flow, now int64) (source uint32) {
 
 // evict gives up a flow for another one. Its record may stay, see retire.
 func (a *Assembler) evict(r *record, now int64) {
+	a.evicted = true
 	if r.stream != nil {
 		a.stats.FlowsEvicted++
 	}
@@ -162,6 +164,18 @@ func (a *Assembler) Expel(match func(Flow) bool) {
 		a.retire(r, CloseGone, a.clock)
 		if a.flows.records[f] == r {
 			a.flows.remove(r)
+		}
+	}
+}
+
+// Streams yields every stream that is open. Nothing may be called meanwhile
+// that changes which are, but it may be done from inside Config.Reserve.
+func (a *Assembler) Streams(yield func(Stream) bool) {
+	for _, s := range []state{probation, established} {
+		for r := a.flows.all[s].first; r != nil; r = r.in[inTable].next {
+			if r.stream != nil && !yield(r.stream) {
+				return
+			}
 		}
 	}
 }
@@ -211,6 +225,7 @@ func (a *Assembler) finish(r *record, why CloseReason, now int64) {
 func (a *Assembler) bury(r *record) {
 	a.flows.set(r, closed, a.clock)
 	if l := &a.flows.all[closed]; l.n > a.cfg.MaxFlows/4 {
+		a.evicted = true
 		a.flows.remove(l.first)
 	}
 }

@@ -72,6 +72,7 @@ type identity struct{ device, inode uint64 }
 // gone. Its methods may be called concurrently.
 type Namespace struct {
 	id        identity
+	cookie    atomic.Uint64 // 0: not known
 	addresses atomic.Pointer[[]netip.Addr]
 
 	mu    sync.Mutex
