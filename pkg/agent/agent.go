@@ -340,5 +340,12 @@ func (a *Agent) Account() (Account, error) {
 	if acc.Packets, err = a.source.Packets(); err != nil {
 		return acc, fmt.Errorf("kernel counters: %w", err)
 	}
+	if live, ok := a.source.(interface{ Responses() (Packets, error) }); ok && a.comparing != nil {
+		p, err := live.Responses()
+		if err != nil {
+			return acc, fmt.Errorf("kernel counters: %w", err)
+		}
+		acc.Responses = &p
+	}
 	return acc, nil
 }
