@@ -149,6 +149,9 @@ func (a *Agent) open() (err error) {
 		return err
 	}
 	a.tap, _ = a.source.(handoverTap)
+	if pods, ok := a.source.(*podSource); ok && a.cluster != nil {
+		pods.left = a.cluster.local.signal
+	}
 	for range a.source.Shards() {
 		a.shards = append(a.shards, a.newShard())
 	}

@@ -137,6 +137,9 @@ func (a *Assembler) evict(r *record, now int64) {
 	a.evicted = true
 	if r.stream != nil {
 		a.stats.FlowsEvicted++
+		if r.syn && r.state == probation && r.queue == nil {
+			a.halfOpen.note(r.key, r.isn, a.cfg.MaxFlows)
+		}
 	}
 	a.retire(r, CloseEvicted, now)
 }
