@@ -81,7 +81,7 @@ func countersOf(t testing.TB, id ebpf.ProgramID) counters {
 	for _, id := range maps {
 		m, err := ebpf.NewMapFromID(id)
 		must(t, err)
-		if m.Type() == ebpf.PerCPUArray && m.ValueSize() == 4*8 {
+		if m.Type() == ebpf.PerCPUArray && m.ValueSize() == 2*4*8 { // of requests, and of responses
 			if m.MaxEntries() != outcomes {
 				t.Fatalf("the kernel program knows %d outcomes, this test %d", m.MaxEntries(), outcomes)
 			}
@@ -98,7 +98,7 @@ func countersOf(t testing.TB, id ebpf.ProgramID) counters {
 // have: lost, or seen while no agent gave a sign of life.
 func (c counters) missed() (lost, paused uint64, err error) {
 	for _, outcome := range []uint32{outcomeRingFull, outcomeUnreadable, outcomePaused} {
-		var perCPU [][4]uint64
+		var perCPU [][2 * 4]uint64
 		if err := c.Lookup(outcome, &perCPU); err != nil {
 			return 0, 0, fmt.Errorf("read the kernel's counters: %w", err)
 		}
@@ -116,7 +116,7 @@ func (c counters) missed() (lost, paused uint64, err error) {
 // seen is how many packets to a target, and fragments, the program was given.
 func (c counters) seen() (n uint64, err error) {
 	for outcome := range c.MaxEntries() {
-		var perCPU [][4]uint64
+		var perCPU [][2 * 4]uint64
 		if err := c.Lookup(outcome, &perCPU); err != nil {
 			return 0, fmt.Errorf("read the kernel's counters: %w", err)
 		}
