@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"math"
 	"runtime/debug"
 
 	"github.com/shadowtap/shadowtap/pkg/reassembly"
@@ -19,6 +20,7 @@ func (s *shard) contain() {
 	stack := debug.Stack()
 	broken := s.asm
 	s.asm = s.newAssembler()
+	s.asm.Distrust(math.MaxInt64) // the connections come back in the middle
 	s.faulty = true
 	func() {
 		// This releases the memory of most, unless that panics, too.

@@ -6,6 +6,8 @@ type Assembler struct {
 	cfg   Config
 	clock int64 // the latest time seen; does not go back
 	grain int64 // how exactly record.touched is kept, in nanoseconds
+	// Until then, a flow met in the middle may be one that was given up.
+	distrust int64
 
 	flows   table
 	open    int
