@@ -96,7 +96,7 @@ func (s *Source) report(p *rules.Problem) *report {
 	kindName, name, _ := strings.Cut(p.Object, " ")
 	var k kind
 	for _, of := range kinds() {
-		if of.kind == kindName && of.kind != "Gateway" {
+		if of.kind == kindName && of.group == p.Group {
 			k = of
 		}
 	}
@@ -113,7 +113,7 @@ func (s *Source) report(p *rules.Problem) *report {
 	}
 	namespace, short, _ := strings.Cut(name, "/")
 	said := *p
-	said.Position, said.Object, said.Warning = rules.Position{}, "", false
+	said.Position, said.Object, said.Group, said.Warning = rules.Position{}, "", "", false
 	note := said.Error()
 	if len(note) > maxNote {
 		note = strings.ToValidUTF8(note[:maxNote-3], "") + "..."

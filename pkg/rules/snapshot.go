@@ -69,8 +69,9 @@ type ServiceEntry struct {
 
 // Meta is what all objects have in common.
 type Meta struct {
-	// Kind, Namespace and Name identify the object.
-	Kind, Namespace, Name string
+	// Group, Kind, Namespace and Name identify the object. Group is empty for
+	// the kinds of the core of Kubernetes.
+	Group, Kind, Namespace, Name string
 	// Position is where the object begins.
 	Position
 	// CreationTimestamp is zero where it is not known. Between objects that
@@ -84,7 +85,7 @@ type Meta struct {
 	bad  []string   // the fields that Decode reported; Spec is not complete then
 }
 
-// object names the object in problems.
+// object names the object in problems. Only with the group it identifies it.
 func (m *Meta) object() string { return m.Kind + " " + m.Namespace + "/" + m.Name }
 
 // position is where field f is written.
