@@ -55,7 +55,11 @@ func (a *Agent) apply(program *rules.Program, problems rules.Problems) error {
 	a.applying.Lock()
 	defer a.applying.Unlock()
 	mirrors, retire := a.mirrors.adopt(program)
-	a.share(program) // before a request is decided by it
+	// Before a request is decided by it.
+	a.share(program)
+	if last := a.current.Load(); last != nil {
+		program.Inherit(last.program)
+	}
 	a.current.Store(&generation{agent: a, program: program, mirrors: mirrors})
 	// A batch that is running may still hold the generation before.
 	for _, s := range a.shards {
