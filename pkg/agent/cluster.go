@@ -40,7 +40,7 @@ func InPod() bool { return kube.InPod() }
 
 func (a *Agent) openCluster() error {
 	c := newCluster()
-	cfg := kube.Config{Kubeconfig: a.cfg.Kubeconfig, Version: a.cfg.Version, Logger: a.log}
+	cfg := kube.Config{Kubeconfig: a.cfg.Kubeconfig, Version: a.cfg.Version, Guard: a.panics.in(inCluster), Logger: a.log}
 	if a.cfg.Node != "" {
 		cfg.Node, cfg.Pods = a.cfg.Node, &c.local
 	}
@@ -54,8 +54,10 @@ func (a *Agent) openCluster() error {
 
 // followCluster applies what the API server says until ctx ends.
 func (a *Agent) followCluster(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	defer cancel() // also by a panic
 	wg.Go(func() {
 		for {
 			select {

@@ -51,7 +51,7 @@ func (a *Agent) establish(ctx context.Context) error {
 			}
 			return fmt.Errorf("take over: %w", err)
 		}
-		a.afterTakeover()
+		_ = a.panics.guard(inTakeover, a.afterTakeover)
 		a.tap.Deliver()
 	}
 	close(a.established)
@@ -60,7 +60,7 @@ func (a *Agent) establish(ctx context.Context) error {
 
 // takeOver takes the flows over once capture is attached. Before it returns
 // nil, nothing has been delivered; after an error nothing may be.
-func (a *Agent) takeOver(ctx context.Context) (err error) {
+func (a *Agent) takeOver(ctx context.Context) error {
 	p := a.predecessor
 	defer p.close()
 	defer context.AfterFunc(ctx, p.close)()
@@ -78,7 +78,7 @@ func (a *Agent) takeOver(ctx context.Context) (err error) {
 	}
 	a.handing.Lock()
 	defer a.handing.Unlock()
-	defer func() { a.given.Store(err != nil) }()
+	a.given.Store(true) // until it is ours, also if a panic ends this
 	if err := errors.Join(ctx.Err(), a.tap.Copy()); err != nil {
 		return err
 	}
@@ -106,6 +106,7 @@ func (a *Agent) takeOver(ctx context.Context) (err error) {
 	if _, err := p.receive(handoverYours); err != nil {
 		return err
 	}
+	a.given.Store(false)
 	a.log.Info("took over from another agent", "flows", flows, "after", time.Since(begin))
 	return nil
 }

@@ -80,6 +80,7 @@ func (t *Tap) NewInstance(c InstanceConfig) (_ *Instance, err error) {
 		Select: func(l netlink.Link) attach.Want {
 			return attach.Want{Ingress: l.Attrs().Flags&net.FlagUp != 0}
 		},
+		Guard:  t.guardInterfaces,
 		Logger: t.log.With("namespace", c.Name),
 	})
 	if err != nil {

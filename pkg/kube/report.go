@@ -194,8 +194,12 @@ func (s *Source) runReports(ctx context.Context) {
 		wake := s.reports.wake
 		r, wait := s.reports.next(time.Now())
 		if r != nil {
-			again, err := s.look(ctx, r)
-			s.noteContact(ctx, "Event of events.k8s.io/v1", err)
+			again := retryAfter
+			_ = s.cfg.Guard(func() {
+				var err error
+				again, err = s.look(ctx, r)
+				s.noteContact(ctx, "Event of events.k8s.io/v1", err)
+			})
 			s.reports.later(r, time.Now().Add(again))
 			wake, wait = nil, betweenReports
 		}

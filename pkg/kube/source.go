@@ -30,7 +30,12 @@ type Config struct {
 	Pods PodSink
 	// Version of the program, for the log of the API server.
 	Version string
-	Logger  *slog.Logger
+	// Guard runs a step of the work. It may contain a panic of the step, which
+	// it then returns as an error: an object that a panic is met with is left
+	// out and reported, and whatever else was at it begins anew after a while.
+	// If nil, a step is just run.
+	Guard  func(step func()) (fault error)
+	Logger *slog.Logger
 }
 
 // Source follows what the API server says about rules. Its methods may be
@@ -73,6 +78,12 @@ func New(cfg Config) (*Source, error) {
 }
 
 func newSource(cfg Config, rc *rest.Config) (*Source, error) {
+	if cfg.Guard == nil {
+		cfg.Guard = func(step func()) error {
+			step()
+			return nil
+		}
+	}
 	rc = rest.CopyConfig(rc)
 	rc.UserAgent = userAgent(cfg.Version)
 	c, err := newClients(rc)
@@ -99,15 +110,17 @@ func newSource(cfg Config, rc *rest.Config) (*Source, error) {
 // is known. Changes are gathered while changed runs, and for several times as
 // long after it.
 func (s *Source) Run(ctx context.Context, changed func()) {
-	ctx = klog.NewContext(ctx, s.quiet)
+	ctx, cancel := context.WithCancel(klog.NewContext(ctx, s.quiet))
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	defer cancel() // also by a panic
 	wg.Go(func() { s.followKinds(ctx) })
 	wg.Go(func() { s.runReports(ctx) })
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		next := s.step(ctx, time.Now(), changed)
+		next := faultPause // unless the step gets to its end
+		_ = s.cfg.Guard(func() { next = s.step(ctx, time.Now(), changed) })
 		timer.Reset(next)
 		select {
 		case <-ctx.Done():
@@ -118,12 +131,31 @@ func (s *Source) Run(ctx context.Context, changed func()) {
 	}
 }
 
-// idle is how long Run sleeps if nothing wakes it.
-const idle = time.Hour
+const (
+	// idle is how long Run sleeps if nothing wakes it.
+	idle = time.Hour
+	// faultPause is how long what met with a panic waits before it goes on.
+	faultPause = time.Second
+)
 
 // step does what is due and says when to look again.
 func (s *Source) step(ctx context.Context, now time.Time, changed func()) time.Duration {
+	if wait := s.prepare(ctx, now); wait > 0 {
+		return wait
+	}
+	begin := time.Now()
+	changed()
+	end := time.Now()
+	s.pace.end(end, end.Sub(begin))
+	s.signal() // for what changed meanwhile
+	return idle
+}
+
+// prepare starts and stops watches, and says how long a delivery has to wait. If
+// it need not, it has begun.
+func (s *Source) prepare(ctx context.Context, now time.Time) time.Duration {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.reconcile(ctx)
 	if s.changed {
 		s.changed = false
@@ -132,22 +164,13 @@ func (s *Source) step(ctx context.Context, now time.Time, changed func()) time.D
 	wait := s.hold(now)
 	at, waiting := s.pace.due()
 	if !waiting || wait == idle {
-		s.mu.Unlock()
 		return idle
 	}
 	if delay := max(wait, at.Sub(now)); delay > 0 {
-		s.mu.Unlock()
 		return delay
 	}
 	s.pace.begin()
-	s.mu.Unlock()
-
-	begin := time.Now()
-	changed()
-	end := time.Now()
-	s.pace.end(end, end.Sub(begin))
-	s.signal() // for what changed meanwhile
-	return idle
+	return 0
 }
 
 // hold is how long a delivery has to wait for what is missing: idle if that

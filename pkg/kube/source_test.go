@@ -24,7 +24,7 @@ const patience = time.Minute
 // can be received.
 func follow(t *testing.T, a *apiServer, sink PodSink) (*Source, <-chan struct{}) {
 	t.Helper()
-	cfg := Config{Version: "test", Logger: slog.New(slog.DiscardHandler)}
+	cfg := Config{Version: "test", Guard: contain, Logger: slog.New(slog.DiscardHandler)}
 	if sink != nil {
 		cfg.Node, cfg.Pods = "here", sink
 	}
