@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs go test on the packages given and prints what matters: the whole output
 # of a package that failed, the closing line of every package, and each test
-# that was skipped with its reason, because a skipped test proves nothing.
+# that was skipped with its reason, because a skipped test proves nothing. Each
+# test that failed comes once more at the end, with what it said itself.
 #
 #   scripts/test.sh [go test flags] package...
 set -euo pipefail
@@ -16,7 +17,7 @@ fi
 
 # No cached results: they know nothing of the kernel they were made on, nor
 # that they were made without root.
-go test -v -count=1 -timeout 10m "${race[@]}" "$@" | awk -F '\t' '
+go test -v -count=1 -timeout 1h "${race[@]}" "$@" | awk -F '\t' '
     { output = output $0 "\n" }
 
     /^=== (RUN|NAME|CONT) / { split($0, word, / +/); test = word[3] }
@@ -27,15 +28,27 @@ go test -v -count=1 -timeout 10m "${race[@]}" "$@" | awk -F '\t' '
         skipped++
     }
 
+    # What ends the whole package belongs to no test.
+    /^(panic|fatal error): / { test = "" }
+    /^ *--- FAIL: / { split($0, word, /--- FAIL: | \(/); failed[++failures] = word[2] }
+    !/^(=== |ok  \t|FAIL|\?   \t| *--- )/ && lines[test]++ < 100 { own[test] = own[test] $0 "\n" }
+
     /^(ok  |FAIL|\?   )\t/ {
-        if ($1 == "FAIL") printf "%s", output
-        else printf "%s\n%s", $0, skips
+        if ($1 == "FAIL") {
+            printf "%s", output
+            summary = summary "\n" $0 "\n" own[""]
+            for (i = 1; i <= failures; i++) summary = summary "--- FAIL: " failed[i] "\n" own[failed[i]]
+        } else printf "%s\n%s", $0, skips
         fflush()
         output = skips = test = ""
+        failures = 0
         split("", reason)
+        split("", lines)
+        split("", own)
     }
 
     END {
         if (output != "FAIL\n") printf "%s", output
         if (skipped) printf "%d tests skipped, see above\n", skipped
+        if (summary) printf "\nWhat failed, each with its first 100 lines:\n%s", summary
     }'

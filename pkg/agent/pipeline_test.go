@@ -147,7 +147,7 @@ func runAgent(t testing.TB, c Config) Account {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	if err := a.Run(ctx); err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -99,13 +100,18 @@ func TestTapRingFull(t *testing.T) {
 	at, received := listen(t, n.server, netip.AddrPortFrom(serverAddr4, 8080))
 	release := make(chan struct{})
 	c := newCollector()
+	stuck := make(chan struct{})
+	stick := sync.OnceFunc(func() { close(stuck) })
 	c.onSegment = func(s *Segment) {
 		if s.Flags&FlagSYN != 0 {
+			stick()
 			<-release // a Sink must not do this
 		}
 	}
 	tap := startTap(t, n.server, Config{RingBytes: 128 << 10, Shards: 1}, c, Target{serverAddr4, 8080})
 	conn, flow := dial(t, n.client, at)
+	<-stuck
+	tap.control.aliveForNow(tap.clock) // the reader cannot say so
 	sent := random(size)
 	send(t, conn, sent)
 	conn.Close()
@@ -135,6 +141,7 @@ func TestTapDrains(t *testing.T) {
 		var sent [][]byte
 		var flows []Flow
 		for i := range 20 {
+			tap.control.aliveForNow(tap.clock) // the reader will not say so for an hour
 			c, flow := dial(t, n.client, at)
 			sent, flows = append(sent, random(1000+i)), append(flows, flow)
 			send(t, c, sent[i])

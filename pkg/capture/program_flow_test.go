@@ -229,8 +229,10 @@ func TestProgramLostIsPerFlow(t *testing.T) {
 
 // The budget lets a credit pass at once, and refuses what goes beyond.
 func TestProgramBudget(t *testing.T) {
-	// Of 1 MB/s the credit is 125 kB; refilling it takes longer than sending.
-	k := newKernel(t, 1, 4<<20, 1e6, target4)
+	// Of 100 kB/s the credit is 12.5 kB; sending would have to take 12 s for the
+	// rest to pass, too.
+	const rate = 100_000
+	k := newKernel(t, 1, 4<<20, rate, target4)
 	p := to4(FlagACK, 1, strings.Repeat("p", 3000))
 	raw := p.bytes(t)
 	const packets = 400 // 1.2 MB
@@ -241,8 +243,8 @@ func TestProgramBudget(t *testing.T) {
 	end, _ := k.clock.read()
 	got := k.count()
 	size := uint64(recordHead + len(p.payload))
-	least := 125_000 / size
-	most := least + uint64(end-start)/1000/size + 2 // 1 byte per us, and one more at either end
+	least := rate / 8 / size
+	most := least + uint64(end-start)*rate/1e9/size + 2 // one more at either end
 	if c := got["copied"]; c < least || c > most {
 		t.Errorf("copied %d packets of %d bytes in %d us, want %d to %d", c, size, (end-start)/1000, least, most)
 	}

@@ -71,7 +71,7 @@ func startAgent(ctx context.Context, self, dir string, node *netlab.Namespace) (
 	a := &agent{
 		command: "shadowtap run -f standalone.yaml -o json",
 		records: newMailbox[record](),
-		admin:   http.Client{Transport: &http.Transport{DialContext: node.Dial, DisableKeepAlives: true}, Timeout: 5 * time.Second},
+		admin:   http.Client{Transport: &http.Transport{DialContext: node.Dial, DisableKeepAlives: true}, Timeout: patience},
 		account: filepath.Join(dir, "account.json"),
 		done:    make(chan struct{}),
 	}
@@ -87,7 +87,7 @@ func startAgent(ctx context.Context, self, dir string, node *netlab.Namespace) (
 	}
 	go a.follow(stdout)
 
-	ctx, cancel := context.WithTimeoutCause(ctx, 20*time.Second, errors.New("not ready within 20 s"))
+	ctx, cancel := context.WithTimeoutCause(ctx, 2*patience, fmt.Errorf("not ready within %v", 2*patience))
 	defer cancel()
 	err = a.poll(ctx, "/readyz", func([]byte) (bool, error) { return true, nil })
 	if err != nil {

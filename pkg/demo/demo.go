@@ -19,8 +19,12 @@ import (
 // v1 changed, an account that does not close.
 var ErrLost = errors.New("the demo lost something")
 
-// limit bounds a whole demo, which takes a few seconds.
-const limit = 50 * time.Second
+// What takes longer is taken for a failure. A whole demo takes a few seconds,
+// and what is shown happens at once, unless the machine is very busy.
+const (
+	limit    = 5 * time.Minute
+	patience = 30 * time.Second
+)
 
 // rulesYAML mirrors 100 % of /httpbin from v1 (10.99.0.2:80) to v2
 // (10.99.1.2:80), rewritten to /.
@@ -32,6 +36,8 @@ var rulesYAML []byte
 type Options struct {
 	Self string    // the shadowtap program to run; "" = this one (os.Executable)
 	Out  io.Writer // gets the narration; nil = os.Stdout
+
+	patience time.Duration // 0 = patience
 }
 
 // Run plays the demo. It returns nil if every request was accounted for, an
@@ -51,6 +57,9 @@ func Run(ctx context.Context, o Options) error {
 			return fmt.Errorf("demo: find the own program: %w", err)
 		}
 		o.Self = self
+	}
+	if o.patience == 0 {
+		o.patience = patience
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not done after %v", limit))
 	defer cancel()
@@ -112,7 +121,7 @@ func play(ctx context.Context, o Options) (err error) {
 				out.answered(r, got, got.equal(expected[r.id]))
 			}
 		}
-		if err := watch(ctx, out, s, agent, a, &sum); err != nil {
+		if err := watch(ctx, o.patience, out, s, agent, a, &sum); err != nil {
 			return agent.explain(err)
 		}
 	}
@@ -132,8 +141,8 @@ func play(ctx context.Context, o Options) (err error) {
 
 // watch follows one act to the shadow: which rule took each request, what the
 // copy looked like, and what v2 received.
-func watch(ctx context.Context, out narrator, s *stage, a *agent, act act, sum *tally) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, 5*time.Second, fmt.Errorf("%w: not seen within 5 s", ErrLost))
+func watch(ctx context.Context, patience time.Duration, out narrator, s *stage, a *agent, act act, sum *tally) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("%w: not seen within %v", ErrLost, patience))
 	defer cancel()
 	ctx, cancel = a.alive(ctx)
 	defer cancel()

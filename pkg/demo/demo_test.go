@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 )
@@ -53,7 +54,7 @@ func TestRunNoticesABrokenAgent(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			t.Setenv(fakeEnv, how)
 			var out bytes.Buffer
-			err := Run(t.Context(), Options{Out: &out})
+			err := Run(t.Context(), Options{Out: &out, patience: 10 * time.Second})
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("error %v, want one with %q", err, want)
 			}

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
-	"time"
 
 	"github.com/mccutchen/go-httpbin/v2/httpbin"
 
@@ -128,7 +127,7 @@ func serve(n *netlab.Namespace, name, address string) (*server, error) {
 	s := &server{receipts: newMailbox[receipt](), ended: make(chan error, 1)}
 	s.http = &http.Server{
 		Handler:           s.recorded(versionless(httpbin.New(httpbin.WithMaxBodySize(maxBody)))),
-		ReadHeaderTimeout: 10 * time.Second,
+		ReadHeaderTimeout: patience,
 		ErrorLog:          log.New(io.Discard, "", 0),
 	}
 	go func() { s.ended <- s.http.Serve(l) }()
@@ -173,7 +172,7 @@ func (s *server) close() error {
 
 // send sends one request to v1 and reads the whole answer.
 func (s *stage) send(ctx context.Context, r request) (answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, r.method, "http://"+v1Address+r.target, r.reader())
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 )
 
 // patience bounds how long a test waits for what should happen at once.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 // follow runs a Source at a server until the test ends. Each call of changed
 // can be received.

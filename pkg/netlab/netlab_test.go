@@ -21,6 +21,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// patience bounds every wait for something that must happen.
+const patience = 2 * time.Minute
+
 // orphanEnv makes the test binary build a lab, say so and wait to be killed.
 const orphanEnv = "NETLAB_TEST_ORPHAN"
 
@@ -160,7 +163,7 @@ func echo(t *testing.T, from, to *Namespace, address, wantClient string) {
 		served <- err
 	}()
 
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	c, err := from.Dial(ctx, "tcp", address)
 	must(t, err)
@@ -228,7 +231,7 @@ func TestLinkAttributes(t *testing.T) {
 func TestErrorsNameTheirPlace(t *testing.T) {
 	t.Parallel()
 	n := newNamespace(t, "here")
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	_, dialErr := n.Dial(ctx, "tcp", "10.9.9.9:80")
 	_, nameErr := n.Dial(ctx, "tcp", "localhost:80")
@@ -321,7 +324,7 @@ func TestNothingOutlivesAKilledProcess(t *testing.T) {
 	must(t, cmd.Process.Kill())
 	_ = cmd.Wait()
 
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(patience)
 	for users(t, namespace) > 0 {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s is still in use after its owner was killed", namespace)

@@ -77,7 +77,11 @@ func TestAnswers(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			modes(t, func(t *testing.T, cfg Config) {
+				hangs, clk := make(chan struct{}), newClock()
 				s := newShadow(t, func(p *peer) {
+					if test.outcome == Timeout {
+						p.hangs = hangs
+					}
 					if p.next() != nil {
 						test.answer(p)
 					}
@@ -85,10 +89,16 @@ func TestAnswers(t *testing.T) {
 				cfg.Endpoints = []Endpoint{s.endpoint()}
 				cfg.MaxResponse = 1 << 20
 				if test.outcome == Timeout {
-					cfg.Timeout = time.Second // long enough to come so far
+					cfg.Timeout, cfg.Now = time.Hour, clk.Now
 				}
 				c := newClient(t, cfg)
-				r := c.do(test.request)
+				c.submit(test.request)
+				if test.outcome == Timeout {
+					<-hangs
+					clk.advance(time.Hour)
+					c.sweep(clk.Now())
+				}
+				r := <-c.results
 				want(t, r, test.outcome)
 				if r.Status != test.status || r.Partial != test.partial {
 					t.Errorf("status %d, partial %v; want %d, %v", r.Status, r.Partial, test.status, test.partial)

@@ -3,13 +3,18 @@ package replay
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/shadowtap/shadowtap/pkg/httpstream"
 	"golang.org/x/sys/unix"
@@ -32,6 +37,8 @@ type shadow struct {
 type peer struct {
 	net.Conn
 	br *bufio.Reader
+
+	hangs chan struct{} // if not nil, closed by hang
 }
 
 // newShadow serves each connection with serve, in a goroutine of its own, and
@@ -69,7 +76,7 @@ func (s *shadow) accept() {
 		s.conns[c] = true
 		s.mu.Unlock()
 		go func() {
-			s.serve(&peer{c, bufio.NewReader(c)})
+			s.serve(&peer{Conn: c, br: bufio.NewReader(c)})
 			_ = c.Close()
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -104,8 +111,41 @@ func (p *peer) next() *http.Request {
 
 func (p *peer) say(s string) { _, _ = io.WriteString(p, s) }
 
-// hang waits until the client goes away.
-func (p *peer) hang() { _, _ = io.Copy(io.Discard, p.br) }
+// hang waits until the client goes away. If somebody wants to know, it says so
+// once the client has read everything there is.
+func (p *peer) hang() {
+	if p.hangs != nil {
+		for p.unread() {
+			time.Sleep(time.Millisecond)
+		}
+		close(p.hangs)
+	}
+	_, _ = io.Copy(io.Discard, p.br)
+}
+
+// unread reports whether bytes of the peer's are on their way to the client, or
+// wait for it (proc_pid_net(5), tx_queue and rx_queue of both ends).
+func (p *peer) unread() bool {
+	hex := func(a net.Addr) string {
+		at := a.(*net.TCPAddr)
+		return fmt.Sprintf("%08X:%04X", binary.NativeEndian.Uint32(at.IP.To4()), at.Port)
+	}
+	local, remote := hex(p.LocalAddr()), hex(p.RemoteAddr())
+	table, err := os.ReadFile("/proc/thread-self/net/tcp")
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(table)) {
+		f := strings.Fields(line)
+		tx, rx, _ := strings.Cut(f[4], ":")
+		switch {
+		case f[1] == local && f[2] == remote && strings.Trim(tx, "0") != "",
+			f[1] == remote && f[2] == local && strings.Trim(rx, "0") != "":
+			return true
+		}
+	}
+	return false
+}
 
 // await waits until something happened to a socket, without reading from it.
 func await(t testing.TB, raw syscall.RawConn, events int16) {
@@ -148,6 +188,14 @@ type client struct {
 func newClient(t testing.TB, cfg Config) *client {
 	t.Helper()
 	c := &client{t: t, results: make(chan Result, 1<<16)}
+	// On a slow machine dozens of handshakes at once take longer than what is
+	// waited for by default.
+	if cfg.Timeout == 0 {
+		cfg.Timeout = 5 * time.Minute
+	}
+	if cfg.ConnectTimeout == 0 {
+		cfg.ConnectTimeout = 5 * time.Minute
+	}
 	cfg.OnResult = func(r Result) {
 		r.Request = nil
 		c.results <- r

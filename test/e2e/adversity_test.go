@@ -26,6 +26,7 @@ func TestLossyNetwork(t *testing.T) {
 	v1, v2 := serve(t, l.v1, v4.v1At(), nil), serve(t, l.v2, v4.v2At(), nil)
 	a := startAgent(t, l.node, "-f", rulesFile(t, seedRules(t, v4)))
 	c := l.clients(v4.v1At())
+	c.behind = a
 	c.load(8, 25, nil, distinct(100_000))()
 	final := a.stop()
 	checkReceived(t, c.messages(), v1.messages())
@@ -89,11 +90,11 @@ func TestWhatCannotBeCopiedIsNotGuessed(t *testing.T) {
 		lost func(account) uint64
 	}{
 		"rings too small":     {[]string{"--ring-size", "64KiB"}, func(acc account) uint64 { return acc.Packets.Lost["ring_full"] }},
-		"rate limit exceeded": {[]string{"--max-capture-rate", "2MiB"}, func(acc account) uint64 { return acc.Packets.Skipped["over_budget"] }},
+		"rate limit exceeded": {[]string{"--max-capture-rate", "256KiB"}, func(acc account) uint64 { return acc.Packets.Skipped["over_budget"] }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			const n = 200
+			const n = 80
 			l := newLab(t)
 			v1, v2 := serve(t, l.v1, v4.v1At(), nil), serve(t, l.v2, v4.v2At(), nil)
 			a := startAgent(t, l.node, append(test.args, "-f", rulesFile(t, seedRules(t, v4)))...)

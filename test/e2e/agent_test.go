@@ -127,7 +127,10 @@ func launch(t testing.TB, ns *netlab.Namespace, args ...string) *agent {
 	if i := slices.Index(args, "--admin"); i >= 0 {
 		a.address = args[i+1]
 	}
-	args = append([]string{"run", "--agent-name", "e2e", "--account", a.account}, args...)
+	// Not to be limited by a machine that is slower than the program's defaults
+	// are made for: what is lost then is no defect.
+	args = append([]string{"run", "--agent-name", "e2e", "--account", a.account,
+		"--queue", "100000", "--connect-timeout", "1m", "--timeout", "1m", "--drain-timeout", "1m"}, args...)
 	a.cmd = exec.Command(program, args...)
 	a.cmd.Stdout, a.cmd.Stderr = &a.stdout, &a.log
 	must(t, ns.Start(a.cmd))

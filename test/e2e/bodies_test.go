@@ -77,7 +77,8 @@ func TestBodies(t *testing.T) {
 				t.Parallel()
 				l := newLab(t)
 				v1, v2 := serve(t, l.v1, family.v1At(), nil), serve(t, l.v2, family.v2At(), nil)
-				a := startAgent(t, l.node, "-f", rulesFile(t, seedRules(t, family)))
+				// However many CPUs there are, a ring holds all of it.
+				a := startAgent(t, l.node, "-f", rulesFile(t, seedRules(t, family)), "--ring-size", "8MiB")
 				c := l.clients(family.v1At())
 				must(t, send(c.open()))
 				final := a.stop()
@@ -133,8 +134,9 @@ func TestLargeBodiesInWirePackets(t *testing.T) {
 		must(t, end.ns.SetOffload(end.name, false))
 	}
 	v1, v2 := serve(t, l.v1, v4.v1At(), nil), serve(t, l.v2, v4.v2At(), nil)
-	a := startAgent(t, l.node, "-f", rulesFile(t, seedRules(t, v4)))
+	a := startAgent(t, l.node, "-f", rulesFile(t, seedRules(t, v4)), "--ring-size", "8MiB")
 	c := l.clients(v4.v1At())
+	c.behind = a
 	big := megabytes(5)
 	conn := c.open()
 	for range 3 {

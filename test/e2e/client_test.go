@@ -22,6 +22,9 @@ type clients struct {
 	address string
 	echoes  bool // v1 answers with the request's id
 	blind   bool // keeps the heads of requests only
+	// behind, if not nil, has to have mirrored what was answered before the
+	// next request is sent: of large ones its rings hold few.
+	behind *agent
 
 	mu   sync.Mutex
 	sent []message
@@ -75,6 +78,23 @@ func parse(raw []byte) (message, error) {
 	return readMessage(bufio.NewReaderSize(bytes.NewReader(raw), 64<<10), func() error { return nil })
 }
 
+// keepUp waits for the agent that is behind.
+func (c *clients) keepUp() error {
+	if c.behind == nil {
+		return nil
+	}
+	answered := uint64(len(c.messages()))
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		acc, err := c.behind.read()
+		if err == nil && acc.Requests.Mirrored >= answered {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("the agent does not keep up with %d requests: %+v, %v", answered, acc, err)
+		}
+	}
+}
+
 // do sends a request and reads its answer.
 func (c *connection) do(r request) error {
 	return c.pipeline(r)
@@ -90,6 +110,9 @@ func (c *connection) pipeline(requests ...request) error {
 			return err
 		}
 		messages, all = append(messages, m), append(all, m.raw...)
+	}
+	if err := c.keepUp(); err != nil {
+		return err
 	}
 	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
 		return err

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestDemo plays the demo as a user would.
@@ -46,9 +48,10 @@ func TestDemoInterrupted(t *testing.T) {
 			mark := "SHADOWTAP_E2E_MARK=" + strings.ReplaceAll(t.TempDir(), "/", "_")
 			cmd := exec.Command(program, "demo")
 			cmd.Env = append(os.Environ(), mark)
-			stdout, err := cmd.StdoutPipe()
-			must(t, err)
+			stdout, narrator := lineByLine(t)
+			cmd.Stdout = narrator
 			must(t, cmd.Start())
+			must(t, narrator.Close())
 			lines := bufio.NewScanner(stdout)
 			for interrupted := false; lines.Scan(); {
 				if !interrupted && strings.HasPrefix(lines.Text(), moment) {
@@ -56,7 +59,7 @@ func TestDemoInterrupted(t *testing.T) {
 					interrupted = true
 				}
 			}
-			err = cmd.Wait()
+			err := cmd.Wait()
 			// The last moment may be too late to interrupt anything.
 			if err == nil && moment != "shadowtap's account" {
 				t.Error("the demo ended as if nothing had happened")
@@ -69,6 +72,19 @@ func TestDemoInterrupted(t *testing.T) {
 			})
 		})
 	}
+}
+
+// lineByLine is a pipe that holds one write, so that who writes cannot be at its
+// end while the reader is still somewhere in the middle (pipe(2), O_DIRECT).
+func lineByLine(t *testing.T) (r, w *os.File) {
+	t.Helper()
+	var fds [2]int
+	must(t, unix.Pipe2(fds[:], unix.O_DIRECT|unix.O_CLOEXEC))
+	r, w = os.NewFile(uintptr(fds[0]), "narration"), os.NewFile(uintptr(fds[1]), "narrator")
+	t.Cleanup(func() { _ = r.Close() })
+	_, err := unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, os.Getpagesize())
+	must(t, err)
+	return r, w
 }
 
 // withEnvironment returns the processes that have a variable.

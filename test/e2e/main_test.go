@@ -25,7 +25,7 @@ import (
 
 // patience bounds every wait for something that must happen. It is no
 // measurement: on a slow machine the tests are slow, not red.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // program is the path of the shadowtap under test.
 var program string

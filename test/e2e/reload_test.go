@@ -29,6 +29,18 @@ func replaceFile(t testing.TB, path, content string) {
 	must(t, os.Rename(path+".new", path))
 }
 
+// overwrite changes a file in its place, in one step: a file that is emptied
+// first may be read before there is something in it again.
+func overwrite(t testing.TB, path, content string) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	must(t, err)
+	defer f.Close()
+	_, err = f.WriteString(content)
+	must(t, err)
+	must(t, f.Truncate(int64(len(content))))
+}
+
 // overwriteUnseen changes a file through a shared mapping, which file watchers
 // are not told of (inotify(7)). The length must stay.
 func overwriteUnseen(t testing.TB, path, content string) {
@@ -47,7 +59,7 @@ func TestRulesChangeUnderLoad(t *testing.T) {
 	for name, change := range map[string]func(t testing.TB, a *agent, path, rules string){
 		"the file is replaced": func(t testing.TB, _ *agent, path, rules string) { replaceFile(t, path, rules) },
 		"the file is rewritten": func(t testing.TB, _ *agent, path, rules string) {
-			must(t, os.WriteFile(path, []byte(rules), 0o644))
+			overwrite(t, path, rules)
 		},
 		"SIGHUP": func(t testing.TB, a *agent, path, rules string) {
 			overwriteUnseen(t, path, rules)

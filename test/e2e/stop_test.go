@@ -63,7 +63,7 @@ func TestStopSendsWhatIsQueued(t *testing.T) {
 	})
 	open := sync.OnceFunc(func() { close(gate) })
 	t.Cleanup(open) // before the server waits for its connections
-	a := startAgent(t, l.node, "-f", rulesFile(t, seedRules(t, v4)), "--in-flight", "2", "--drain-timeout", "1m")
+	a := startAgent(t, l.node, "-f", rulesFile(t, seedRules(t, v4)), "--in-flight", "2", "--timeout", "1h")
 	c := l.clients(v4.v1At())
 	conn := c.open()
 	for range n {

@@ -2,6 +2,7 @@ package torture
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -125,7 +126,22 @@ func pour(c net.Conn, begin, over string, most int) {
 	}
 }
 
-func flood(c net.Conn)   { pour(c, "HTTP/1.1 200 OK\r\n\r\n", "x", 1<<40) }
+// flood answers without end, and no faster than that an answer takes longer
+// than any copy may before it is enough of one.
+func flood(c net.Conn) {
+	go hold(c)
+	if _, err := io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n"); err != nil {
+		return
+	}
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for block := bytes.Repeat([]byte("x"), 64<<10); ; <-tick.C {
+		if _, err := c.Write(block); err != nil {
+			return
+		}
+	}
+}
+
 func bigHead(c net.Conn) { pour(c, "HTTP/1.1 200 OK\r\nX: ", "x", 100e6) }
 func garbage(c net.Conn) { pour(c, "\x00\xff\r\n\r\n", "\x16\x03\x01\n", 1<<20) }
 func breakOff(c net.Conn) {

@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 
 // patience is how long the kernel may take for anything; waiting for less
 // never fails a test.
-const patience = 20 * time.Second
+const patience = 2 * time.Minute
 
 // eventually waits until cond holds.
 func eventually(t *testing.T, what string, cond func() bool) {

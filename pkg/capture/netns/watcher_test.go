@@ -21,7 +21,7 @@ import (
 	"github.com/shadowtap/shadowtap/pkg/netlab"
 )
 
-const patience = 60 * time.Second
+const patience = 2 * time.Minute
 
 func needRoot(t *testing.T) {
 	t.Helper()
@@ -130,11 +130,9 @@ func mount(t *testing.T, n *netlab.Namespace, file string) {
 // has the file open.
 func unmount(t *testing.T, file string) {
 	t.Helper()
+	deadline := time.Now().Add(patience)
 	err := unix.Unmount(file, 0)
-	for range 100 { // it may be open for a moment
-		if !errors.Is(err, unix.EBUSY) {
-			break
-		}
+	for errors.Is(err, unix.EBUSY) && time.Now().Before(deadline) { // it may be open for a moment
 		time.Sleep(time.Millisecond)
 		err = unix.Unmount(file, 0)
 	}
