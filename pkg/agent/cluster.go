@@ -13,6 +13,7 @@ import (
 // cluster is the API server as the source of the rules.
 type cluster struct {
 	source clusterSource
+	creds  kube.Credentials
 	synced chan struct{} // closed when the first rules are in use
 	local  localPods
 }
@@ -48,7 +49,7 @@ func (a *Agent) openCluster() error {
 	if err != nil {
 		return err
 	}
-	c.source, a.cluster = source, c
+	c.source, c.creds, a.cluster = source, source.Credentials(), c
 	return nil
 }
 

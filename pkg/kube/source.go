@@ -45,6 +45,7 @@ type Source struct {
 	log     *slog.Logger
 	quiet   logr.Logger // client-go's own remarks
 	clients *clients
+	creds   Credentials
 	pace    pace
 	wake    chan struct{} // something is to be looked at
 	kinds   kindState
@@ -95,6 +96,7 @@ func newSource(cfg Config, rc *rest.Config) (*Source, error) {
 		log:     cfg.Logger,
 		quiet:   logr.FromSlogHandler(quiet{cfg.Logger.Handler()}),
 		clients: c,
+		creds:   credentialsOf(rc),
 		pace:    pace{quick: 10 * time.Millisecond, settle: 100 * time.Millisecond, maxSettle: 500 * time.Millisecond, rest: 9},
 		wake:    make(chan struct{}, 1),
 		kinds:   kindState{changed: make(chan struct{}, 1)},
@@ -104,6 +106,9 @@ func newSource(cfg Config, rc *rest.Config) (*Source, error) {
 		desired: map[string]bool{},
 	}, nil
 }
+
+// Credentials returns what Run will need of files and programs.
+func (s *Source) Credentials() Credentials { return s.creds }
 
 // Run follows the API server until ctx ends. It calls changed from this
 // goroutine when Read would say something new, the first time when everything
