@@ -9,10 +9,13 @@
 #pragma once
 
 #include "maps.h"
+#include "packet.h"
 
 #define BURST 125000000ULL /* ns */
 
-__inline bool over_budget(struct control *ctl, __u64 now, __u32 bytes)
+/* Half of the credit is for requests alone: responses, usually the bigger part,
+ * must not use up what they need. */
+__inline bool over_budget(struct control *ctl, __u64 now, __u32 bytes, enum kind kind)
 {
 	__u64 cost = budget_cost;
 	__u64 spent;
@@ -20,7 +23,7 @@ __inline bool over_budget(struct control *ctl, __u64 now, __u32 bytes)
 	if (!cost)
 		return false;
 	spent = READ_ONCE(ctl->budget_spent);
-	if (spent > now)
+	if (spent > now || (kind == RESPONSE && now - spent < BURST / 2))
 		return true;
 	/* Two CPUs may do this at once and forget what the other just spent:
 	 * once per BURST, a packet or two. */

@@ -29,7 +29,8 @@ enum {
 	HELLOS_MAX = 4096,
 };
 
-/* One direction of a TCP connection: from a client to a target. IPv4
+/* A TCP connection, by the direction from its client to a target; what comes
+ * back has the same flow. IPv4
  * addresses are in their IPv4-mapped IPv6 form (::ffff:a.b.c.d). Addresses and
  * interface indexes mean something within one network namespace only; an
  * instance of the programs serves one, 0 that of the agent. */
@@ -41,7 +42,8 @@ struct flow {
 	__u32 instance;
 };
 
-/* An endpoint whose incoming packets are copied. In instance 0 an address of
+/* An endpoint whose incoming packets are copied, and those it sends back if
+ * responses are wanted. In instance 0 an address of
  * all zeros means any address, and matches at ingress only. In the others
  * 127.0.0.1 stands for 127.0.0.0/8. */
 struct target {
@@ -64,7 +66,7 @@ enum side {
 	SIDE_LOOPBACK, /* as a proxy in the pod handed them on: lo */
 };
 
-/* What is known about a flow. Every field is written by whichever CPU
+/* What is known about one direction of a flow. Every field is written by whichever CPU
  * handles a packet of the flow, without a lock: a lost update costs at most a
  * second copy of a packet, never a packet. */
 struct flow_state {
@@ -72,7 +74,7 @@ struct flow_state {
 	__u32 end;    /* highest sequence end seen, modulo 2^32 */
 	__u32 isn;    /* sequence number of the SYN, if opened */
 	__u8 opened;  /* the SYN was seen */
-	__u8 ignored; /* set by the agent: stop copying */
+	__u8 ignored; /* set by the agent with requests: stop copying, both ways */
 	__u8 lost;    /* a packet was not handed over since the last record */
 	__u8 pad;
 };
@@ -81,6 +83,9 @@ struct flow_state {
 enum pod_program {
 	POD_ETH, /* pod_ingress_eth */
 	POD_L3,  /* pod_ingress_l3 */
+	/* only if responses are wanted */
+	POD_EGRESS_ETH, /* pod_egress_eth */
+	POD_EGRESS_L3,  /* pod_egress_l3 */
 	POD_PROGRAMS,
 };
 
@@ -91,8 +96,10 @@ enum {
 	FLAG_RST = 0x04,
 	FLAG_PSH = 0x08,
 	FLAG_ACK = 0x10,
-	/* An earlier packet of this flow was not handed over. */
+	/* An earlier packet of this flow and direction was not handed over. */
 	FLAG_LOST = 0x100,
+	/* From the target. */
+	FLAG_RESPONSE = 0x200,
 };
 
 enum direction {
@@ -125,8 +132,8 @@ struct scratch {
 	__u8 payload[CHUNK_MAX];
 };
 
-/* What became of a packet. Each packet towards a target, and each fragment,
- * has exactly one outcome. */
+/* What became of a packet. Each packet towards a target, or from one if
+ * responses are wanted, and each fragment, has exactly one outcome. */
 enum outcome {
 	OUTCOME_COPIED,
 	/* skipped, as it should be */
@@ -151,6 +158,13 @@ struct tally {
 	__u64 payload; /* their payload bytes; 0 where it was not looked at */
 	__u64 copied;  /* of those, the bytes that are in a ring */
 	__u64 records; /* the records they are in */
+};
+
+/* Either way has an account of its own. Fragments, whose ports are not known,
+ * are in that of requests. */
+struct tallies {
+	struct tally requests;
+	struct tally responses;
 };
 
 /* When a shard's reader wants to be woken. The reader writes it; the program

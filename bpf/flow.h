@@ -17,13 +17,25 @@ __inline bool beyond(__u32 a, __u32 b)
 	return (__s32)(a - b) > 0;
 }
 
-/* Decides whether this hook copies the packet: OUTCOME_COPIED if so. *out is
- * the flow's state, or NULL if the kernel had no room for one, in which case
- * every hook copies. */
-__inline enum outcome track(const struct packet *p, __u32 hook, struct flow_state **out)
+/* Whether the agent does not want the connection of a response. It says so of
+ * the requests. */
+__inline bool is_unwanted(const struct packet *p)
 {
 	struct flow_state *fs = bpf_map_lookup_elem(&flows, &p->flow);
-	bool opens = (p->flags & (FLAG_SYN | FLAG_ACK)) == FLAG_SYN;
+
+	return fs && fs->ignored;
+}
+
+/* Decides whether this hook copies the packet: OUTCOME_COPIED if so. *out is
+ * the direction's state, or NULL if the kernel had no room for one, in which case
+ * every hook copies. */
+__inline enum outcome track(const struct packet *p, enum kind kind, __u32 hook,
+			    struct flow_state **out)
+{
+	void *states = kind == RESPONSE ? (void *)&response_flows : (void *)&flows;
+	__u16 opening = kind == RESPONSE ? FLAG_SYN | FLAG_ACK : FLAG_SYN;
+	struct flow_state *fs = bpf_map_lookup_elem(states, &p->flow);
+	bool opens = (p->flags & (FLAG_SYN | FLAG_ACK)) == opening;
 	__u32 end = p->seq + p->len + !!(p->flags & FLAG_SYN) + !!(p->flags & FLAG_FIN);
 	struct flow_state fresh = {
 		.hook = hook,
@@ -33,9 +45,11 @@ __inline enum outcome track(const struct packet *p, __u32 hook, struct flow_stat
 	};
 
 	*out = fs;
+	if (kind == RESPONSE && is_unwanted(p))
+		return OUTCOME_IGNORED;
 	if (!fs) {
-		bpf_map_update_elem(&flows, &p->flow, &fresh, BPF_ANY);
-		*out = bpf_map_lookup_elem(&flows, &p->flow);
+		bpf_map_update_elem(states, &p->flow, &fresh, BPF_ANY);
+		*out = bpf_map_lookup_elem(states, &p->flow);
 		return OUTCOME_COPIED;
 	}
 	if (opens) {

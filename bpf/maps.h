@@ -7,6 +7,9 @@
 volatile const __u32 shard_mask;  /* number of shards - 1, a power of two - 1 */
 volatile const __u64 ring_half;   /* half of one ring, in bytes */
 volatile const __u64 budget_cost; /* 2^-20 ns one byte costs; 0: no budget */
+/* Whether what comes from targets is copied, too. If not, the verifier removes
+ * whatever depends on it. */
+volatile const bool responses;
 /* Random: chooses the shard of a flow, see ship.h. */
 volatile const __u64 shard_key[SHARD_KEYS];
 
@@ -33,6 +36,15 @@ struct {
 	__type(value, struct flow_state);
 } flows SEC(".maps");
 
+/* The way back of the same flows. Apart from them, so that responses never push
+ * a request's state out; the agent makes it of size 1 if they are not wanted. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, FLOWS_MAX);
+	__type(key, struct flow);
+	__type(value, struct flow_state);
+} response_flows SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, TARGETS_MAX);
@@ -53,7 +65,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, OUTCOMES);
 	__type(key, enum outcome);
-	__type(value, struct tally);
+	__type(value, struct tallies);
 } counters SEC(".maps");
 
 struct {

@@ -39,6 +39,14 @@ enum {
 	TCP_HLEN_MIN = 20,
 };
 
+/* What a packet is to a target. It is always a constant: what handles packets is
+ * compiled for each kind, so that requests do not pay for responses, and what
+ * handles responses is left out where they are not wanted. */
+enum kind {
+	REQUEST,  /* goes to it */
+	RESPONSE, /* comes from it; its flow is turned around, and so the client's */
+};
+
 struct packet {
 	struct flow flow;
 	__u32 addrs; /* offset of the source address; the destination follows */
@@ -208,6 +216,20 @@ __inline bool parse_addresses(struct __sk_buff *skb, struct packet *p)
 	p->flow.src[3] = v4[0];
 	p->flow.dst[3] = v4[1];
 	return true;
+}
+
+__inline void reverse(struct flow *f)
+{
+	__u16 port = f->sport;
+
+	f->sport = f->dport;
+	f->dport = port;
+	for (int i = 0; i < 4; i++) {
+		__u32 word = f->src[i];
+
+		f->src[i] = f->dst[i];
+		f->dst[i] = word;
+	}
 }
 
 /* Reads the rest of the TCP header. False: the lengths contradict each other

@@ -66,10 +66,18 @@ __inline long load_chunk(struct __sk_buff *skb, __u32 offset, struct scratch *s,
 	return bpf_skb_load_bytes(skb, offset, s->payload, n + 1);
 }
 
+/* Whether n bytes of a response have to leave the ring to others. The last
+ * quarter is for requests, none of which responses may cost its place; the one
+ * before it for the time until the reader, woken at the half, has come. */
+__inline bool is_reserved(void *ring, __u32 n)
+{
+	return bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) + n > ring_half + ring_half / 2;
+}
+
 /* Copies the packet into the ring, in as many records as it takes; the first
  * that fails ends it, because what follows a gap is of no use. */
-__inline enum outcome output(struct __sk_buff *skb, struct packet *p, void *ring, struct scratch *s,
-			     struct flow_state *fs)
+__inline enum outcome output(struct __sk_buff *skb, struct packet *p, enum kind kind, void *ring,
+			     struct scratch *s, struct flow_state *fs)
 {
 	enum outcome outcome = OUTCOME_UNREADABLE;
 
@@ -86,6 +94,8 @@ __inline enum outcome output(struct __sk_buff *skb, struct packet *p, void *ring
 			flags &= ~FLAG_SYN;
 		if (fs && fs->lost)
 			flags |= FLAG_LOST;
+		if (kind == RESPONSE)
+			flags |= FLAG_RESPONSE;
 		s->head.seq = p->seq + done + (done && p->flags & FLAG_SYN);
 		s->head.len = n;
 		s->head.offset = done;
@@ -95,7 +105,8 @@ __inline enum outcome output(struct __sk_buff *skb, struct packet *p, void *ring
 		barrier_var(n);
 		if (n > CHUNK_MAX)
 			break;
-		if (bpf_ringbuf_output(ring, s, sizeof(s->head) + n, BPF_RB_NO_WAKEUP)) {
+		if ((kind == RESPONSE && is_reserved(ring, n)) ||
+		    bpf_ringbuf_output(ring, s, sizeof(s->head) + n, BPF_RB_NO_WAKEUP)) {
 			outcome = OUTCOME_RING_FULL;
 			break;
 		}
@@ -111,8 +122,9 @@ __inline enum outcome output(struct __sk_buff *skb, struct packet *p, void *ring
 	return outcome;
 }
 
-__inline enum outcome ship(struct __sk_buff *skb, struct packet *p, enum direction direction,
-			   __u64 now, struct control *ctl, struct flow_state *fs)
+__inline enum outcome ship(struct __sk_buff *skb, struct packet *p, enum kind kind,
+			   enum direction direction, __u64 now, struct control *ctl,
+			   struct flow_state *fs)
 {
 	__u32 shard = symmetric_hash(&p->flow) & shard_mask;
 	void *ring = bpf_map_lookup_elem(&rings, &shard);
@@ -127,7 +139,7 @@ __inline enum outcome ship(struct __sk_buff *skb, struct packet *p, enum directi
 	s->head.direction = direction;
 	s->head.pad = 0;
 	s->head.flow = p->flow;
-	outcome = output(skb, p, ring, s, fs);
+	outcome = output(skb, p, kind, ring, s, fs);
 	wake_reader(ring, ctl, shard, s);
 	return outcome;
 }

@@ -80,8 +80,8 @@ __inline bool completes_handshake(struct __sk_buff *skb, const struct packet *p)
 }
 
 /* Whether the packet passes on the side that requests to its port are taken
- * from. */
-__inline bool on_our_side(struct __sk_buff *skb, const struct packet *p)
+ * from, and so their responses. */
+__inline bool on_our_side(struct __sk_buff *skb, const struct packet *p, enum kind kind)
 {
 	struct pod_port key = { .instance = p->flow.instance, .port = p->flow.dport };
 	enum side *side = bpf_map_lookup_elem(&sides, &key);
@@ -89,7 +89,8 @@ __inline bool on_our_side(struct __sk_buff *skb, const struct packet *p)
 
 	if (!side)
 		return !loopback; /* the target is just being removed */
-	if (!loopback && READ_ONCE(*side) == SIDE_OUTSIDE && completes_handshake(skb, p))
+	if (kind == REQUEST && !loopback && READ_ONCE(*side) == SIDE_OUTSIDE &&
+	    completes_handshake(skb, p))
 		WRITE_ONCE(*side, SIDE_LOOPBACK);
 	return loopback == (READ_ONCE(*side) == SIDE_LOOPBACK);
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
 /*
- * The tap: copies the TCP segments that go to a target into ring buffers, and
- * leaves every packet as it is. It attaches to tcx and to clsact alike and
+ * The tap: copies the TCP segments that go to a target, and those that come from
+ * one if responses are wanted, into ring buffers, and leaves every packet as it
+ * is. It attaches to tcx and to clsact alike and
  * returns TC_NEXT whatever happens, so that it hides nothing from the programs
  * behind it. Runs on Linux 5.10 and later.
  */
@@ -18,9 +19,7 @@ __inline bool has_port(const struct control *ctl, __u16 port)
 	return ctl->ports[port >> 6] >> (port & 63) & 1;
 }
 
-/* A target with an address takes what goes there wherever it is seen. One
- * without means "what comes in here": what leaves goes to some other host. */
-__inline bool is_target(const struct flow *f, __u32 ifindex, enum direction direction)
+__inline bool is_target(const struct flow *f, __u32 ifindex)
 {
 	struct target t = {
 		.addr = { f->dst[0], f->dst[1], f->dst[2], f->dst[3] },
@@ -34,17 +33,63 @@ __inline bool is_target(const struct flow *f, __u32 ifindex, enum direction dire
 		if (is_v4(f))
 			t.addr[3] = bpf_ntohl(INADDR_LOOPBACK);
 	}
-	if (bpf_map_lookup_elem(&targets, &t))
-		return true;
-	if (f->instance || direction == DIRECTION_EGRESS)
-		return false;
-	t.addr[0] = t.addr[1] = t.addr[2] = t.addr[3] = 0;
 	return bpf_map_lookup_elem(&targets, &t);
 }
 
-/* What becomes of a packet that goes to a target. */
-__inline enum outcome handle(struct __sk_buff *skb, struct packet *p, enum direction direction,
-			     struct control *ctl)
+__inline bool is_target_anywhere(const struct flow *f)
+{
+	struct target t = { .port = f->dport };
+
+	return !f->instance && bpf_map_lookup_elem(&targets, &t);
+}
+
+/* A target with an address takes what goes there wherever it is seen. One
+ * without means "what comes in here": what leaves goes to some other host. */
+__inline bool is_request(const struct flow *f, __u32 ifindex, enum direction direction)
+{
+	return is_target(f, ifindex) || (direction == DIRECTION_INGRESS && is_target_anywhere(f));
+}
+
+__inline bool is_opened(const struct flow *f)
+{
+	struct flow_state *fs = bpf_map_lookup_elem(&flows, f);
+
+	return fs && fs->opened;
+}
+
+/* Which of two targets answers the other: the one that did not open the
+ * connection. If that was not seen, it is taken for requests both ways, as it
+ * is where responses are not wanted: a request must not be lost to them. */
+__inline bool is_answer(struct __sk_buff *skb, const struct packet *p, const struct flow *back)
+{
+	struct flow_state *call = bpf_map_lookup_elem(&flows, back);
+	__u8 flags;
+
+	if (!call || !call->opened || bpf_skb_load_bytes(skb, p->l4 + 13, &flags, sizeof(flags)))
+		return false;
+	if ((flags & (FLAG_SYN | FLAG_ACK)) == FLAG_SYN) {
+		call->opened = 0; /* the 4-tuple is used again, the other way round */
+		return false;
+	}
+	return !is_opened(&p->flow);
+}
+
+/* What comes from a target with an address is a response. One without means
+ * nothing for what this host or others send from the same port; there, a
+ * response is what goes back to where requests came from. */
+__inline bool is_response(struct __sk_buff *skb, const struct packet *p, const struct control *ctl,
+			  enum direction direction, const struct flow *back)
+{
+	if (!is_target(back, skb->ifindex) &&
+	    !(is_target_anywhere(back) && bpf_map_lookup_elem(&flows, back)))
+		return false;
+	return !has_port(ctl, p->flow.dport) || !is_request(&p->flow, skb->ifindex, direction) ||
+	       is_answer(skb, p, back);
+}
+
+/* What becomes of a packet that goes to a target or comes from one. */
+__inline enum outcome handle(struct __sk_buff *skb, struct packet *p, enum kind kind,
+			     enum direction direction, struct control *ctl)
 {
 	__u64 now = bpf_ktime_get_ns();
 	struct flow_state *fs;
@@ -59,27 +104,29 @@ __inline enum outcome handle(struct __sk_buff *skb, struct packet *p, enum direc
 		return OUTCOME_MALFORMED;
 	if (!p->len && !(p->flags & (FLAG_SYN | FLAG_FIN | FLAG_RST)))
 		return OUTCOME_PURE_ACK;
-	if (p->flow.instance && !on_our_side(skb, p))
+	if (p->flow.instance && !on_our_side(skb, p, kind))
 		return OUTCOME_OTHER_SIDE;
-	outcome = track(p, skb->ifindex << 1 | direction, &fs);
+	outcome = track(p, kind, skb->ifindex << 1 | direction, &fs);
 	if (outcome != OUTCOME_COPIED)
 		return outcome;
-	if (p->flow.instance)
+	if (kind == REQUEST && p->flow.instance)
 		note_hello(skb, p, fs);
-	if (over_budget(ctl, now, sizeof(struct record) + p->len)) {
+	if (over_budget(ctl, now, sizeof(struct record) + p->len, kind)) {
 		if (fs)
 			fs->lost = 1;
 		return OUTCOME_OVER_BUDGET;
 	}
-	return ship(skb, p, direction, now, ctl, fs);
+	return ship(skb, p, kind, direction, now, ctl, fs);
 }
 
-__inline void account(const struct packet *p, enum outcome outcome)
+__inline void account(const struct packet *p, enum kind kind, enum outcome outcome)
 {
-	struct tally *t = bpf_map_lookup_elem(&counters, &outcome);
+	struct tallies *both = bpf_map_lookup_elem(&counters, &outcome);
+	struct tally *t;
 
-	if (!t)
+	if (!both)
 		return;
+	t = kind == RESPONSE ? &both->responses : &both->requests;
 	t->packets++;
 	t->payload += p->len;
 	t->copied += p->copied;
@@ -94,13 +141,25 @@ __inline int tap(struct __sk_buff *skb, enum link link, enum direction direction
 	if (!ctl || !parse_ip(skb, link, &p))
 		return TC_NEXT;
 	if (p.later_fragment) {
-		account(&p, OUTCOME_FRAGMENT);
+		account(&p, REQUEST, OUTCOME_FRAGMENT);
 		return TC_NEXT;
 	}
-	if (!parse_ports(skb, &p) || !has_port(ctl, p.flow.dport) || !parse_addresses(skb, &p) ||
-	    !is_target(&p.flow, skb->ifindex, direction))
+	if (!parse_ports(skb, &p))
 		return TC_NEXT;
-	account(&p, handle(skb, &p, direction, ctl));
+	if (responses && has_port(ctl, p.flow.sport) && parse_addresses(skb, &p)) {
+		struct flow back = p.flow;
+
+		reverse(&back);
+		if (is_response(skb, &p, ctl, direction, &back)) {
+			p.flow = back;
+			account(&p, RESPONSE, handle(skb, &p, RESPONSE, direction, ctl));
+			return TC_NEXT;
+		}
+	}
+	if (!has_port(ctl, p.flow.dport) || !parse_addresses(skb, &p) ||
+	    !is_request(&p.flow, skb->ifindex, direction))
+		return TC_NEXT;
+	account(&p, REQUEST, handle(skb, &p, REQUEST, direction, ctl));
 	return TC_NEXT;
 }
 
@@ -158,23 +217,43 @@ SEC("tc") int enter_ingress_l3(struct __sk_buff *skb)
 	return enter(skb, POD_L3);
 }
 
-__inline int pod(struct __sk_buff *skb, enum link link)
+SEC("tc") int enter_egress_eth(struct __sk_buff *skb)
+{
+	return enter(skb, POD_EGRESS_ETH);
+}
+
+SEC("tc") int enter_egress_l3(struct __sk_buff *skb)
+{
+	return enter(skb, POD_EGRESS_L3);
+}
+
+__inline int pod(struct __sk_buff *skb, enum link link, enum direction direction)
 {
 	__u32 *here = only(&current);
 
 	if (!here || !*here)
 		return TC_NEXT;
-	return tap(skb, link, DIRECTION_INGRESS, *here);
+	return tap(skb, link, direction, *here);
 }
 
 SEC("tc") int pod_ingress_eth(struct __sk_buff *skb)
 {
-	return pod(skb, LINK_ETH);
+	return pod(skb, LINK_ETH, DIRECTION_INGRESS);
 }
 
 SEC("tc") int pod_ingress_l3(struct __sk_buff *skb)
 {
-	return pod(skb, LINK_L3);
+	return pod(skb, LINK_L3, DIRECTION_INGRESS);
+}
+
+SEC("tc") int pod_egress_eth(struct __sk_buff *skb)
+{
+	return pod(skb, LINK_ETH, DIRECTION_EGRESS);
+}
+
+SEC("tc") int pod_egress_l3(struct __sk_buff *skb)
+{
+	return pod(skb, LINK_L3, DIRECTION_EGRESS);
 }
 
 /* The kernel wants a licence it knows to be compatible with the GPL. */

@@ -45,7 +45,7 @@ Every flag can be given in the environment: --max-body as SHADOWTAP_MAX_BODY.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w\nSee '%s --help'", err, cmd.CommandPath())
 	})
-	root.AddCommand(newRun(), newExplain(), newValidate(), newDemo(), newStatus(), newVersion())
+	root.AddCommand(newRun(), newExplain(), newValidate(), newDemo(), newStatus(), newReport(), newVersion())
 	return root
 }
 

@@ -24,7 +24,7 @@ type runFlags struct {
 	cfg                            agent.Config
 	to, attach, output             string
 	maxBody, maxHead, memory, ring size
-	rate                           size
+	rate, compareBody              size
 	account, logLevel, logFormat   string
 	user                           string
 	meant                          meaning
@@ -43,7 +43,8 @@ rules; where to attach is found out, unless --interface narrows it.
 
 Stops on SIGINT or SIGTERM: detaches, lets what was captured run through and
 writes the final account. SIGHUP, or a change of a rules file, reloads.
-With --takeover it replaces an agent that runs, which then stops as well.
+With --takeover it replaces an agent that runs, which then stops as well, or
+stays idle for as long as its --linger says.
 
 With --kube the rules are those of the cluster, followed as they change, and
 what arrives at the Pods of --node is captured. An object that is wrong is left
@@ -81,11 +82,14 @@ out and reported; the others stay in use.`,
 	fl.Uint16Var(&c.Priority, "tc-priority", 0, "priority of the filter where clsact is used; 0 chooses a free one")
 	fl.Var(&f.ring, "ring-size", "size of each ring buffer, a power of two; 0 chooses")
 	fl.Var(&f.rate, "max-capture-rate", "copy at most this many bytes per second out of the kernel; 0 is no bound")
-	fl.BoolVar(&c.Takeover, "takeover", false, "take over from the agent of the same --agent-name here, if one runs, without losing or repeating a request; not where pods are captured in")
+	fl.BoolVar(&c.Takeover, "takeover", false, "take over from the agent of the same --agent-name here, if one runs, without losing or repeating a request")
+	fl.StringVar(&c.TakeoverDir, "takeover-dir", "", "directory in which agents that take over from each other meet, whatever their names and network namespaces")
+	fl.DurationVar(&c.Linger, "linger", 0, "once another agent has taken over: stay for up to this long, not ready, until stopped or that one is gone, as Kubernetes wants of a pod")
 	fl.StringVar(&c.PCAP, "pcap", "", "read this pcap or pcapng file instead of live traffic")
 	fl.BoolVar(&c.DryRun, "dry-run", false, "send nothing; print each request that would be mirrored")
 	fl.StringVarP(&f.output, "output", "o", "", "print each mirrored request: json (one per line) or text; --dry-run defaults to json")
 	fl.StringVar(&f.account, "account", "", "write the final account as JSON to this file, also after a failure; - for standard output")
+	compareFlags(fl, c, &f.compareBody)
 	fl.StringVar(&c.Admin, "admin", c.Admin, "address of the admin API: /metrics, /healthz, /readyz, /api/v1; empty for none")
 	fl.StringVar(&c.Metrics, "metrics", "", "address of another listener for /metrics, /healthz and /readyz alone, open to whoever reaches it")
 	fl.StringVar(&c.AdminTokenFile, "admin-token-file", "", "file with the bearer token that the admin API wants, except for /healthz and /readyz")
@@ -153,6 +157,7 @@ func (f *runFlags) run(cmd *cobra.Command) error {
 func (f *runFlags) complete(cmd *cobra.Command) error {
 	c := &f.cfg
 	c.MaxBody, c.MaxHead, c.MemoryLimit = int64(f.maxBody), int(f.maxHead), int64(f.memory)
+	c.CompareBody = int64(f.compareBody)
 	c.RingBytes, c.MaxCaptureRate = int(f.ring), uint64(f.rate)
 	c.Output, c.Stdout, c.Version = agent.Format(f.output), cmd.OutOrStdout(), version
 	var err error

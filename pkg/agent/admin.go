@@ -89,8 +89,14 @@ func (a *Agent) RulesStatus() RulesStatus {
 	return s
 }
 
+// waitingForPredecessor is what waitingFor says when everything else is ready.
+const waitingForPredecessor = "another agent is being taken over from"
+
 // waitingFor says what is not ready yet, empty if everything is.
 func (a *Agent) waitingFor() string {
+	if a.given.Load() {
+		return "another agent has taken over"
+	}
 	if a.cluster != nil {
 		select {
 		case <-a.cluster.synced:
@@ -111,7 +117,7 @@ func (a *Agent) waitingFor() string {
 	case <-a.established:
 		return ""
 	default:
-		return "another agent is being taken over from"
+		return waitingForPredecessor
 	}
 }
 
@@ -149,6 +155,13 @@ func (a *Agent) adminHandler() http.Handler {
 			return
 		}
 		writeJSON(w, status)
+	})
+	mux.HandleFunc("GET /api/v1/report", func(w http.ResponseWriter, _ *http.Request) {
+		if a.comparing == nil {
+			http.Error(w, "this agent does not compare answers: it runs without --compare", http.StatusNotFound)
+			return
+		}
+		writeJSON(w, a.comparing.comparer.Report())
 	})
 	mux.HandleFunc("GET /api/v1/rules", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, a.RulesStatus()) })
 	if a.cfg.Pprof {

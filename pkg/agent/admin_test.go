@@ -220,7 +220,7 @@ func TestReload(t *testing.T) {
 	}
 	defer request.Release()
 	second.program.Decide(request, 0, &a.shards[0].decision)
-	if _, ok := second.mirror(request, &a.shards[0].decision); !ok {
+	if _, ok := second.mirror(request, &a.shards[0].decision, nil); !ok {
 		t.Fatal("the copy was refused")
 	}
 	write(strings.ReplaceAll(shadowRules("127.0.0.1:9"), "    mirror: {host: httpbin, subset: v2}\n", ""))

@@ -40,8 +40,10 @@ type Agent struct {
 	mirrors *mirrorSet
 	tls     *tls.Config
 	printer *printer // nil if nothing is printed
-	reload  chan struct{}
-	cluster *cluster // nil if the rules are not from one
+	// comparing is nil if answers are not compared.
+	comparing *comparing
+	reload    chan struct{}
+	cluster   *cluster // nil if the rules are not from one
 	// applying is held while a generation takes over from another.
 	applying sync.Mutex
 	loaded   atomic.Pointer[loadState]
@@ -49,13 +51,15 @@ type Agent struct {
 	admin, metrics net.Listener
 	final          atomic.Pointer[Account]
 
-	tap         handoverTap       // nil unless capture is live, and not in pods
-	user        int               // that started the process
-	predecessor *peer             // to take over from; nil if there is none
-	successors  *net.UnixListener // nil if none can take over
-	established chan struct{}     // closed once there is nobody left to take over from
-	given       atomic.Bool       // the flows are another agent's now
-	handing     sync.Mutex        // held while flows go from one agent to the other
+	tap         handoverTap   // nil unless capture is live
+	user        int           // that started the process
+	home        netns.ID      // the network namespace it started in
+	predecessor *peer         // taken over from; nil if there is none
+	successors  *seat         // nil if none can take over
+	successor   *peer         // that has taken over, while this agent lingers
+	established chan struct{} // closed once there is nobody left to take over from
+	given       atomic.Bool   // the flows are another agent's now
+	handing     sync.Mutex    // held while flows go from one agent to the other
 
 	// drainCtx ends when what is queued or in flight must be given up.
 	drainCtx  context.Context
@@ -114,6 +118,11 @@ func New(cfg Config) (*Agent, error) {
 // open acquires what a run needs. What it got is released by close, also if it
 // fails half-way.
 func (a *Agent) open() (err error) {
+	if a.cfg.Compare {
+		if a.comparing, err = newComparing(&a.cfg, a.memory, a.panics); err != nil {
+			return err
+		}
+	}
 	if a.tls, err = tlsConfig(a.cfg); err != nil {
 		return err
 	}
@@ -127,23 +136,21 @@ func (a *Agent) open() (err error) {
 		return err
 	}
 	a.logProblems(problems)
-	if a.cfg.Takeover {
-		if err := a.findPredecessor(); err != nil {
+	if !a.offline() && !a.cfg.DryRun {
+		if a.home, err = netns.Own(); err != nil {
+			return err
+		}
+		if err := a.meet(); err != nil {
 			return err
 		}
 	}
-	if err := a.listen(); err != nil {
+	if err := a.listen(true); err != nil {
 		return err
 	}
 	if a.source, err = openSource(a.cfg, a.panics, a.expel, a.predecessor != nil); err != nil {
 		return err
 	}
-	if live, ok := a.source.(*liveSource); ok {
-		a.tap = live
-	}
-	if !a.offline() && !a.cfg.DryRun {
-		a.offerHandover()
-	}
+	a.tap, _ = a.source.(handoverTap)
 	for range a.source.Shards() {
 		a.shards = append(a.shards, a.newShard())
 	}
@@ -173,6 +180,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	// is being closed, and an ending file ends the watch of the rules.
 	services, stopServices := context.WithCancel(context.Background())
 	defer stopServices()
+	following, stopFollowing := context.WithCancel(services)
+	defer stopFollowing()
 	var group errgroup.Group
 	capturing, stopCapturing := context.WithCancel(ctx)
 	defer stopCapturing()
@@ -200,15 +209,18 @@ func (a *Agent) Run(ctx context.Context) error {
 			return err
 		}
 		serve()
-		if a.successors != nil {
+		return nil
+	})
+	if a.successors != nil {
+		group.Go(func() error {
 			// After a panic everything is as it was: for the next one to try.
 			for a.panics.guard(inTakeover, func() { a.serveHandover(capturing, stopCapturing) }) != nil {
 			}
-		}
-		return nil
-	})
+			return nil
+		})
+	}
 	group.Go(func() error {
-		err := a.panics.try(inAgent, func() error { return a.followRules(services) })
+		err := a.panics.try(inAgent, func() error { return a.followRules(following) })
 		if err != nil {
 			stopCapturing() // an agent that no longer follows its rules must not look like one that does
 		}
@@ -229,7 +241,14 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	err := a.capture(capturing, sinks)
 	stopCapturing() // and with it a handover that has begun
+	if a.successors != nil {
+		_ = a.successors.Close() // nothing is captured any more: the next one need not wait
+	}
 	err = errors.Join(err, a.panics.guard(inAgent, func() { a.closeAccount(ctx) }))
+	if a.given.Load() && a.successor != nil {
+		stopFollowing()
+		a.linger(ctx)
+	}
 	stopServices()
 	err = errors.Join(err, group.Wait())
 	final, accountErr := a.Account()
@@ -265,16 +284,15 @@ func (a *Agent) closeAccount(ctx context.Context) {
 	})
 	defer stop()
 	a.mirrors.drain(a.drainCtx)
+	if a.comparing != nil {
+		a.comparing.close()
+	}
 }
 
 // close releases everything that open got.
 func (a *Agent) close() {
 	a.stopDrain()
-	for _, l := range []net.Listener{a.admin, a.metrics} {
-		if l != nil {
-			_ = l.Close()
-		}
-	}
+	a.closeListeners()
 	if a.successors != nil {
 		_ = a.successors.Close()
 	}
@@ -287,9 +305,21 @@ func (a *Agent) close() {
 		}
 		a.printer = nil
 	}
+	if a.comparing != nil {
+		a.comparing.close()
+	}
 	if a.source != nil {
 		if err := a.source.Close(); err != nil {
 			a.log.Warn("closing capture", "error", err)
+		}
+	}
+}
+
+// closeListeners lets go of the addresses of the admin API and the metrics.
+func (a *Agent) closeListeners() {
+	for _, l := range []net.Listener{a.admin, a.metrics} {
+		if l != nil {
+			_ = l.Close()
 		}
 	}
 }

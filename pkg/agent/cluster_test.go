@@ -193,13 +193,3 @@ func TestClusterMetricsContainPanics(t *testing.T) {
 		t.Errorf("%d panics", n)
 	}
 }
-
-// TestTakeoverNotInPods: capture in the pods of a node cannot be handed over,
-// nor be held back until another agent stops.
-func TestTakeoverNotInPods(t *testing.T) {
-	c := DefaultConfig()
-	c.Kube, c.Node, c.Takeover = true, "here", true
-	if _, err := New(c); err == nil || !strings.Contains(err.Error(), "--takeover is not supported") {
-		t.Errorf("error %v", err)
-	}
-}

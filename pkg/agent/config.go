@@ -7,10 +7,12 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/shadowtap/shadowtap/pkg/capture/attach"
+	"github.com/shadowtap/shadowtap/pkg/compare"
 	"github.com/shadowtap/shadowtap/pkg/rules"
 )
 
@@ -68,6 +70,14 @@ type Config struct {
 	// Takeover takes over from the agent of the same Name in this network
 	// namespace, if there is one: every request is mirrored by one of them.
 	Takeover bool
+	// TakeoverDir is a directory of the host in which agents that take over
+	// from each other meet instead, whatever their names and namespaces. Only
+	// root, or the user that all of them are started by, may write to it.
+	TakeoverDir string
+	// Linger is how long Run stays when another agent has taken over: until it
+	// is told to stop, or that one is gone, but no longer. Its listeners stay
+	// open, and it is not ready. 0: it returns at once.
+	Linger time.Duration
 	// PCAP is a capture file to read instead of live traffic.
 	PCAP string
 
@@ -75,6 +85,13 @@ type Config struct {
 	DryRun bool
 	Output Format
 	Stdout io.Writer
+
+	// Compare compares what the shadow answers with what production did.
+	// CompareBody is how many bytes of the content of an answer are kept for
+	// that, CompareOptions what counts as a difference.
+	Compare        bool
+	CompareBody    int64
+	CompareOptions compare.Options
 
 	// Admin is the address of the admin listener, "" for none. Pprof adds
 	// /debug/pprof/ to it.
@@ -129,6 +146,7 @@ func DefaultConfig() Config {
 		MaxHead:      128 << 10,
 		MemoryLimit:  256 << 20,
 		Queue:        4096,
+		CompareBody:  64 << 10,
 		InFlight:     128,
 		Timeout:      15 * time.Second,
 		MaxFailures:  5,
@@ -165,8 +183,11 @@ func (c Config) Validate() error {
 	if c.Takeover && (c.PCAP != "" || c.DryRun) {
 		bad("--takeover excludes --pcap and --dry-run")
 	}
-	if c.Takeover && c.inPods() {
-		bad("--takeover is not supported where pods are captured in: --netns, --netns-proc, --kube with --node")
+	if c.TakeoverDir != "" && (!filepath.IsAbs(c.TakeoverDir) || len(c.TakeoverDir) > maxTakeoverDir) {
+		bad("--takeover-dir %q: expected an absolute path of at most %d bytes", c.TakeoverDir, maxTakeoverDir)
+	}
+	if c.Compare && c.DryRun {
+		bad("--compare and --dry-run exclude each other: nothing is sent, so nothing is answered")
 	}
 	if c.PCAP != "" && c.inPods() {
 		bad("--pcap excludes --netns and --netns-proc")
@@ -197,12 +218,14 @@ func (c Config) Validate() error {
 		{"max-body", c.MaxBody, 1},
 		{"max-header", int64(c.MaxHead), 256},
 		{"memory-limit", c.MemoryLimit, 16 << 20},
+		{"compare-body", c.CompareBody, 0},
 		{"queue", int64(c.Queue), 1},
 		{"in-flight", int64(c.InFlight), 1},
 		{"timeout", int64(c.Timeout), 1},
 		{"max-failures", int64(c.MaxFailures), 1},
 		{"max-backoff", int64(c.MaxBackoff), 1},
 		{"drain-timeout", int64(c.DrainTimeout), 0},
+		{"linger", int64(c.Linger), 0},
 	} {
 		if f.value < f.least {
 			bad("--%s %d: expected at least %d", f.flag, f.value, f.least)
@@ -210,6 +233,10 @@ func (c Config) Validate() error {
 	}
 	return errors.Join(errs...)
 }
+
+// maxTakeoverDir leaves room for a file's name in the address of a socket, which
+// has 108 bytes (unix(7)).
+const maxTakeoverDir = 90
 
 // inPods reports whether other network namespaces are captured in.
 func (c Config) inPods() bool { return len(c.NetNS) > 0 || c.NetNSProc != "" }

@@ -4,6 +4,7 @@ import (
 	"runtime/debug"
 
 	"github.com/shadowtap/shadowtap/pkg/capture"
+	"github.com/shadowtap/shadowtap/pkg/compare"
 	"github.com/shadowtap/shadowtap/pkg/httpstream"
 	"github.com/shadowtap/shadowtap/pkg/reassembly"
 	"github.com/shadowtap/shadowtap/pkg/rules"
@@ -17,6 +18,9 @@ type conn struct {
 	parser httpstream.RequestParser
 	open   bool                // a request was seen and is not accounted for yet
 	held   *httpstream.Request // being decided on
+
+	dialogue *dialogue // nil if answers are not compared
+	asked    *asked    // the request that is open
 }
 
 var (
@@ -36,22 +40,31 @@ func (c *conn) Gap(n int64, now int64) {
 
 func (c *conn) Closed(why reassembly.CloseReason, _ int64) {
 	defer c.contain()
-	reason := httpstream.Incomplete
 	switch why {
 	case reassembly.CloseHandedOver:
+		c.hangUp(compare.HandedOver)
 		c.parser.Abandon()
 		if c.open {
 			c.account(&c.shard.tally.dropped[dropHandedOver])
 		}
 		c.shard.recycle(c)
 		return
-	case reassembly.CloseIdle, reassembly.CloseEvicted, reassembly.CloseGone:
-		reason = httpstream.Expired
-	case reassembly.CloseShutdown:
-		reason = httpstream.Interrupted
 	}
+	reason := closeReason(why)
 	c.parser.Close(reason)
+	c.hangUp(reasonFor(reason))
 	c.shard.recycle(c)
+}
+
+// closeReason is why a message that was under way is not there.
+func closeReason(why reassembly.CloseReason) httpstream.Reason {
+	switch why {
+	case reassembly.CloseIdle, reassembly.CloseEvicted, reassembly.CloseGone:
+		return httpstream.Expired
+	case reassembly.CloseShutdown:
+		return httpstream.Interrupted
+	}
+	return httpstream.Incomplete
 }
 
 // resume goes on where another agent's conn stopped.
@@ -77,6 +90,7 @@ func (c *conn) contain() {
 	if c.open {
 		c.account(&s.tally.dropped[dropPanic])
 	}
+	c.silence(compare.Panic)
 	s.tally.panics++
 	s.asm.Ignore(c.flow)
 	s.agent.source.Ignore(capture.Flow(c.flow))
@@ -89,6 +103,9 @@ func (c *conn) contain() {
 
 func (c *conn) Seen() {
 	c.open = true
+	if c.dialogue != nil {
+		c.asked = c.dialogue.ask()
+	}
 	c.shard.tally.seen++
 	c.shard.tally.pending++
 }
@@ -96,6 +113,7 @@ func (c *conn) Seen() {
 // account ends the request that is open with one of the outcomes.
 func (c *conn) account(outcome *uint64) {
 	c.open = false
+	c.decided(nil)
 	c.shard.tally.pending--
 	*outcome++
 }
@@ -117,6 +135,7 @@ func (c *conn) Skipped(n int64) { c.shard.tally.skippedBytes += uint64(n) }
 func (c *conn) Ignore(p httpstream.Protocol) {
 	s := c.shard
 	s.tally.ignored[p]++
+	c.silence(compare.Incomplete)
 	s.asm.Ignore(c.flow)
 	s.agent.source.Ignore(capture.Flow(c.flow))
 	s.recycle(c)
@@ -145,7 +164,9 @@ func (c *conn) decide(r *httpstream.Request) (outcome *uint64) {
 	case rules.SampledOut:
 		return &t.sampledOut
 	case rules.Mirrored:
-		refused, ok := g.mirror(r, &s.decision)
+		answers := c.compare(r)
+		refused, ok := g.mirror(r, &s.decision, answers)
+		c.decided(answers)
 		if !ok {
 			return &t.dropped[refused]
 		}

@@ -24,6 +24,7 @@ const (
 	inWatch
 	inAdmin
 	inMetrics
+	inComparison
 	inRing
 	inInterfaces
 	inPods
@@ -34,7 +35,7 @@ const (
 )
 
 var placeNames = [numPlaces]string{
-	"mirror", "output", "reload", "watch", "admin", "metrics",
+	"mirror", "output", "reload", "watch", "admin", "metrics", "comparison",
 	"ring", "interfaces", "pods", "cluster", "takeover", "agent",
 }
 

@@ -44,6 +44,7 @@ func TestPanicInBackground(t *testing.T) {
 shadowtap_panics_total{in="admin"} 1
 shadowtap_panics_total{in="agent"} 0
 shadowtap_panics_total{in="cluster"} 0
+shadowtap_panics_total{in="comparison"} 0
 shadowtap_panics_total{in="interfaces"} 0
 shadowtap_panics_total{in="metrics"} 1
 shadowtap_panics_total{in="mirror"} 0
@@ -202,7 +203,7 @@ func TestUnavailableEndpoints(t *testing.T) {
 	defer r.Release()
 	g := a.current.Load()
 	g.program.Decide(r, 0, &a.shards[0].decision)
-	if _, ok := g.mirror(r, &a.shards[0].decision); !ok {
+	if _, ok := g.mirror(r, &a.shards[0].decision, nil); !ok {
 		t.Fatal("the copy was refused")
 	}
 	for g.mirrors[0].Stats().Pending > 0 {

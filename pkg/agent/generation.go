@@ -19,7 +19,8 @@ type generation struct {
 
 // mirror queues the copies of a request. ok is whether at least one was
 // taken; if not, refused is the first reason.
-func (g *generation) mirror(r *httpstream.Request, d *rules.Decision) (refused dropReason, ok bool) {
+// answers is what waits for the answers to the copies, if anything.
+func (g *generation) mirror(r *httpstream.Request, d *rules.Decision, answers *comparison) (refused dropReason, ok bool) {
 	a := g.agent
 	if a.cfg.DryRun {
 		if !g.print(r, d) {
@@ -28,7 +29,14 @@ func (g *generation) mirror(r *httpstream.Request, d *rules.Decision) (refused d
 		return 0, true
 	}
 	for i, to := range d.Selected {
-		reason, taken := g.submit(r, to, g.mirrors[to.Mirror.ID()])
+		var shaper replay.Shaper = to
+		if a.comparing != nil {
+			shaper = answers.copy(to)
+		}
+		reason, taken := g.submit(r, shaper, g.mirrors[to.Mirror.ID()])
+		if !taken {
+			answers.notTaken()
+		}
 		if taken {
 			ok = true
 		} else if i == 0 {

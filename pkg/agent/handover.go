@@ -1,10 +1,7 @@
 package agent
 
 import (
-	"context"
-	"crypto/sha256"
 	"encoding/gob"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -17,19 +14,23 @@ import (
 	"github.com/shadowtap/shadowtap/pkg/reassembly"
 )
 
-// An agent takes over from another one of the same name in the same network
-// namespace by talking to it:
+// An agent takes over from another one by talking to it, where the two meet:
 //
 //	successor                             predecessor
 //	hello                         ->
 //	                              <-      hello
-//	(attaches, beside the other one)
+//	ask                           ->
+//	                              <-      places
+//	(attaches there, beside the other one, and asks again until it has)
 //	(copies, from here on)
-//	go                            ->
-//	                                      (copies nothing more, hands over to
-//	                                      its own pipeline what it has copied,
-//	                                      and stands still)
-//	                              <-      flow, flow, ... flow, end
+//	go, places                    ->
+//	                              <-      not yet, places: there are others by now
+//	(attaches there, too)
+//	go, places                    ->
+//	                                      (goes to no new place, copies nothing
+//	                                      more, hands over to its own pipeline
+//	                                      what it has copied, and stands still)
+//	                              <-      places, flow, flow, ... flow, end
 //	taken                         ->
 //	                              <-      yours
 //	(delivers what it copied)             (detaches, sends what it has queued,
@@ -40,10 +41,14 @@ import (
 // that the predecessor names. Only "yours" gives the flows away: whatever
 // fails before, the predecessor goes on as if nothing had been, and the
 // successor ends without having sent anything.
+//
+// Pods may come and go meanwhile. One that the predecessor captures in is in
+// its places, and it does not go on before the successor captures there, too;
+// one that comes later is the successor's alone.
 
 // handoverVersion is to be changed when what the messages mean does. Fields
 // may be added without: gob passes over what one side does not know.
-const handoverVersion = 1
+const handoverVersion = 2
 
 // handoverTimeout bounds the time between go and yours, in which the
 // successor's rings have to hold what is captured. It is well below the time
@@ -60,33 +65,30 @@ const (
 	handoverTaken
 	handoverYours
 	handoverRefused // Text says why
+	handoverAsk
+	handoverPlaces
+	handoverNotYet
 )
 
 type handoverMessage struct {
 	Kind    handoverKind
 	Version int
 	Text    string
-	Flow    reassembly.FlowState
-	Parser  httpstream.Continuation // of a flow that has a stream
+	// InPods is whether the agent that says hello captures in the network
+	// namespaces of pods.
+	InPods bool
+	// Places are those of the sender, its own network namespace first.
+	Places []netPlace
+	// Anyway goes even if the successor lacks places of the predecessor's.
+	Anyway bool
+	Flow   reassembly.FlowState
+	Parser httpstream.Continuation // of a flow that has a stream
+	// Evicted is reassembly.Assembler.Evicted, at the end.
+	Evicted bool
 }
 
-// errNobody says that there is no agent to take over from.
-var errNobody = errors.New("no agent of this name runs here")
-
-// handoverPlaces is how many addresses there are for the agents of one name: a
-// successor listens, as the user who started it, while the predecessor does.
-const handoverPlaces = 2
-
-// handoverAddress is that of an abstract Unix socket (unix(7)), which exists
-// once in a network namespace and ends with the process that has it, however
-// that ends. place is less than handoverPlaces.
-func handoverAddress(agent string, place int) *net.UnixAddr {
-	if len(agent) > 64 {
-		sum := sha256.Sum256([]byte(agent))
-		agent = hex.EncodeToString(sum[:])
-	}
-	return &net.UnixAddr{Net: "unix", Name: fmt.Sprintf("@shadowtap:agent:%s:%d", agent, place)}
-}
+// errBrokenOff says that the other agent ended, or closed the connection.
+var errBrokenOff = errors.New("the other agent broke off")
 
 // peer is one end of a handover.
 type peer struct {
@@ -96,7 +98,10 @@ type peer struct {
 }
 
 // newPeer closes the connection unless it is to a process of root or of the
-// given user: an abstract socket has no permissions.
+// given user: an abstract socket has no permissions. The kernel translates user
+// ids into this process's user namespace (unix(7), SO_PEERCRED), in which root
+// of another is an ordinary user, or nobody. Process ids say nothing across pid
+// namespaces, and are not looked at.
 func newPeer(conn *net.UnixConn, user int) (*peer, error) {
 	raw, err := conn.SyscallConn()
 	var cred *unix.Ucred
@@ -114,27 +119,10 @@ func newPeer(conn *net.UnixConn, user int) (*peer, error) {
 	return &peer{conn: conn, enc: gob.NewEncoder(conn), dec: gob.NewDecoder(conn)}, nil
 }
 
-// dialPeer connects to the agent of a name. The error is errNobody if there
-// is none.
-func dialPeer(ctx context.Context, agent string, user int) (*peer, error) {
-	var d net.Dialer
-	for place := range handoverPlaces {
-		conn, err := d.DialContext(ctx, "unix", handoverAddress(agent, place).Name)
-		if errors.Is(err, unix.ECONNREFUSED) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("handover: %w", err)
-		}
-		return newPeer(conn.(*net.UnixConn), user)
-	}
-	return nil, errNobody
-}
-
 func (p *peer) send(m *handoverMessage) error {
 	m.Version = handoverVersion
 	if err := p.enc.Encode(m); err != nil {
-		return fmt.Errorf("handover: %w", err)
+		return brokenOff(err)
 	}
 	return nil
 }
@@ -144,10 +132,8 @@ func (p *peer) receive(kinds ...handoverKind) (handoverMessage, error) {
 	var m handoverMessage
 	err := p.dec.Decode(&m)
 	switch {
-	case errors.Is(err, io.EOF):
-		return m, errors.New("handover: the other agent broke off")
 	case err != nil:
-		return m, fmt.Errorf("handover: %w", err)
+		return m, brokenOff(err)
 	case m.Kind == handoverRefused:
 		return m, fmt.Errorf("handover: the other agent says: %s", m.Text)
 	case m.Version != handoverVersion:
@@ -159,6 +145,22 @@ func (p *peer) receive(kinds ...handoverKind) (handoverMessage, error) {
 		}
 	}
 	return m, fmt.Errorf("handover: message of kind %d, expected one of %v", m.Kind, kinds)
+}
+
+// brokenOff tells a connection that the other side has ended from other errors.
+func brokenOff(err error) error {
+	for _, end := range []error{io.EOF, io.ErrUnexpectedEOF, unix.ECONNRESET, unix.EPIPE} {
+		if errors.Is(err, end) {
+			return fmt.Errorf("handover: %w", errBrokenOff)
+		}
+	}
+	return fmt.Errorf("handover: %w", err)
+}
+
+// ended returns once the other side has closed the connection.
+func (p *peer) ended() {
+	_ = p.conn.SetDeadline(time.Time{})
+	_, _ = io.Copy(io.Discard, p.conn)
 }
 
 func (p *peer) deadline(d time.Duration) error { return p.conn.SetDeadline(time.Now().Add(d)) }

@@ -29,7 +29,7 @@ func offering(t *testing.T) (*Agent, *netlab.Namespace) {
 	}
 	t.Cleanup(func() { _ = ns.Close() })
 	a := &Agent{cfg: Config{Name: "offering"}, log: DefaultConfig().Logger}
-	if err := ns.Do(func() error { a.offerHandover(); return nil }); err != nil || a.successors == nil {
+	if err := ns.Do(func() error { a.offerHandover(false); return nil }); err != nil || a.successors == nil {
 		t.Fatal("nobody listens", err)
 	}
 	t.Cleanup(func() { _ = a.successors.Close() })
@@ -52,10 +52,14 @@ func accept(t *testing.T, a *Agent) <-chan error {
 
 func dial(t *testing.T, ns *netlab.Namespace, name string) (p *peer, err error) {
 	t.Helper()
-	if e := ns.Do(func() error { p, err = dialPeer(t.Context(), name, os.Geteuid()); return nil }); e != nil {
+	var conn *net.UnixConn
+	if e := ns.Do(func() error { conn, err = meeting{agent: name}.dial(t.Context(), nil); return nil }); e != nil {
 		t.Fatal(e)
 	}
-	return p, err
+	if err != nil {
+		return nil, err
+	}
+	return newPeer(conn, os.Geteuid())
 }
 
 func TestHandoverRefusesAnotherVersion(t *testing.T) {
@@ -70,7 +74,7 @@ func TestHandoverRefusesAnotherVersion(t *testing.T) {
 	if err := p.enc.Encode(&handoverMessage{Kind: handoverHello, Version: handoverVersion + 1}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.receive(handoverHello); err == nil || !strings.Contains(err.Error(), "version 2") {
+	if _, err := p.receive(handoverHello); err == nil || !strings.Contains(err.Error(), "version 3") {
 		t.Errorf("the successor is told %v", err)
 	}
 	if err := <-result; err == nil || a.given.Load() {
@@ -122,7 +126,7 @@ func TestHandoverLogIsBounded(t *testing.T) {
 	const knocks = 100
 	err := asNobody(ns, func() error {
 		for range knocks {
-			c, err := net.DialUnix("unix", nil, handoverAddress("offering", 0))
+			c, err := net.DialUnix("unix", nil, meeting{agent: "offering"}.address(0))
 			if err != nil {
 				return err
 			}
@@ -148,7 +152,7 @@ func TestHandoverRefusesOtherUsers(t *testing.T) {
 	a, ns := offering(t)
 	result := accept(t, a)
 	if err := asNobody(ns, func() error {
-		c, err := net.DialUnix("unix", nil, handoverAddress("offering", 0))
+		c, err := net.DialUnix("unix", nil, meeting{agent: "offering"}.address(0))
 		if err == nil {
 			t.Cleanup(func() { _ = c.Close() })
 		}
@@ -162,7 +166,7 @@ func TestHandoverRefusesOtherUsers(t *testing.T) {
 
 	var l *net.UnixListener
 	if err := asNobody(ns, func() (err error) {
-		l, err = net.ListenUnix("unix", handoverAddress("trap", 0))
+		l, err = net.ListenUnix("unix", meeting{agent: "trap"}.address(0))
 		return err
 	}); err != nil {
 		t.Fatal(err)

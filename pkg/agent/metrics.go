@@ -67,6 +67,7 @@ func (a *Agent) registry() *prometheus.Registry {
 			ConstLabels: prometheus.Labels{"version": a.cfg.Version, "goversion": runtime.Version()},
 		}, func() float64 { return 1 }),
 	)
+	a.registerCompared(r)
 	return r
 }
 

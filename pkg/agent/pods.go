@@ -87,8 +87,8 @@ type podStatus struct {
 
 var _ source = (*podSource)(nil)
 
-func openPods(cfg Config, panics *panics, expel func(map[uint32]bool)) (_ *podSource, err error) {
-	live, err := openLive(cfg, panics, false)
+func openPods(cfg Config, panics *panics, expel func(map[uint32]bool), held bool) (_ *podSource, err error) {
+	live, err := openLive(cfg, panics, held)
 	if err != nil {
 		return nil, err
 	}
@@ -143,6 +143,7 @@ func (p *podSource) Run(ctx context.Context, sinks []capture.Sink) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.ended = true
+	p.publish()
 	if p.expiry != nil {
 		p.expiry.Stop()
 	}

@@ -51,6 +51,9 @@ func (a *Agent) newMirror(m *rules.Mirror) *replay.Mirror {
 		o := replay.Outlier(*p.Outlier)
 		cfg.Outlier = &o
 	}
+	if a.comparing != nil {
+		cfg.Keep, cfg.OnResult = a.comparing.kept, a.comparing.copyDone
+	}
 	return replay.New(cfg)
 }
 

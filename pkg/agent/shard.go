@@ -34,6 +34,10 @@ type shard struct {
 	segment  reassembly.Segment
 	frozen   bool // no time passes: the flows are being handed over
 	free     []*conn
+
+	// Nil if answers are not compared.
+	answers   *reassembly.Assembler
+	dialogues map[reassembly.Flow]*dialogue
 }
 
 var _ capture.Sink = (*shard)(nil)
@@ -44,15 +48,24 @@ func (a *Agent) newShard() *shard {
 		http:   a.http,
 		random: rand.NewPCG(rand.Uint64(), rand.Uint64()),
 	}
-	s.asm = s.newAssembler()
+	s.asm = s.newAssembler(s.newStream)
+	if a.comparing != nil {
+		s.answers, s.dialogues = s.newAssembler(s.listen), map[reassembly.Flow]*dialogue{}
+	}
 	return s
 }
 
-func (s *shard) newAssembler() *reassembly.Assembler {
+type newStream func(f reassembly.Flow, midstream bool, now int64) reassembly.Stream
+
+func (s *shard) newAssembler(stream newStream) *reassembly.Assembler {
 	a := s.agent
+	directions := 1
+	if a.comparing != nil {
+		directions = 2
+	}
 	return reassembly.New(reassembly.Config{
-		NewStream: s.newStream,
-		MaxFlows:  maxFlows(a.cfg.MemoryLimit, a.source.Shards()),
+		NewStream: stream,
+		MaxFlows:  maxFlows(a.cfg.MemoryLimit, a.source.Shards()*directions),
 		Source:    a.memory.source,
 		Reserve:   a.memory.reserve,
 		Release:   a.memory.release,
@@ -80,7 +93,24 @@ func (s *shard) Segment(seg *capture.Segment) {
 		Seq: seg.Seq, Ack: seg.Ack, Flags: reassembly.Flags(seg.Flags),
 		Continues: seg.Continues, Time: seg.Time, Payload: seg.Payload,
 	}
+	if seg.Flags&capture.FlagResponse != 0 {
+		s.answer(reassembly.Flow(seg.Flow))
+		return
+	}
 	s.asm.Segment(reassembly.Flow(seg.Flow), &s.segment)
+}
+
+// answer takes a segment from a captured endpoint.
+func (s *shard) answer(f reassembly.Flow) {
+	if s.answers == nil {
+		return
+	}
+	s.segment.Flags &= reassembly.Flags(^capture.FlagResponse)
+	if d := s.dialogues[f]; d != nil && d.awaiting && len(s.segment.Payload) > 0 {
+		next, known := s.answers.Next(f)
+		d.begins(s.segment.Seq, next, known)
+	}
+	s.answers.Segment(f, &s.segment)
 }
 
 // End does the timed work behind the batch, not before it: a segment that fills
@@ -90,6 +120,9 @@ func (s *shard) End() {
 	defer s.contain()
 	if !s.frozen {
 		s.asm.Advance(s.now)
+		if s.answers != nil {
+			s.answers.Advance(s.now)
+		}
 	}
 }
 
@@ -99,6 +132,9 @@ func (s *shard) close() {
 	defer s.mu.Unlock()
 	defer s.contain()
 	s.asm.Close()
+	if s.answers != nil {
+		s.answers.Close()
+	}
 }
 
 // relinquish ends every flow for another agent to go on with.
@@ -107,6 +143,9 @@ func (s *shard) relinquish() {
 	defer s.mu.Unlock()
 	defer s.contain()
 	s.asm.Relinquish()
+	if s.answers != nil {
+		s.answers.Relinquish()
+	}
 }
 
 // expel ends the flows of instances.
@@ -117,7 +156,11 @@ func (s *shard) expel(instances map[uint32]bool) {
 		return // they are another agent's soon, or will expire here
 	}
 	defer s.contain()
-	s.asm.Expel(func(f reassembly.Flow) bool { return instances[f.Instance] })
+	gone := func(f reassembly.Flow) bool { return instances[f.Instance] }
+	s.asm.Expel(gone)
+	if s.answers != nil {
+		s.answers.Expel(gone)
+	}
 }
 
 // barrier returns once no batch that began before it is running.
@@ -136,6 +179,9 @@ func (s *shard) newStream(f reassembly.Flow, midstream bool, _ int64) reassembly
 	c.flow = f
 	c.parser.Reset(s.http, c, !midstream)
 	c.parser.Charge(s.agent.memory.source(f))
+	if s.answers != nil {
+		c.dialogue = s.converse(f, !midstream)
+	}
 	return c
 }
 

@@ -1,9 +1,9 @@
 package agent
 
 import (
-	"math"
 	"runtime/debug"
 
+	"github.com/shadowtap/shadowtap/pkg/compare"
 	"github.com/shadowtap/shadowtap/pkg/reassembly"
 )
 
@@ -19,14 +19,15 @@ func (s *shard) contain() {
 	}
 	stack := debug.Stack()
 	broken := s.asm
-	s.asm = s.newAssembler()
-	s.asm.Distrust(math.MaxInt64) // the connections come back in the middle
+	s.asm = s.newAssembler(s.newStream)
+	s.asm.NoteEvicted() // the connections come back in the middle
 	s.faulty = true
 	func() {
 		// This releases the memory of most, unless that panics, too.
 		defer func() { _ = recover() }()
 		broken.Close()
 	}()
+	s.renewAnswers()
 	s.faulty = false
 	st := broken.Stats()
 	s.past.FlowsTotal += st.FlowsTotal
@@ -37,6 +38,22 @@ func (s *shard) contain() {
 	s.agent.panicLog.Do(func() {
 		s.agent.log.Error("panic contained, the connections of a shard are given up; please report this", "panic", fault, "stack", string(stack))
 	})
+}
+
+// renewAnswers gives up the answers of all connections.
+func (s *shard) renewAnswers() {
+	if s.answers == nil {
+		return
+	}
+	broken, dialogues := s.answers, s.dialogues
+	s.answers, s.dialogues = s.newAssembler(s.listen), map[reassembly.Flow]*dialogue{}
+	func() {
+		defer func() { _ = recover() }()
+		broken.Close()
+	}()
+	for _, d := range dialogues {
+		d.giveUp(compare.Panic)
+	}
 }
 
 // stats are those of the assembler, and what those before it had counted.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/shadowtap/shadowtap/pkg/capture"
 	"github.com/shadowtap/shadowtap/pkg/capture/attach"
+	"github.com/shadowtap/shadowtap/pkg/capture/netns"
 	"github.com/shadowtap/shadowtap/pkg/capture/pcap"
 )
 
@@ -36,13 +37,27 @@ type source interface {
 	Close() error
 }
 
-// handoverTap is live capture that can be handed over; see capture.Tap.
+// handoverTap is live capture that can be handed over.
 type handoverTap interface {
+	// See capture.Tap.
 	Copy() error
 	Deliver()
 	Pause(context.Context) error
 	Resume()
 	ShardOf(capture.Flow) int
+	UnusedInstance() uint32
+
+	// hold keeps what is captured where from changing until release is called.
+	// What follows is called on hold.
+	hold() (release func())
+	// places returns where is captured, this agent's own namespace first.
+	places() ([]netPlace, error)
+	// assume takes requests in another agent's places from the side that it
+	// takes them from.
+	assume([]netPlace) error
+	// instanceOf returns the number of a place of another agent's here; it
+	// reports false if nothing is captured there.
+	instanceOf(netPlace) (uint32, bool)
 }
 
 // hook is a place where the program is attached.
@@ -52,19 +67,23 @@ type hook struct {
 }
 
 // openSource opens what the configuration names. expel ends the flows of
-// instances that are gone; it is called from any goroutine while Run runs. Live capture may be held.
+// instances that are gone; it is called from any goroutine while Run runs. Live
+// capture may be held; see capture.Config.
 func openSource(cfg Config, panics *panics, expel func(instances map[uint32]bool), held bool) (source, error) {
 	switch {
 	case cfg.PCAP != "":
-		return openFile(cfg.PCAP)
+		return openFile(cfg.PCAP, cfg.Compare)
 	case cfg.inPods():
-		return openPods(cfg, panics, expel)
+		return openPods(cfg, panics, expel, held)
 	}
 	return openLive(cfg, panics, held)
 }
 
 // liveSource captures from this host's interfaces.
-type liveSource struct{ *capture.Tap }
+type liveSource struct {
+	*capture.Tap
+	own netns.ID
+}
 
 func openLive(cfg Config, panics *panics, held bool) (*liveSource, error) {
 	tap, err := capture.Open(capture.Config{
@@ -76,12 +95,17 @@ func openLive(cfg Config, panics *panics, held bool) (*liveSource, error) {
 		Held:              held,
 		Instances:         cfg.inPods(),
 		Guard:             panics.inTap,
+		Responses:         cfg.Compare,
 		Logger:            cfg.Logger,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &liveSource{tap}, nil
+	own, err := netns.Own()
+	if err != nil {
+		return nil, errors.Join(err, tap.Close())
+	}
+	return &liveSource{tap, own}, nil
 }
 
 func (l *liveSource) SetTargets(endpoints []netip.AddrPort) error {
@@ -118,21 +142,22 @@ func (l *liveSource) Packets() (Packets, error) {
 
 // fileSource reads a capture file.
 type fileSource struct {
-	name    string
-	file    *os.File
-	targets atomic.Pointer[map[netip.AddrPort]struct{}]
-	ready   chan struct{}
+	name      string
+	file      *os.File
+	responses bool // are wanted, too
+	targets   atomic.Pointer[map[netip.AddrPort]struct{}]
+	ready     chan struct{}
 
 	mu    sync.Mutex
 	stats pcap.Stats
 }
 
-func openFile(name string) (source, error) {
+func openFile(name string, responses bool) (source, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, fmt.Errorf("capture file: %w", err)
 	}
-	return &fileSource{name: name, file: f, ready: make(chan struct{})}, nil
+	return &fileSource{name: name, file: f, responses: responses, ready: make(chan struct{})}, nil
 }
 
 func (s *fileSource) Shards() int { return 1 }
@@ -161,7 +186,7 @@ func (s *fileSource) match(dst netip.AddrPort) bool {
 
 func (s *fileSource) Run(ctx context.Context, sinks []capture.Sink) error {
 	close(s.ready)
-	stats, err := pcap.Read(ctx, s.file, sinks[0], pcap.Options{Match: s.match})
+	stats, err := pcap.Read(ctx, s.file, sinks[0], pcap.Options{Match: s.match, Responses: s.responses})
 	s.mu.Lock()
 	s.stats = stats
 	s.mu.Unlock()

@@ -10,7 +10,7 @@ type Status struct {
 	// Name is Config.Name.
 	Name    string `json:"name"`
 	Version string `json:"version"`
-	// Capturing is whether capture is attached.
+	// Capturing is whether capture is attached, and not handed over.
 	Capturing bool    `json:"capturing"`
 	Account   Account `json:"account"`
 	// Mirrors are the shadow destinations by name; what those that rules no
@@ -55,7 +55,7 @@ func (a *Agent) Status() (Status, error) {
 	}
 	select {
 	case <-a.source.Ready():
-		s.Capturing = true
+		s.Capturing = !a.given.Load()
 	default:
 	}
 	for _, p := range loaded.Problems {

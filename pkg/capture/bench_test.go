@@ -11,8 +11,14 @@ import (
 
 // The cost of the program per packet, as BPF_PROG_TEST_RUN measures it: warm
 // caches, and what the kernel spends on the loop included (see null).
-func BenchmarkProgram(b *testing.B) {
-	k := newKernel(b, 1, 64<<20, 0, target4)
+func BenchmarkProgram(b *testing.B) { benchmarkProgram(b, newKernel(b, 1, 64<<20, 0, target4)) }
+
+// The same with responses.
+func BenchmarkProgramResponses(b *testing.B) {
+	benchmarkProgram(b, newResponseKernel(b, 1, 64<<20, 0, target4))
+}
+
+func benchmarkProgram(b *testing.B, k *kernel) {
 	payload := strings.Repeat("p", 1000)
 	otherPort, otherAddr := to4(FlagACK, 1, payload), to4(FlagACK, 1, payload)
 	otherPort.dst = netip.AddrPortFrom(server4.Addr(), 81)
@@ -22,6 +28,7 @@ func BenchmarkProgram(b *testing.B) {
 	if err := pod.SetTargets([]Target{target4}, true); err != nil {
 		b.Fatal(err)
 	}
+	response := from4(FlagACK, 1, payload).bytes(b)
 	arp := patch(to4(FlagACK, 1, payload).bytes(b), 12, 0x0806)
 	for _, bm := range []struct {
 		name   string
@@ -35,9 +42,12 @@ func BenchmarkProgram(b *testing.B) {
 		{"pure_ack", k.TapIngressEth, to4(FlagACK, 1, "").bytes(b), false},
 		{"copied_1KB", k.TapIngressEth, to4(FlagACK, 1, payload).bytes(b), true},
 		{"copied_3KB", k.TapIngressEth, to4(FlagACK, 1, strings.Repeat("p", 3000)).bytes(b), true},
-		{"pod_null", pod.programs.IngressEth, arp, false},
-		{"pod_other_port", pod.programs.IngressEth, otherPort.bytes(b), false},
-		{"pod_copied_1KB", pod.programs.IngressEth, to4(FlagACK, 1, payload).bytes(b), true},
+		{"response_ack", k.TapEgressEth, from4(FlagACK, 1, "").bytes(b), false},
+		{"response_1KB", k.TapEgressEth, response, k.responses},
+		{"pod_null", pod.programs.ingress.Eth, arp, false},
+		{"pod_other_port", pod.programs.ingress.Eth, otherPort.bytes(b), false},
+		{"pod_copied_1KB", pod.programs.ingress.Eth, to4(FlagACK, 1, payload).bytes(b), true},
+		{"pod_response_1KB", pod.programs.ingress.Eth, response, k.responses},
 	} {
 		b.Run(bm.name, func(b *testing.B) {
 			b.ReportAllocs()
@@ -46,14 +56,16 @@ func BenchmarkProgram(b *testing.B) {
 				// No more at once than the ring takes.
 				n := min(left, 10_000)
 				k.alive()
-				before := k.count()
+				beforeTo, beforeFrom := k.countBoth()
 				_, d, err := bm.prog.Benchmark(bm.packet, n, nil)
 				if err != nil {
 					b.Fatal(err)
 				}
 				total += d * time.Duration(n)
 				left -= n
-				if copied := k.count().minus(before)["copied"]; bm.copied && copied < uint64(n) {
+				requests, responses := k.countBoth()
+				copied := requests.minus(beforeTo)["copied"] + responses.minus(beforeFrom)["copied"]
+				if bm.copied && copied < uint64(n) {
 					b.Fatalf("copied %d of %d", copied, n)
 				}
 				k.discard()

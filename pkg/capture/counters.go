@@ -30,7 +30,8 @@ const (
 // whenever they are read. The maps always hold every reason.
 type Counters struct {
 	// Seen counts the TCP packets towards a target, once per interface and
-	// direction, and the fragments that may have been some.
+	// direction, and the fragments that may have been some; of the responses
+	// the TCP packets from a target.
 	Seen    uint64
 	Copied  uint64
 	Skipped map[string]uint64
@@ -70,32 +71,47 @@ func (c *Counters) field(o tapOutcome) (reasons map[string]uint64, reason string
 	panic(fmt.Sprintf("capture: no reason for outcome %d of bpf/contract.h", o))
 }
 
-func readCounters(m *ebpf.Map) (Counters, error) {
-	c := Counters{Skipped: make(map[string]uint64), Lost: make(map[string]uint64)}
-	var perCPU []tapTally
+func readCounters(m *ebpf.Map) (requests, responses Counters, err error) {
+	requests, responses = newCounters(), newCounters()
+	var perCPU []tapTallies
 	for o := range tapOutcomeOUTCOMES {
 		if err := m.Lookup(o, &perCPU); err != nil {
-			return Counters{}, fmt.Errorf("read the tap's counters: %w", err)
+			return Counters{}, Counters{}, fmt.Errorf("read the tap's counters: %w", err)
 		}
-		var sum tapTally
-		for _, t := range perCPU {
-			sum.Packets += t.Packets
-			sum.Payload += t.Payload
-			sum.Copied += t.Copied
-			sum.Records += t.Records
+		var to, from tapTally
+		for i := range perCPU {
+			to.add(&perCPU[i].Requests)
+			from.add(&perCPU[i].Responses)
 		}
-		c.Seen += sum.Packets
-		c.Records += sum.Records
-		c.CopiedBytes += sum.Copied
-		if o == tapOutcomeOUTCOME_COPIED {
-			c.Copied = sum.Packets
-			continue
-		}
-		reasons, reason := c.field(o)
-		reasons[reason] = sum.Packets
-		if reason == LostRingFull || reason == LostUnreadable {
-			c.LostBytes += sum.Payload - sum.Copied
-		}
+		requests.add(o, to)
+		responses.add(o, from)
 	}
-	return c, nil
+	return requests, responses, nil
+}
+
+func newCounters() Counters {
+	return Counters{Skipped: make(map[string]uint64), Lost: make(map[string]uint64)}
+}
+
+// add counts the packets with one outcome.
+func (c *Counters) add(o tapOutcome, t tapTally) {
+	c.Seen += t.Packets
+	c.Records += t.Records
+	c.CopiedBytes += t.Copied
+	if o == tapOutcomeOUTCOME_COPIED {
+		c.Copied = t.Packets
+		return
+	}
+	reasons, reason := c.field(o)
+	reasons[reason] = t.Packets
+	if reason == LostRingFull || reason == LostUnreadable {
+		c.LostBytes += t.Payload - t.Copied
+	}
+}
+
+func (t *tapTally) add(u *tapTally) {
+	t.Packets += u.Packets
+	t.Payload += u.Payload
+	t.Copied += u.Copied
+	t.Records += u.Records
 }

@@ -13,15 +13,20 @@ import (
 	"github.com/vishvananda/netns"
 )
 
-// However a network plugin brings packets to a pod, they arrive there, and are
-// copied once.
-func TestInstanceDelivery(t *testing.T) {
-	for name, deliver := range map[string]func(t *testing.T, n *podNetwork){
+// deliveries are ways in which network plugins bring packets to a pod.
+func deliveries() map[string]func(t *testing.T, n *podNetwork) {
+	return map[string]func(t *testing.T, n *podNetwork){
 		"veth, routed":            func(t *testing.T, n *podNetwork) { n.cable(t) },
 		"veth, bpf_redirect_peer": func(t *testing.T, n *podNetwork) { n.cable(t); n.redirectPeer(t) },
 		"netkit, L2":              func(t *testing.T, n *podNetwork) { n.netkit(t, netlink.NETKIT_MODE_L2) },
 		"netkit, L3":              func(t *testing.T, n *podNetwork) { n.netkit(t, netlink.NETKIT_MODE_L3) },
-	} {
+	}
+}
+
+// However a network plugin brings packets to a pod, they arrive there, and are
+// copied once.
+func TestInstanceDelivery(t *testing.T) {
+	for name, deliver := range deliveries() {
 		t.Run(name, func(t *testing.T) {
 			const size = 1 << 20
 			n := newPodNetwork(t)
@@ -44,6 +49,27 @@ func TestInstanceDelivery(t *testing.T) {
 				t.Errorf("captured %d bytes of %d, or they differ", len(st.data), size)
 			}
 			if counted[SkippedDuplicate]+counted[SkippedOtherSide] != 0 || counters.CopiedBytes > size*3/2 {
+				t.Errorf("not copied just once: %v, %d bytes", counted, counters.CopiedBytes)
+			}
+		})
+	}
+}
+
+// And whatever the pod answers leaves by its interface, once.
+func TestInstanceDeliveryOfResponses(t *testing.T) {
+	for name, deliver := range deliveries() {
+		t.Run(name, func(t *testing.T) {
+			n := newPodNetwork(t)
+			deliver(t, n)
+			request, answer := random(1000), random(1<<20)
+			at, _ := serve(t, n.pod, netip.AddrPortFrom(podAddr, 8080), answer)
+			tap := startTap(t, newNetns(t), Config{Instances: true, Responses: true, RingBytes: 16 << 20}, newCollector())
+			i := tap.newInstance(n.pod, false, Target{podAddr, 8080})
+			flow := ask(t, n.client, at, request, answer)
+			flow.Instance = i.ID()
+			tap.exchanged(flow, request, answer)
+			tap.finish()
+			if counted, counters := tap.answered(); counted[SkippedDuplicate]+counted[SkippedOtherSide] != 0 || counters.CopiedBytes > uint64(len(answer)*3/2) {
 				t.Errorf("not copied just once: %v, %d bytes", counted, counters.CopiedBytes)
 			}
 		})

@@ -2,6 +2,8 @@ package capture
 
 import (
 	"context"
+	"io"
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -16,10 +18,11 @@ type spans struct {
 	mu  sync.Mutex
 	all []span
 	on  *pace
+	way Flags // FlagResponse: of the responses
 }
 
 func (s *spans) add(seg *Segment) {
-	if len(seg.Payload) == 0 {
+	if len(seg.Payload) == 0 || seg.Flags&FlagResponse != s.way {
 		return
 	}
 	s.mu.Lock()
@@ -102,20 +105,33 @@ func (s *spans) count() int {
 // TestTapTakesOver: while one tap takes over from another, every byte of a
 // connection is delivered by one of them; and after a handover that fails, by
 // the first one again.
-func TestTapTakesOver(t *testing.T) {
+func TestTapTakesOver(t *testing.T) { testTakeover(t, 0) }
+
+// TestTapTakesOverResponses: the same of what the server sends.
+func TestTapTakesOverResponses(t *testing.T) { testTakeover(t, FlagResponse) }
+
+func testTakeover(t *testing.T, way Flags) {
 	n := newNetwork(t)
-	at, received := listen(t, n.server, netip.AddrPortFrom(serverAddr4, 8080))
+	c, sink := connect(t, n, netip.AddrPortFrom(serverAddr4, 8080))
+	if way == FlagResponse {
+		c, sink = sink, c
+	}
+	received := make(chan int64, 1)
+	go func() {
+		n, _ := io.Copy(io.Discard, sink)
+		received <- n
+	}()
 	pace := newPace(4 << 20)
-	first, second := spans{on: pace}, spans{on: pace}
+	first, second := spans{on: pace, way: way}, spans{on: pace, way: way}
 	tapFor := func(to *spans, cfg Config) *running {
 		c := newCollector()
 		c.onSegment = to.add
 		return startTap(t, n.server, cfg, c, Target{serverAddr4, 8080})
 	}
-	before := tapFor(&first, Config{RingBytes: 16 << 20})
-	after := tapFor(&second, Config{RingBytes: 16 << 20, Held: true})
+	responses := way == FlagResponse
+	before := tapFor(&first, Config{RingBytes: 16 << 20, Responses: responses})
+	after := tapFor(&second, Config{RingBytes: 16 << 20, Responses: responses, Held: true})
 
-	c, _ := dial(t, n.client, at)
 	var sending sync.WaitGroup
 	sending.Go(func() {
 		for piece := random(1000); pace.send(len(piece)); {
@@ -156,8 +172,8 @@ func TestTapTakesOver(t *testing.T) {
 	pace.stop()
 	sending.Wait()
 	c.Close()
-	if got := <-received; len(got) != pace.sent {
-		t.Fatalf("the server got %d bytes of %d", len(got), pace.sent)
+	if got := <-received; got != int64(pace.sent) {
+		t.Fatalf("%d bytes arrived of %d", got, pace.sent)
 	}
 	before.finish()
 	after.finish()
@@ -180,6 +196,20 @@ func TestTapTakesOver(t *testing.T) {
 	if start := first.all[0].from; end-start != uint32(pace.sent) {
 		t.Errorf("the last byte delivered is %d, sent were %d", end-start, pace.sent)
 	}
+}
+
+// connect returns both ends of a connection to addr.
+func connect(t testing.TB, n *network, addr netip.AddrPort) (client, server net.Conn) {
+	t.Helper()
+	l := inNetns(t, n.server, func() (net.Listener, error) { return net.Listen("tcp", addr.String()) })
+	defer l.Close()
+	client, _ = dial(t, n.client, addr)
+	server, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	return client, server
 }
 
 // TestHeldTapEndsSilently: a successor that gives up delivers nothing.

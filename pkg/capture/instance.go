@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"github.com/cilium/ebpf"
@@ -27,7 +28,8 @@ type InstanceConfig struct {
 // of the namespace that is up: on each path to a pod, whatever the network
 // plugin, a packet arrives there once, after all address translation. Requests
 // that a proxy in the pod hands on over lo are taken there instead; SetTargets
-// says when.
+// says when. Responses are taken on the same side, at egress where it is the
+// outside.
 //
 // It holds nothing that would keep the namespace from ending where tcx is used;
 // with clsact it holds a socket in it. Its methods may be called concurrently.
@@ -60,8 +62,7 @@ func (t *Tap) NewInstance(c InstanceConfig) (_ *Instance, err error) {
 		t.mu.Unlock()
 		return nil, ErrClosed
 	}
-	t.lastInstance++
-	id := t.lastInstance
+	id := t.nextInstance()
 	t.mu.Unlock()
 
 	i := &Instance{tap: t, config: c, id: id, ports: make(map[uint16]struct{})}
@@ -74,11 +75,12 @@ func (t *Tap) NewInstance(c InstanceConfig) (_ *Instance, err error) {
 		}
 	}()
 	i.site, err = attach.NewSite(attach.Options{
-		Programs: attach.Programs{IngressEth: i.programs.IngressEth, IngressL3: i.programs.IngressL3},
+		Programs: i.programs.attachable(),
 		Mode:     t.config.Attach,
 		Priority: t.config.Priority,
 		Select: func(l netlink.Link) attach.Want {
-			return attach.Want{Ingress: l.Attrs().Flags&net.FlagUp != 0}
+			up, lo := l.Attrs().Flags&net.FlagUp != 0, l.Attrs().Flags&net.FlagLoopback != 0
+			return attach.Want{Ingress: up, Egress: up && !lo && t.config.Responses}
 		},
 		Guard:  t.guardInterfaces,
 		Logger: t.log.With("namespace", c.Name),
@@ -94,6 +96,20 @@ func (t *Tap) NewInstance(c InstanceConfig) (_ *Instance, err error) {
 	i.table = newTargetTable(t.objs.Targets, t.ports)
 	t.instances[i] = struct{}{}
 	return i, nil
+}
+
+// nextInstance is called with the lock held.
+func (t *Tap) nextInstance() uint32 {
+	t.lastInstance++
+	return t.lastInstance
+}
+
+// UnusedInstance returns a number that no Instance has or will have: for flows
+// of a namespace that is gone.
+func (t *Tap) UnusedInstance() uint32 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.nextInstance()
 }
 
 // ID is what Flow.Instance is for flows in this namespace: not 0, and never
@@ -176,6 +192,41 @@ func (i *Instance) retarget(next map[tapTarget]struct{}, ports map[uint16]struct
 			return fmt.Errorf("remove a port: %w", err)
 		}
 		delete(i.ports, port)
+	}
+	return nil
+}
+
+// Inside returns the ports whose requests are taken from lo, in order.
+func (i *Instance) Inside() ([]uint16, error) {
+	i.tap.mu.Lock()
+	defer i.tap.mu.Unlock()
+	var inside []uint16
+	for port := range i.ports {
+		var side tapSide
+		if err := i.tap.objs.Sides.Lookup(i.port(port), &side); err != nil {
+			return nil, fmt.Errorf("%s: side of port %d: %w", i.config.Name, port, err)
+		}
+		if side == tapSideSIDE_LOOPBACK {
+			inside = append(inside, port)
+		}
+	}
+	slices.Sort(inside)
+	return inside, nil
+}
+
+// TakeInside takes the requests to ports from lo, as if the program had found
+// out that there is a proxy in front. What is no port of a target is passed
+// over.
+func (i *Instance) TakeInside(ports []uint16) error {
+	i.tap.mu.Lock()
+	defer i.tap.mu.Unlock()
+	for _, port := range ports {
+		if _, ok := i.ports[port]; !ok {
+			continue
+		}
+		if err := i.setSide(port, true); err != nil {
+			return fmt.Errorf("%s: %w", i.config.Name, err)
+		}
 	}
 	return nil
 }

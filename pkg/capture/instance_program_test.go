@@ -12,7 +12,7 @@ import (
 func (k *kernel) pod(id uint32, targets ...Target) *Instance {
 	k.t.Helper()
 	if k.loader == nil {
-		loader, err := newInstanceLoader(k.spec, &k.tapMaps)
+		loader, err := newInstanceLoader(k.spec, &k.tapMaps, k.responses)
 		if err != nil {
 			k.t.Fatal(err)
 		}
@@ -40,9 +40,9 @@ func TestInstancesAreApart(t *testing.T) {
 	k := newKernel(t, 4, 1<<20, 0, target4)
 	hook := map[string]*ebpf.Program{
 		"host": k.TapIngressEth,
-		"one":  k.pod(1, target4).programs.IngressEth,
-		"two":  k.pod(2, target4).programs.IngressEth,
-		"bare": k.pod(3).programs.IngressEth,
+		"one":  k.pod(1, target4).programs.ingress.Eth,
+		"two":  k.pod(2, target4).programs.ingress.Eth,
+		"bare": k.pod(3).programs.ingress.Eth,
 	}
 	ns := newNetns(t)
 	_, eth0 := newVeth(t, ns, ns, "left", "eth0")
@@ -171,7 +171,7 @@ func TestProgramSides(t *testing.T) {
 					p := packet{src: client4, dst: s.dst, seq: s.seq, ack: s.ack, flags: s.flags, payload: s.payload}
 					k.alive()
 					before := k.count()
-					if err := k.try(i.programs.IngressEth, p.bytes(t), ifindex); err != nil {
+					if err := k.try(i.programs.ingress.Eth, p.bytes(t), ifindex); err != nil {
 						return struct{}{}, err
 					}
 					want := tally{}

@@ -29,12 +29,25 @@ type kernel struct {
 	control *controlPage
 	clock   clock
 	table   targetTable
+
+	responses bool
 }
 
 func newKernel(t testing.TB, shards, ringBytes int, maxBytesPerSecond uint64, targets ...Target) *kernel {
 	t.Helper()
+	return loadKernel(t, shards, ringBytes, maxBytesPerSecond, false, targets...)
+}
+
+// newResponseKernel is newKernel with Config.Responses.
+func newResponseKernel(t testing.TB, shards, ringBytes int, maxBytesPerSecond uint64, targets ...Target) *kernel {
+	t.Helper()
+	return loadKernel(t, shards, ringBytes, maxBytesPerSecond, true, targets...)
+}
+
+func loadKernel(t testing.TB, shards, ringBytes int, maxBytesPerSecond uint64, responses bool, targets ...Target) *kernel {
+	t.Helper()
 	needRoot(t)
-	spec, err := newSpec(shards, ringBytes, maxBytesPerSecond)
+	spec, err := newSpec(shards, ringBytes, maxBytesPerSecond, responses)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +61,7 @@ func newKernel(t testing.TB, shards, ringBytes int, maxBytesPerSecond uint64, ta
 			t.Error(err)
 		}
 	})
-	k := &kernel{objects: objs, t: t, spec: spec, maps: maps}
+	k := &kernel{objects: objs, t: t, spec: spec, maps: maps, responses: responses}
 	if k.control, err = mapControl(objs.Control); err != nil {
 		t.Fatal(err)
 	}
@@ -166,14 +179,20 @@ func (k *kernel) segments() []Segment {
 // tally is Counters without what is 0, for comparison: reasons to packets.
 type tally map[string]uint64
 
-// count returns the counters and checks their invariant.
+// count returns the counters of requests and checks their invariant.
 func (k *kernel) count() tally {
 	k.t.Helper()
-	c, err := readCounters(k.Counters)
+	requests, _ := k.countBoth()
+	return requests
+}
+
+func (k *kernel) countBoth() (requests, responses tally) {
+	k.t.Helper()
+	to, from, err := readCounters(k.Counters)
 	if err != nil {
 		k.t.Fatal(err)
 	}
-	return flatten(k.t, c)
+	return flatten(k.t, to), flatten(k.t, from)
 }
 
 func flatten(t testing.TB, c Counters) tally {

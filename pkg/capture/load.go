@@ -68,7 +68,7 @@ func budgetCost(bytesPerSecond uint64) (uint64, error) {
 }
 
 // newSpec returns the program as it is to be loaded.
-func newSpec(shards, ringBytes int, maxBytesPerSecond uint64) (*ebpf.CollectionSpec, error) {
+func newSpec(shards, ringBytes int, maxBytesPerSecond uint64, responses bool) (*ebpf.CollectionSpec, error) {
 	cost, err := budgetCost(maxBytesPerSecond)
 	if err != nil {
 		return nil, err
@@ -79,11 +79,15 @@ func newSpec(shards, ringBytes int, maxBytesPerSecond uint64) (*ebpf.CollectionS
 	}
 	spec.Maps[tapMapRings].MaxEntries = uint32(shards)
 	spec.Maps[tapMapRings].InnerMap.MaxEntries = uint32(ringBytes)
+	if !responses {
+		spec.Maps[tapMapResponseFlows].MaxEntries = 1
+	}
 	for name, value := range map[string]any{
 		tapVarShardMask:  uint32(shards - 1),
 		tapVarShardKey:   newShardKey(),
 		tapVarRingHalf:   uint64(ringBytes / 2),
 		tapVarBudgetCost: cost,
+		tapVarResponses:  responses,
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return nil, fmt.Errorf("set %s: %w", name, err)

@@ -115,6 +115,12 @@ func (r *running) until(what string, condition func() bool) {
 // to its end and then reports what it read.
 func listen(t testing.TB, ns netns.NsHandle, addr netip.AddrPort) (netip.AddrPort, <-chan []byte) {
 	t.Helper()
+	return serve(t, ns, addr, nil)
+}
+
+// serve is listen with an answer to what was read.
+func serve(t testing.TB, ns netns.NsHandle, addr netip.AddrPort, answer []byte) (netip.AddrPort, <-chan []byte) {
+	t.Helper()
 	l := inNetns(t, ns, func() (net.Listener, error) { return net.Listen("tcp", addr.String()) })
 	received := make(chan []byte, 16)
 	done := make(chan struct{})
@@ -126,6 +132,11 @@ func listen(t testing.TB, ns netns.NsHandle, addr netip.AddrPort) (netip.AddrPor
 				return
 			}
 			data, _ := io.ReadAll(c)
+			if len(answer) > 0 {
+				if _, err := c.Write(answer); err != nil {
+					t.Errorf("answer: %v", err)
+				}
+			}
 			c.Close()
 			received <- data
 		}

@@ -184,7 +184,7 @@ func TestProgramRingFull(t *testing.T) {
 	if diff := cmp.Diff(want, k.count()); diff != "" {
 		t.Errorf("full (-want +got):\n%s", diff)
 	}
-	c, err := readCounters(k.Counters)
+	c, _, err := readCounters(k.Counters)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -156,15 +156,17 @@ func TestProgramPackets(t *testing.T) {
 // forget removes all flow state.
 func (k *kernel) forget() {
 	k.t.Helper()
-	var key tapFlow
-	var value tapFlowState
-	var keys []tapFlow
-	for it := k.Flows.Iterate(); it.Next(&key, &value); {
-		keys = append(keys, key)
-	}
-	for _, key := range keys {
-		if err := k.Flows.Delete(key); err != nil {
-			k.t.Fatal(err)
+	for _, m := range []*ebpf.Map{k.Flows, k.ResponseFlows} {
+		var key tapFlow
+		var value tapFlowState
+		var keys []tapFlow
+		for it := m.Iterate(); it.Next(&key, &value); {
+			keys = append(keys, key)
+		}
+		for _, key := range keys {
+			if err := m.Delete(key); err != nil {
+				k.t.Fatal(err)
+			}
 		}
 	}
 }
@@ -214,7 +216,7 @@ func TestProgramPayloadSizes(t *testing.T) {
 		}
 		want += uint64(n)
 	}
-	c, err := readCounters(k.Counters)
+	c, _, err := readCounters(k.Counters)
 	if err != nil {
 		t.Fatal(err)
 	}

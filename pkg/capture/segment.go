@@ -8,8 +8,8 @@ import (
 	"net/netip"
 )
 
-// Flow identifies one direction of a TCP connection: from a client to a
-// captured endpoint. Addresses are in their 16-byte form, IPv4 as
+// Flow identifies a TCP connection by the direction from its client to the
+// captured endpoint; a response has the Flow of its request. Addresses are in their 16-byte form, IPv4 as
 // IPv4-mapped IPv6 (RFC 4291 section 2.5.5.2); ports are in host byte order.
 // Flow is comparable and cheap to hash.
 type Flow struct {
@@ -31,7 +31,7 @@ func (f Flow) Destination() netip.AddrPort {
 }
 
 // Flags are the TCP control bits of RFC 9293 section 3.1 as they stand in
-// the header, plus FlagLost.
+// the header, plus FlagLost and FlagResponse.
 type Flags uint16
 
 // The control bits that matter to a reader of byte streams.
@@ -42,9 +42,14 @@ const (
 	FlagPSH Flags = 0x08
 	FlagACK Flags = 0x10
 	// FlagLost is not a TCP bit: at least one earlier segment of this flow
-	// was seen by the kernel program but could not be handed over, so a hole
-	// before this segment will not be filled unless the peer retransmits.
+	// and direction was seen by the kernel program but could not be handed
+	// over, so a hole before this segment will not be filled unless the peer
+	// retransmits.
 	FlagLost Flags = 0x100
+	// FlagResponse is not a TCP bit: the segment came from the captured
+	// endpoint, the Destination of its Flow. Seq and Ack are as in the packet,
+	// so Seq counts what the endpoint sends.
+	FlagResponse Flags = 0x200
 )
 
 // Segment is one TCP segment of a Flow, or one part of a segment too large

@@ -10,13 +10,16 @@ import (
 	"github.com/shadowtap/shadowtap/pkg/capture/attach"
 )
 
-// selection says where packets towards the targets can be seen. It is a value
-// computed from the targets and this host's addresses, and immutable.
+// selection says where packets towards the targets can be seen, and those from
+// them if responses are wanted. It is a value computed from the targets and this
+// host's addresses, and immutable.
 //
 //   - Packets to an address of this host come in through some interface, lo
-//     included.
+//     included. What it answers goes out of some interface; what goes out of lo
+//     comes in there, too.
 //   - Packets to another host's address may be forwarded, bridged or sent from
-//     here: they come in through or go out of any interface but lo.
+//     here: they come in through or go out of any interface but lo. So do its
+//     answers.
 //   - The ports of a bond are left to the bond, which passes all of their
 //     packets: a bond may spread a connection over its ports packet by packet,
 //     and which hook saw a packet first means nothing then.
@@ -28,7 +31,8 @@ import (
 // knows which hook a flow belongs to.
 type selection struct {
 	patterns      []string // interface names or globs; none: every interface
-	local, remote bool     // there are targets of this host, of other hosts
+	responses     bool
+	local, remote bool // there are targets of this host, of other hosts
 	keys          map[tapTarget]struct{}
 }
 
@@ -41,8 +45,8 @@ func checkPatterns(patterns []string) error {
 	return nil
 }
 
-func newSelection(patterns []string, targets []Target, host hostAddrs) *selection {
-	s := &selection{patterns: patterns, keys: make(map[tapTarget]struct{}, len(targets))}
+func newSelection(patterns []string, responses bool, targets []Target, host hostAddrs) *selection {
+	s := &selection{patterns: patterns, responses: responses, keys: make(map[tapTarget]struct{}, len(targets))}
 	for _, t := range targets {
 		switch {
 		case t.anyAddr() && len(patterns) == 0:
@@ -66,8 +70,11 @@ func (s *selection) want(name string, flags net.Flags) attach.Want {
 	if !s.matches(name) {
 		return attach.Want{}
 	}
-	remote := s.remote && flags&net.FlagLoopback == 0
-	return attach.Want{Ingress: s.local || remote, Egress: remote}
+	outside := flags&net.FlagLoopback == 0
+	return attach.Want{
+		Ingress: s.local || s.remote && outside,
+		Egress:  (s.remote || s.local && s.responses) && outside,
+	}
 }
 
 func (s *selection) wantLink(l netlink.Link) attach.Want {

@@ -10,6 +10,7 @@ import (
 type collector struct {
 	mu      sync.Mutex
 	streams map[Flow]*stream
+	answers map[Flow]*stream // the other direction
 	batches int
 	open    bool
 
@@ -33,7 +34,7 @@ type stream struct {
 }
 
 func newCollector() *collector {
-	return &collector{streams: make(map[Flow]*stream), changed: make(chan struct{}, 1)}
+	return &collector{streams: make(map[Flow]*stream), answers: make(map[Flow]*stream), changed: make(chan struct{}, 1)}
 }
 
 func (c *collector) Begin(int64) {
@@ -44,10 +45,14 @@ func (c *collector) Begin(int64) {
 
 func (c *collector) Segment(s *Segment) {
 	c.news = true
-	st := c.streams[s.Flow]
+	streams := c.streams
+	if s.Flags&FlagResponse != 0 {
+		streams = c.answers
+	}
+	st := streams[s.Flow]
 	if st == nil {
 		st = &stream{}
-		c.streams[s.Flow] = st
+		streams[s.Flow] = st
 	}
 	seq := s.Seq
 	if s.Flags&FlagSYN != 0 {
@@ -97,6 +102,15 @@ func (c *collector) stream(f Flow) (stream, bool) {
 		return *st, true
 	}
 	return stream{}, false
+}
+
+func (c *collector) answer(f Flow) stream {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if st := c.answers[f]; st != nil {
+		return *st
+	}
+	return stream{}
 }
 
 // sinksOf gives a tap one and the same collector for all of its shards.

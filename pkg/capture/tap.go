@@ -41,6 +41,9 @@ type Config struct {
 	// Held attaches a tap that copies nothing before Copy and delivers nothing
 	// before Deliver: one that takes over from another.
 	Held bool
+	// Responses has the segments that come from the targets captured, too,
+	// with FlagResponse.
+	Responses bool
 	// Instances says that NewInstance will be called.
 	Instances bool
 	// Guard runs a step of the work of a Part. It may contain a panic of the
@@ -163,7 +166,7 @@ func Open(cfg Config) (tap *Tap, err error) {
 	if t.clock, err = newClock(); err != nil {
 		return nil, err
 	}
-	if t.spec, err = newSpec(shards, ringBytes, cfg.MaxBytesPerSecond); err != nil {
+	if t.spec, err = newSpec(shards, ringBytes, cfg.MaxBytesPerSecond, cfg.Responses); err != nil {
 		return nil, err
 	}
 	if err = t.spec.Variables[tapVarShardKey].Get(&t.shardKey); err != nil {
@@ -173,7 +176,7 @@ func Open(cfg Config) (tap *Tap, err error) {
 		return nil, err
 	}
 	if cfg.Instances {
-		if t.loader, err = newInstanceLoader(t.spec, &t.objs.tapMaps); err != nil {
+		if t.loader, err = newInstanceLoader(t.spec, &t.objs.tapMaps, cfg.Responses); err != nil {
 			return nil, err
 		}
 	}
@@ -201,7 +204,7 @@ func Open(cfg Config) (tap *Tap, err error) {
 	if t.host, err = t.addrs.list(); err != nil {
 		return nil, err
 	}
-	t.selection.Store(newSelection(cfg.Interfaces, nil, t.host))
+	t.selection.Store(newSelection(cfg.Interfaces, cfg.Responses, nil, t.host))
 	t.follower, err = attach.New(attach.Options{
 		Programs: attach.Programs{
 			IngressEth: t.objs.TapIngressEth,
@@ -232,11 +235,22 @@ func (t *Tap) Ready() <-chan struct{} { return t.follower.Ready() }
 // Hooks returns where the program is attached now.
 func (t *Tap) Hooks() []attach.Hook { return t.follower.Hooks() }
 
-// Counters returns what the kernel program did with the packets since Open.
-func (t *Tap) Counters() (Counters, error) { return readCounters(t.objs.Counters) }
+// Counters returns what the kernel program did since Open with the packets
+// towards targets.
+func (t *Tap) Counters() (Counters, error) {
+	requests, _, err := readCounters(t.objs.Counters)
+	return requests, err
+}
 
-// SetTargets replaces the endpoints whose incoming packets are captured. New
-// ones are added before old ones are removed. It may be called before and
+// ResponseCounters returns what the kernel program did since Open with the
+// packets that came from targets; nothing without Config.Responses. They are
+// not among those of Counters.
+func (t *Tap) ResponseCounters() (Counters, error) {
+	_, responses, err := readCounters(t.objs.Counters)
+	return responses, err
+}
+
+// SetTargets replaces the endpoints whose packets are captured. New ones are added before old ones are removed. It may be called before and
 // during Run.
 func (t *Tap) SetTargets(targets []Target) error {
 	for _, target := range targets {
@@ -264,7 +278,7 @@ func (t *Tap) setHost(host hostAddrs) {
 
 // retarget is called with the lock held.
 func (t *Tap) retarget(targets []Target, host hostAddrs) error {
-	next, last := newSelection(t.config.Interfaces, targets, host), t.selection.Load()
+	next, last := newSelection(t.config.Interfaces, t.config.Responses, targets, host), t.selection.Load()
 	if err := t.table.replace(next.keys); err != nil {
 		return err
 	}
@@ -276,8 +290,8 @@ func (t *Tap) retarget(targets []Target, host hostAddrs) error {
 	return nil
 }
 
-// Ignore makes the kernel program stop copying a flow, until a new connection
-// with the same addresses and ports begins. Segments already in a ring still
+// Ignore makes the kernel program stop copying a flow, requests and responses,
+// until a new connection with the same addresses and ports begins. Segments already in a ring still
 // arrive. It is one system call, and may be called from a Sink.
 func (t *Tap) Ignore(f Flow) error {
 	key := (*tapFlow)(unsafe.Pointer(&f))

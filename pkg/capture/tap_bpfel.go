@@ -72,9 +72,11 @@ type tapPodPort struct {
 type tapPodProgram uint32
 
 const (
-	tapPodProgramPOD_ETH      tapPodProgram = 0
-	tapPodProgramPOD_L3       tapPodProgram = 1
-	tapPodProgramPOD_PROGRAMS tapPodProgram = 2
+	tapPodProgramPOD_ETH        tapPodProgram = 0
+	tapPodProgramPOD_L3         tapPodProgram = 1
+	tapPodProgramPOD_EGRESS_ETH tapPodProgram = 2
+	tapPodProgramPOD_EGRESS_L3  tapPodProgram = 3
+	tapPodProgramPOD_PROGRAMS   tapPodProgram = 4
 )
 
 type tapRecord struct {
@@ -110,6 +112,12 @@ const (
 	tapSideSIDE_LOOPBACK tapSide = 1
 )
 
+type tapTallies struct {
+	_         structs.HostLayout
+	Requests  tapTally
+	Responses tapTally
+}
+
 type tapTally struct {
 	_       structs.HostLayout
 	Packets uint64
@@ -144,12 +152,17 @@ const (
 	tapMapFlows            = "flows"
 	tapMapHellos           = "hellos"
 	tapMapPods             = "pods"
+	tapMapResponseFlows    = "response_flows"
 	tapMapRings            = "rings"
 	tapMapScratch          = "scratch"
 	tapMapSides            = "sides"
 	tapMapTargets          = "targets"
+	tapProgEnterEgressEth  = "enter_egress_eth"
+	tapProgEnterEgressL3   = "enter_egress_l3"
 	tapProgEnterIngressEth = "enter_ingress_eth"
 	tapProgEnterIngressL3  = "enter_ingress_l3"
+	tapProgPodEgressEth    = "pod_egress_eth"
+	tapProgPodEgressL3     = "pod_egress_l3"
 	tapProgPodIngressEth   = "pod_ingress_eth"
 	tapProgPodIngressL3    = "pod_ingress_l3"
 	tapProgTapEgressEth    = "tap_egress_eth"
@@ -158,6 +171,7 @@ const (
 	tapProgTapIngressL3    = "tap_ingress_l3"
 	tapVarBudgetCost       = "budget_cost"
 	tapVarInstance         = "instance"
+	tapVarResponses        = "responses"
 	tapVarRingHalf         = "ring_half"
 	tapVarShardKey         = "shard_key"
 	tapVarShardMask        = "shard_mask"
@@ -205,8 +219,12 @@ type tapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type tapProgramSpecs struct {
+	EnterEgressEth  *ebpf.ProgramSpec `ebpf:"enter_egress_eth"`
+	EnterEgressL3   *ebpf.ProgramSpec `ebpf:"enter_egress_l3"`
 	EnterIngressEth *ebpf.ProgramSpec `ebpf:"enter_ingress_eth"`
 	EnterIngressL3  *ebpf.ProgramSpec `ebpf:"enter_ingress_l3"`
+	PodEgressEth    *ebpf.ProgramSpec `ebpf:"pod_egress_eth"`
+	PodEgressL3     *ebpf.ProgramSpec `ebpf:"pod_egress_l3"`
 	PodIngressEth   *ebpf.ProgramSpec `ebpf:"pod_ingress_eth"`
 	PodIngressL3    *ebpf.ProgramSpec `ebpf:"pod_ingress_l3"`
 	TapEgressEth    *ebpf.ProgramSpec `ebpf:"tap_egress_eth"`
@@ -219,16 +237,17 @@ type tapProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type tapMapSpecs struct {
-	Control  *ebpf.MapSpec `ebpf:"control"`
-	Counters *ebpf.MapSpec `ebpf:"counters"`
-	Current  *ebpf.MapSpec `ebpf:"current"`
-	Flows    *ebpf.MapSpec `ebpf:"flows"`
-	Hellos   *ebpf.MapSpec `ebpf:"hellos"`
-	Pods     *ebpf.MapSpec `ebpf:"pods"`
-	Rings    *ebpf.MapSpec `ebpf:"rings"`
-	Scratch  *ebpf.MapSpec `ebpf:"scratch"`
-	Sides    *ebpf.MapSpec `ebpf:"sides"`
-	Targets  *ebpf.MapSpec `ebpf:"targets"`
+	Control       *ebpf.MapSpec `ebpf:"control"`
+	Counters      *ebpf.MapSpec `ebpf:"counters"`
+	Current       *ebpf.MapSpec `ebpf:"current"`
+	Flows         *ebpf.MapSpec `ebpf:"flows"`
+	Hellos        *ebpf.MapSpec `ebpf:"hellos"`
+	Pods          *ebpf.MapSpec `ebpf:"pods"`
+	ResponseFlows *ebpf.MapSpec `ebpf:"response_flows"`
+	Rings         *ebpf.MapSpec `ebpf:"rings"`
+	Scratch       *ebpf.MapSpec `ebpf:"scratch"`
+	Sides         *ebpf.MapSpec `ebpf:"sides"`
+	Targets       *ebpf.MapSpec `ebpf:"targets"`
 }
 
 // tapVariableSpecs contains global variables before they are loaded into the kernel.
@@ -237,6 +256,7 @@ type tapMapSpecs struct {
 type tapVariableSpecs struct {
 	BudgetCost *ebpf.VariableSpec `ebpf:"budget_cost"`
 	Instance   *ebpf.VariableSpec `ebpf:"instance"`
+	Responses  *ebpf.VariableSpec `ebpf:"responses"`
 	RingHalf   *ebpf.VariableSpec `ebpf:"ring_half"`
 	ShardKey   *ebpf.VariableSpec `ebpf:"shard_key"`
 	ShardMask  *ebpf.VariableSpec `ebpf:"shard_mask"`
@@ -262,16 +282,17 @@ func (o *tapObjects) Close() error {
 //
 // It can be passed to loadTapObjects or ebpf.CollectionSpec.LoadAndAssign.
 type tapMaps struct {
-	Control  *ebpf.Map `ebpf:"control"`
-	Counters *ebpf.Map `ebpf:"counters"`
-	Current  *ebpf.Map `ebpf:"current"`
-	Flows    *ebpf.Map `ebpf:"flows"`
-	Hellos   *ebpf.Map `ebpf:"hellos"`
-	Pods     *ebpf.Map `ebpf:"pods"`
-	Rings    *ebpf.Map `ebpf:"rings"`
-	Scratch  *ebpf.Map `ebpf:"scratch"`
-	Sides    *ebpf.Map `ebpf:"sides"`
-	Targets  *ebpf.Map `ebpf:"targets"`
+	Control       *ebpf.Map `ebpf:"control"`
+	Counters      *ebpf.Map `ebpf:"counters"`
+	Current       *ebpf.Map `ebpf:"current"`
+	Flows         *ebpf.Map `ebpf:"flows"`
+	Hellos        *ebpf.Map `ebpf:"hellos"`
+	Pods          *ebpf.Map `ebpf:"pods"`
+	ResponseFlows *ebpf.Map `ebpf:"response_flows"`
+	Rings         *ebpf.Map `ebpf:"rings"`
+	Scratch       *ebpf.Map `ebpf:"scratch"`
+	Sides         *ebpf.Map `ebpf:"sides"`
+	Targets       *ebpf.Map `ebpf:"targets"`
 }
 
 func (m *tapMaps) Close() error {
@@ -282,6 +303,7 @@ func (m *tapMaps) Close() error {
 		m.Flows,
 		m.Hellos,
 		m.Pods,
+		m.ResponseFlows,
 		m.Rings,
 		m.Scratch,
 		m.Sides,
@@ -295,6 +317,7 @@ func (m *tapMaps) Close() error {
 type tapVariables struct {
 	BudgetCost *ebpf.Variable `ebpf:"budget_cost"`
 	Instance   *ebpf.Variable `ebpf:"instance"`
+	Responses  *ebpf.Variable `ebpf:"responses"`
 	RingHalf   *ebpf.Variable `ebpf:"ring_half"`
 	ShardKey   *ebpf.Variable `ebpf:"shard_key"`
 	ShardMask  *ebpf.Variable `ebpf:"shard_mask"`
@@ -304,8 +327,12 @@ type tapVariables struct {
 //
 // It can be passed to loadTapObjects or ebpf.CollectionSpec.LoadAndAssign.
 type tapPrograms struct {
+	EnterEgressEth  *ebpf.Program `ebpf:"enter_egress_eth"`
+	EnterEgressL3   *ebpf.Program `ebpf:"enter_egress_l3"`
 	EnterIngressEth *ebpf.Program `ebpf:"enter_ingress_eth"`
 	EnterIngressL3  *ebpf.Program `ebpf:"enter_ingress_l3"`
+	PodEgressEth    *ebpf.Program `ebpf:"pod_egress_eth"`
+	PodEgressL3     *ebpf.Program `ebpf:"pod_egress_l3"`
 	PodIngressEth   *ebpf.Program `ebpf:"pod_ingress_eth"`
 	PodIngressL3    *ebpf.Program `ebpf:"pod_ingress_l3"`
 	TapEgressEth    *ebpf.Program `ebpf:"tap_egress_eth"`
@@ -316,8 +343,12 @@ type tapPrograms struct {
 
 func (p *tapPrograms) Close() error {
 	return _TapClose(
+		p.EnterEgressEth,
+		p.EnterEgressL3,
 		p.EnterIngressEth,
 		p.EnterIngressL3,
+		p.PodEgressEth,
+		p.PodEgressL3,
 		p.PodIngressEth,
 		p.PodIngressL3,
 		p.TapEgressEth,

@@ -137,12 +137,20 @@ func TestSelection(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := newSelection(tt.patterns, tt.targets, host)
+			s := newSelection(tt.patterns, false, tt.targets, host)
 			if got := s.want("lo", net.FlagUp|net.FlagLoopback); got != tt.lo {
 				t.Errorf("lo: %+v, want %+v", got, tt.lo)
 			}
 			if got := s.want("eth0", net.FlagUp); got != tt.eth0 {
 				t.Errorf("eth0: %+v, want %+v", got, tt.eth0)
+			}
+			// Responses go out wherever their requests come in, but for lo.
+			answers := newSelection(tt.patterns, true, tt.targets, host)
+			if got := answers.want("lo", net.FlagUp|net.FlagLoopback); got != tt.lo {
+				t.Errorf("lo, with responses: %+v, want %+v", got, tt.lo)
+			}
+			if got, want := answers.want("eth0", net.FlagUp), (attach.Want{Ingress: tt.eth0.Ingress, Egress: tt.eth0.Ingress}); got != want {
+				t.Errorf("eth0, with responses: %+v, want %+v", got, want)
 			}
 			if diff := cmp.Diff(newKeys(tt.keys...), s.keys, cmp.AllowUnexported(tapTarget{})); diff != "" {
 				t.Errorf("keys (-want +got):\n%s", diff)
@@ -174,14 +182,14 @@ func TestPortsOfABondAreLeftToIt(t *testing.T) {
 	targets := []Target{{netip.MustParseAddr("192.0.2.1"), 80}}
 	both := attach.Want{Ingress: true, Egress: true}
 	port := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "eth0", Flags: net.FlagUp, Slave: &netlink.BondSlave{}}}
-	if got := newSelection(nil, targets, hostAddrs{}).wantLink(port); got != (attach.Want{}) {
+	if got := newSelection(nil, false, targets, hostAddrs{}).wantLink(port); got != (attach.Want{}) {
 		t.Errorf("a port of a bond: %+v", got)
 	}
-	if got := newSelection([]string{"eth*"}, targets, hostAddrs{}).wantLink(port); got != both {
+	if got := newSelection([]string{"eth*"}, false, targets, hostAddrs{}).wantLink(port); got != both {
 		t.Errorf("a port of a bond that was asked for: %+v", got)
 	}
 	port.Slave = nil
-	if got := newSelection(nil, targets, hostAddrs{}).wantLink(port); got != both {
+	if got := newSelection(nil, false, targets, hostAddrs{}).wantLink(port); got != both {
 		t.Errorf("an interface of its own: %+v", got)
 	}
 }

@@ -20,8 +20,8 @@ import (
 const (
 	// atOnce is how many agents are asked at a time.
 	atOnce = 32
-	// largestStatus bounds an agent's answer, in bytes.
-	largestStatus = 16 << 20
+	// largestAnswer bounds an agent's answer, in bytes.
+	largestAnswer = 16 << 20
 )
 
 // Agent is one agent that can be asked.
@@ -68,17 +68,22 @@ type Client interface {
 // error.
 func Ask(ctx context.Context, client Client, agents []Agent) Report {
 	answers := make([]Answer, len(agents))
+	each(agents, func(i int, a Agent) { answers[i] = ask(ctx, client, a) })
+	return sumUp(answers)
+}
+
+// each calls f for all agents, some of them at once.
+func each(agents []Agent, f func(int, Agent)) {
 	slots := make(chan struct{}, atOnce)
 	var wg sync.WaitGroup
 	for i, a := range agents {
 		wg.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			answers[i] = ask(ctx, client, a)
+			f(i, a)
 		})
 	}
 	wg.Wait()
-	return sumUp(answers)
 }
 
 func ask(ctx context.Context, client Client, a Agent) Answer {
@@ -90,7 +95,28 @@ func ask(ctx context.Context, client Client, a Agent) Answer {
 }
 
 func fetch(ctx context.Context, client Client, root string) (*agent.Status, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(root, "/")+"/api/v1/status", nil)
+	body, err := get(ctx, client, root, "/api/v1/status")
+	if err != nil {
+		return nil, err
+	}
+	var s agent.Status
+	if err := json.Unmarshal(body, &s); err != nil {
+		return nil, fmt.Errorf("the answer is not the status of an agent: %w", err)
+	}
+	return &s, nil
+}
+
+// statusError is an answer other than 200.
+type statusError struct {
+	code int
+	text string
+}
+
+func (e statusError) Error() string { return e.text }
+
+// get returns what an agent answers to a request of its admin API.
+func get(ctx context.Context, client Client, root, path string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(root, "/")+path, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -99,21 +125,17 @@ func fetch(ctx context.Context, client Client, root string) (*agent.Status, erro
 		return nil, err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, largestStatus+1))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, largestAnswer+1))
 	if err != nil {
 		return nil, fmt.Errorf("reading the answer: %w", err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s: %.200s", resp.Status, strings.TrimSpace(string(body)))
+		return nil, statusError{resp.StatusCode, fmt.Sprintf("%s: %.200s", resp.Status, strings.TrimSpace(string(body)))}
 	}
-	if len(body) > largestStatus {
-		return nil, fmt.Errorf("the answer is larger than %d bytes", largestStatus)
+	if len(body) > largestAnswer {
+		return nil, fmt.Errorf("the answer is larger than %d bytes", largestAnswer)
 	}
-	var s agent.Status
-	if err := json.Unmarshal(body, &s); err != nil {
-		return nil, fmt.Errorf("the answer is not the status of an agent: %w", err)
-	}
-	return &s, nil
+	return body, nil
 }
 
 func sumUp(answers []Answer) Report {

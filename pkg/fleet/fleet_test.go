@@ -50,7 +50,7 @@ func TestAsk(t *testing.T) {
 		serve(t, "c-not-an-agent", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>")) }),
 		serve(t, "e-refuses", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "who are you?", http.StatusUnauthorized) }),
 		serve(t, "f-endless", func(w http.ResponseWriter, _ *http.Request) {
-			for range largestStatus/1024 + 1 {
+			for range largestAnswer/1024 + 1 {
 				_, _ = w.Write(make([]byte, 1024))
 			}
 		}),

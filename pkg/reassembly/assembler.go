@@ -7,7 +7,7 @@ type Assembler struct {
 	clock int64 // the latest time seen; does not go back
 	grain int64 // how exactly record.touched is kept, in nanoseconds
 	// Until then, a flow met in the middle may be one that was given up.
-	distrust int64
+	distrusted int64
 
 	flows   table
 	open    int
@@ -236,4 +236,13 @@ func (a *Assembler) unwanted(r *record, n int) {
 	} else {
 		a.discard(n)
 	}
+}
+
+// Next returns the sequence number of the next byte that the flow's stream will
+// be given, and whether it is known: the flow has a stream.
+func (a *Assembler) Next(f Flow) (seq uint32, known bool) {
+	if r := a.flows.find(f); r != nil && r.stream != nil {
+		return r.expect, true
+	}
+	return 0, false
 }

@@ -68,7 +68,7 @@
 // table. The oldest closed flow comes next; else the least recently used flow
 // goes, whether bytes wait in it or not: they are delivered across their
 // holes. Within a source the same order holds. Every choice is O(1). A flow met
-// in the middle after that is believed less, see Assembler.Distrust.
+// in the middle after that is believed less, see Assembler.Evicted.
 //
 // Out-of-order bytes are bounded per flow, in total, and by an optional
 // budget shared with others. What counts is memory (buffer capacity and

@@ -38,7 +38,7 @@ func (a *Assembler) start(f Flow, isn uint32, syn bool, now int64) *record {
 	// A flow that was evicted comes back like one that was open before the
 	// tap. Whoever can fill the table could have the middle of a body taken
 	// for a request, so its first segment is not believed any more.
-	r.begun = !syn && a.clock < a.distrust
+	r.begun = !syn && a.clock < a.distrusted
 	a.stats.FlowsTotal++
 	if !syn {
 		a.stats.FlowsMidstream++
@@ -143,26 +143,22 @@ func (a *Assembler) evict(r *record, now int64) {
 	if r.stream != nil {
 		a.stats.FlowsEvicted++
 	}
-	a.Distrust(math.MaxInt64) // an ignored one, too: it is not again what it was
+	a.distrust(math.MaxInt64) // an ignored one, too: it is not again what it was
 	a.retire(r, CloseEvicted, now)
 }
 
 // forget gives up the record of a closed flow before its time. For as long as
 // it would have lived, what it would have swallowed is not believed.
 func (a *Assembler) forget(r *record) {
-	a.Distrust(r.touched + int64(graveTime))
+	a.distrust(r.touched + int64(graveTime))
 	a.flows.remove(r)
 }
 
-// Distrust says that flows met in the middle until then, in nanoseconds since
-// the Unix epoch, may be ones that somebody had given up, on purpose perhaps:
-// unlike those that were open before the tap, their first segment does not
-// start a message (Stream.Data). The Assembler says so itself when it evicts;
-// the caller does for what was given up elsewhere.
-func (a *Assembler) Distrust(until int64) { a.distrust = max(a.distrust, until) }
-
-// DistrustedUntil returns the latest time that Distrust was called with.
-func (a *Assembler) DistrustedUntil() int64 { return a.distrust }
+// distrust says that flows met in the middle until then, in nanoseconds since the
+// Unix epoch, may be ones that somebody had given up, on purpose perhaps: unlike
+// those that were open before the tap, their first segment does not start a
+// message (Stream.Data).
+func (a *Assembler) distrust(until int64) { a.distrusted = max(a.distrusted, until) }
 
 // Close gives up every hole, delivers what waits behind it and closes every
 // stream: with CloseFIN if that was what it had waited for, with CloseRST if

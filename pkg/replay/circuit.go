@@ -85,7 +85,7 @@ func (m *Mirror) judge(w *worker, now time.Time) (drop []*conn) {
 		return nil
 	}
 	switch limit := m.cfg.MaxFailures; {
-	case w.x.resp.final():
+	case w.x.resp.Final():
 		ep.circuit.answered(trial)
 	default:
 		if w.unreachable {
@@ -96,7 +96,7 @@ func (m *Mirror) judge(w *worker, now time.Time) (drop []*conn) {
 			drop = m.disconnect(ep)
 		}
 	}
-	m.eject(ep, outcome, w.x.resp.status, now)
+	m.eject(ep, outcome, w.x.resp.Status(), now)
 	return drop
 }
 

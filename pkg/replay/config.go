@@ -88,6 +88,8 @@ type Config struct {
 	// Dial connects. The connections must obey their deadlines, and Dial its
 	// context. Default: a net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Keep, if set, is where Result.Response comes from.
+	Keep *httpstream.ResponsePool
 	// OnResult, if set, is called once for every accepted copy, by the worker
 	// that has it: concurrently, and while it runs the copy is pending and
 	// the worker occupied. It must not call the mirror's Drain.

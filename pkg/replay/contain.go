@@ -34,7 +34,7 @@ func (x *exchange) abort(err error) {
 		<-x.up.done // it reads the request
 	}
 	x.tidy()
-	x.init(x.memory, x.limit)
+	x.init(x.memory, x.limit, x.keep)
 	x.fail(Panic, err)
 }
 

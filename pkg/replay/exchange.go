@@ -37,7 +37,9 @@ type exchange struct {
 	in    []byte // in[r:w] is what was read and not used up
 	small []byte // in, unless that had to grow
 	r, w  int
-	resp  response
+	resp  httpstream.ResponseFramer
+	keep  *httpstream.ResponsePool // nil: nothing is kept
+	kept  *httpstream.Response
 	limit int64                 // of received
 	step  func(fd uintptr) bool // direct, bound once
 
@@ -58,8 +60,8 @@ type exchange struct {
 }
 
 // init makes the exchange ready for its first use, whatever it was.
-func (x *exchange) init(m *memory, limit int64) {
-	*x = exchange{small: make([]byte, minRead), limit: limit, memory: m}
+func (x *exchange) init(m *memory, limit int64, keep *httpstream.ResponsePool) {
+	*x = exchange{small: make([]byte, minRead), limit: limit, memory: m, keep: keep}
 	x.in = x.small
 	x.step = x.direct
 }
@@ -88,7 +90,7 @@ func (x *exchange) clear() {
 	x.c, x.begun, x.stale, x.partial = nil, false, false, false
 	x.failed, x.outcome, x.err = false, 0, nil
 	x.sent, x.received, x.r, x.w = 0, 0, 0, 0
-	x.resp.reset(false)
+	x.resp.Reset(false, nil)
 }
 
 // apart reports whether the copy is too large to be written at once.
@@ -96,9 +98,13 @@ func (x *exchange) apart() bool { return len(x.out)+len(x.body) > maxJoined }
 
 // run does the exchange on c. It may be called again, for another connection,
 // if c turns out to be stale.
-func (x *exchange) run(c *conn) {
+func (x *exchange) run(c *conn, r *httpstream.Request) {
 	x.c, x.begun, x.stale = c, false, false
-	x.resp.reset(x.about.toHEAD)
+	x.forget()
+	if x.keep != nil {
+		x.kept = x.keep.For(r)
+	}
+	x.resp.Reset(x.about.toHEAD, x.kept)
 	if c.direct {
 		for x.again = true; x.again; {
 			x.again = false
@@ -114,8 +120,16 @@ func (x *exchange) run(c *conn) {
 	c.turns++
 }
 
-// keep reports whether the connection can carry another exchange.
-func (x *exchange) keep() bool {
+// forget gives up what is kept of a response.
+func (x *exchange) forget() {
+	if x.kept != nil {
+		x.kept.Release()
+		x.kept = nil
+	}
+}
+
+// reusable reports whether the connection can carry another exchange.
+func (x *exchange) reusable() bool {
 	return !x.failed && !x.partial && x.r == x.w && x.about.persists(&x.resp)
 }
 
@@ -241,22 +255,22 @@ func readFailure(err error) Outcome {
 // whether the exchange is done.
 func (x *exchange) got(n int, eof bool) (done bool) {
 	if eof {
-		if !x.resp.eof() {
+		if !x.resp.EOF() {
 			x.fail(Reset, io.ErrUnexpectedEOF)
 		}
 		return true
 	}
 	x.w += n
 	x.received += int64(n)
-	k, err := x.resp.parse(x.in[x.r:x.w])
+	k, err := x.resp.Parse(x.in[x.r:x.w])
 	x.r += k
 	switch {
 	case err != nil:
 		x.fail(Protocol, err)
 		return true
-	case x.resp.state == complete:
+	case x.resp.Complete():
 		return true
-	case x.received > x.limit && x.resp.final():
+	case x.received > x.limit && x.resp.Final():
 		x.partial = true
 		return true
 	}

@@ -46,7 +46,7 @@ func (x *exchange) hold(n int) bool {
 func (x *exchange) space() []byte {
 	if x.r == x.w {
 		x.r, x.w = 0, 0
-		if len(x.in) < maxRead && x.resp.wants() > int64(len(x.in)) && x.hold(maxRead) {
+		if len(x.in) < maxRead && x.resp.Wants() > int64(len(x.in)) && x.hold(maxRead) {
 			x.letGo()
 			x.in = x.memory.getLarge()
 			x.grown = maxRead
@@ -85,6 +85,7 @@ func (x *exchange) letGo() {
 // tidy gives back what an unusual exchange made the buffers grow to.
 func (x *exchange) tidy() {
 	x.c, x.body = nil, nil
+	x.forget()
 	if cap(x.out) > 2*maxJoined {
 		x.out = make([]byte, 0, minRead)
 	}

@@ -86,6 +86,8 @@ func (r Refusal) String() string { return refusalNames[r] }
 type Result struct {
 	// Request is the original, valid only during the call.
 	Request *httpstream.Request
+	// Shaper is what Submit was given with it.
+	Shaper Shaper
 	// Endpoint is where the copy went; zero if it came to no endpoint.
 	Endpoint Endpoint
 	Outcome  Outcome
@@ -99,6 +101,11 @@ type Result struct {
 	// Partial says that the answer came before all of the copy was sent, or
 	// is longer than Config.MaxResponse.
 	Partial bool
+	// Response is what was kept of the answer: nil unless Config.Keep is set,
+	// if there was none, or for want of memory. It is the receiver's to
+	// Release. It is the whole answer only if the copy was Answered and not
+	// Partial.
+	Response *httpstream.Response
 	// Err says more about an outcome that is no answer.
 	Err error
 }

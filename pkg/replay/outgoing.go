@@ -69,9 +69,9 @@ func inspect(head []byte, r *httpstream.Request) (o outgoing, err error) {
 // persists reports whether the connection may carry another exchange after
 // this request and a response (RFC 9112 section 9.3). A server may close
 // after an HTTP/1.0 request without saying so, unless it says keep-alive.
-func (o *outgoing) persists(p *response) bool {
-	if o.close || o.http10 && !(o.keepAlive && p.keepAlive) {
+func (o *outgoing) persists(p *httpstream.ResponseFramer) bool {
+	if o.close || o.http10 && !(o.keepAlive && p.KeepAlive()) {
 		return false
 	}
-	return p.persists()
+	return p.Persists()
 }

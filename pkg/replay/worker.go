@@ -40,7 +40,7 @@ type worker struct {
 
 func newWorker(m *Mirror, cost int) *worker {
 	w := &worker{m: m, wake: make(chan struct{}, 1), cost: cost}
-	w.x.init(&m.memory, m.cfg.MaxResponse)
+	w.x.init(&m.memory, m.cfg.MaxResponse, m.cfg.Keep)
 	return w
 }
 
@@ -102,7 +102,9 @@ func (w *worker) serve(now time.Time) time.Time {
 // report hands over the result.
 func (w *worker) report() {
 	defer w.contain()
-	w.m.cfg.OnResult(w.result())
+	r := w.result()
+	r.Response, w.x.kept = w.x.kept, nil
+	w.m.cfg.OnResult(r)
 }
 
 // attempt does the exchange. It takes and returns the time.
@@ -122,11 +124,11 @@ func (w *worker) attempt(now time.Time) (end time.Time) {
 			}
 		}
 		w.tried = true
-		x.run(w.conn)
+		x.run(w.conn, w.req)
 		after := w.m.cfg.Now()
 		w.latency, now = after.Sub(now), after
 		if !x.stale {
-			w.reuse = x.keep() && (w.m.cfg.RequestsPerConnection <= 0 || w.conn.turns < w.m.cfg.RequestsPerConnection)
+			w.reuse = x.reusable() && (w.m.cfg.RequestsPerConnection <= 0 || w.conn.turns < w.m.cfg.RequestsPerConnection)
 			break
 		}
 		w.replace(now)
@@ -201,20 +203,20 @@ func (w *worker) outcome() Outcome {
 	if w.x.failed {
 		return w.x.outcome
 	}
-	return classOf(w.x.resp.status)
+	return classOf(w.x.resp.Status())
 }
 
 func (w *worker) result() Result {
 	x := &w.x
 	r := Result{
-		Request: w.req, Outcome: w.outcome(),
+		Request: w.req, Shaper: w.shaper, Outcome: w.outcome(),
 		Sent: x.sent, Received: x.received, Partial: x.partial && !x.failed, Err: x.err,
 	}
 	if w.ep != nil {
 		r.Endpoint = w.ep.Endpoint
 	}
-	if x.resp.final() {
-		r.Status = x.resp.status
+	if x.resp.Final() {
+		r.Status = x.resp.Status()
 	}
 	if !x.failed {
 		r.Latency = w.latency

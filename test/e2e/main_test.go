@@ -18,6 +18,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"testing"
 	"time"
@@ -48,9 +49,10 @@ func run(m *testing.M) int {
 		return 1
 	}
 	if !given("test.parallel") {
-		// The tests wait more than they compute.
-		_ = flag.Set("test.parallel", strconv.Itoa(4*runtime.GOMAXPROCS(0)))
+		// The tests wait more than they compute, but they keep every byte.
+		_ = flag.Set("test.parallel", strconv.Itoa(min(4*runtime.GOMAXPROCS(0), 8)))
 	}
+	debug.SetGCPercent(30) // with the race detector, garbage takes gigabytes
 	return m.Run()
 }
 

@@ -39,17 +39,17 @@ var edges = map[string]struct {
 	"pkg/rules/file":     {[]string{"pkg/rules"}, "it is one of the sources of a snapshot"},
 	"pkg/kube":           {[]string{"pkg/rules"}, "it is the other source of a snapshot"},
 	"pkg/replay":         {[]string{"pkg/httpstream"}, "it sends a message and knows no rule"},
-	"pkg/compare":        {[]string{"pkg/httpstream"}, "it compares messages and knows no network"},
+	"pkg/compare":        {nil, "it compares answers, wherever they were captured"},
 	"pkg/agent": {[]string{
 		"pkg/capture", "pkg/capture/attach", "pkg/capture/netns", "pkg/capture/pcap", "pkg/reassembly", "pkg/httpstream",
 		"pkg/rules", "pkg/rules/file", "pkg/kube", "pkg/replay", "pkg/compare",
 	}, "it joins the leaves"},
-	"pkg/fleet":     {[]string{"pkg/agent", "pkg/kube"}, "it finds agents and adds up what they say"},
+	"pkg/fleet":     {[]string{"pkg/agent", "pkg/kube", "pkg/compare"}, "it finds agents and adds up what they say"},
 	"pkg/privilege": {nil, "it knows processes, not what they do"},
 	"pkg/netlab":    {nil, "it is a lab, for the demo and for tests"},
 	"pkg/demo":      {[]string{"pkg/netlab"}, "it runs the real program as a child, so it shows what users get"},
 	"cmd/shadowtap": {[]string{
-		"pkg/agent", "pkg/privilege", "pkg/fleet", "pkg/demo", "pkg/rules", "pkg/rules/file", "pkg/httpstream", "pkg/capture/attach",
+		"pkg/agent", "pkg/privilege", "pkg/fleet", "pkg/compare", "pkg/demo", "pkg/rules", "pkg/rules/file", "pkg/httpstream", "pkg/capture/attach",
 	}, "flags, and what explain and validate need; whatever runs is behind agent"},
 	"test": {[]string{"pkg", "cmd"}, "whole-program tests look wherever they must"},
 }

@@ -60,7 +60,8 @@ func (s *stage) cycle(mode attach.Mode) (o objects) {
 	s.Helper()
 	var log lockedBuffer
 	cfg := shadowtap.DefaultConfig()
-	cfg.Name, cfg.Files, cfg.Admin, cfg.Attach, cfg.RingBytes = agentName, []string{s.rules}, "", mode, 256<<10
+	cfg.Name, cfg.Files, cfg.Admin, cfg.Attach = agentName, []string{s.rules}, "", mode
+	cfg.RingBytes = 4 << 20 // small, but more than comes while this process gets no CPU
 	cfg.DrainTimeout = patience
 	cfg.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelInfo}))
 	var a *shadowtap.Agent

@@ -295,7 +295,7 @@ func around(s *stage, front func(), want func() uint64) account {
 
 // behindDrops: what never came as far as the agent is not captured.
 func behindDrops(s *stage) {
-	front := newNeighbour(s, "front", ebpf.SchedCLS, atDstPort, served4.Port(), dropSome(20)...)
+	front := newNeighbour(s, "front", ebpf.SchedCLS, atDstPort, served4.Port(), dropSome(8)...) // of more than a hundred
 	behind := newNeighbour(s, "behind", ebpf.SchedCLS, atDstPort, served4.Port())
 	s.tcx(behind, ebpf.AttachTCXIngress, link.Tail())
 	around(s, func() { s.tcx(front, ebpf.AttachTCXIngress, link.Head()) }, func() uint64 { return behind.count(s) })

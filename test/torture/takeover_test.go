@@ -142,7 +142,7 @@ func (s *stage) halfTakeover() {
 	must(s, c.SetDeadline(time.Now().Add(patience)))
 	enc, dec := gob.NewEncoder(c), gob.NewDecoder(c)
 	for _, kind := range []uint8{hello, begin} {
-		must(s, enc.Encode(message{kind, 1}))
+		must(s, enc.Encode(message{kind, 2}))
 	}
 	for kind := uint8(0); kind != end; {
 		var m message

@@ -36,6 +36,7 @@ var profiles = map[string]string{
 	"hostPID":     "{securityProfile: restricted, hostPID: true, extraCapabilities: [SYS_RESOURCE]}",
 	"hostNetwork": "hostNetwork: true",
 	"surge":       "updateStrategy: {rollingUpdate: {maxSurge: 1, maxUnavailable: 0}}",
+	"stop first":  "takeover: {enabled: false}",
 	"everything": `
 image: {digest: "sha256:` + strings.Repeat("0", 64) + `"}
 imagePullSecrets: [{name: registry}]
@@ -250,9 +251,6 @@ func TestRole(t *testing.T) {
 func TestDefaultsThatMatter(t *testing.T) {
 	ds := object[appsv1.DaemonSet](t, "")
 	spec := ds.Spec.Template.Spec
-	if rolling := ds.Spec.UpdateStrategy.RollingUpdate; rolling.MaxSurge.IntValue() != 0 || rolling.MaxUnavailable.IntValue() != 1 {
-		t.Errorf("two agents of a node would run at once: %+v", rolling)
-	}
 	if len(spec.Tolerations) != 1 || spec.Tolerations[0].Operator != corev1.TolerationOpExists || spec.Tolerations[0].Key != "" {
 		t.Errorf("some nodes have no agent: %+v", spec.Tolerations)
 	}
@@ -278,6 +276,39 @@ func TestDefaultsThatMatter(t *testing.T) {
 	}
 }
 
+// TestUpdates: two agents of a node run at once if, and only if, the one takes
+// over from the other.
+func TestUpdates(t *testing.T) {
+	for _, test := range []struct {
+		values string
+		surge  int
+	}{
+		{"", 1}, {"securityProfile: restricted", 1}, {profiles["surge"], 1},
+		{profiles["stop first"], 0}, {"hostNetwork: true", 0},
+		{"updateStrategy: {rollingUpdate: {maxSurge: 0, maxUnavailable: 2}}", 0},
+	} {
+		ds := object[appsv1.DaemonSet](t, test.values)
+		spec := ds.Spec.Template.Spec
+		rolling := ds.Spec.UpdateStrategy.RollingUpdate
+		if rolling.MaxSurge.IntValue() != test.surge || (rolling.MaxUnavailable.IntValue() == 0) != (test.surge == 1) {
+			t.Errorf("%q: updated with %+v", test.values, rolling)
+		}
+		if test.surge == 0 {
+			continue
+		}
+		c := spec.Containers[0]
+		for _, arg := range []string{"--takeover", "--takeover-dir=/run/shadowtap", "--linger=2m"} {
+			if !slices.Contains(c.Args, arg) {
+				t.Errorf("%q: no %s in %q", test.values, arg, c.Args)
+			}
+		}
+		if m, v := c.VolumeMounts[1], spec.Volumes[1]; m.Name != v.Name || m.MountPath != "/run/shadowtap" || m.ReadOnly ||
+			v.HostPath == nil || v.HostPath.Path != "/run/shadowtap/shadowtap-shadowtap" {
+			t.Errorf("%q: they meet in %+v of %+v", test.values, m, v)
+		}
+	}
+}
+
 func TestRefused(t *testing.T) {
 	for _, test := range []struct{ values, want string }{
 		{"securityProfil: restricted", "securityProfil"},
@@ -291,6 +322,9 @@ func TestRefused(t *testing.T) {
 		{"terminationGracePeriodSeconds: 1", "terminationGracePeriodSeconds"},
 		{"args: [file]", "args"},
 		{"{hostNetwork: true, updateStrategy: {rollingUpdate: {maxSurge: 1}}}", "hostNetwork and updateStrategy.rollingUpdate.maxSurge exclude each other"},
+		{"{takeover: {enabled: false}, updateStrategy: {rollingUpdate: {maxSurge: 1}}}", "takes takeover.enabled"},
+		{"takeover: {dir: /}", "dir"},
+		{"takeover: {linger: \"0\"}", "linger"},
 		{"{hostNetwork: true, podMonitor: {create: true}}", "hostNetwork and podMonitor.create exclude each other"},
 	} {
 		t.Run(test.values, func(t *testing.T) {

@@ -84,6 +84,7 @@ type identity struct{ device, inode uint64 }
 type Namespace struct {
 	id        identity
 	guard     func(step func()) (fault error)
+	cookie    atomic.Uint64 // 0: not known
 	addresses atomic.Pointer[[]netip.Addr]
 
 	mu    sync.Mutex

@@ -372,6 +372,7 @@ func (w *Watcher) visit(n *Namespace) error {
 	}
 	var addresses []netip.Addr
 	if err := n.Enter(func() (err error) {
+		n.cookie.Store(cookie()) // the inode may be another's than last time
 		addresses, err = listAddresses()
 		return err
 	}); err != nil {

@@ -35,8 +35,13 @@ type Options struct {
 	// Match reports whether dst is a captured endpoint. It is called for
 	// every TCP packet, from the goroutine that runs Read. IPv4 addresses are
 	// passed in their 4-byte form. Nil captures every endpoint, which takes
-	// both directions of a connection for requests.
+	// both directions of a connection for requests, unless Responses is set
+	// and the file has the connection's SYN.
 	Match func(dst netip.AddrPort) bool
+	// Responses has what comes from a captured endpoint handed over, too,
+	// with capture.FlagResponse. Between two captured endpoints, the one
+	// that did not open the connection is the one that answers.
+	Responses bool
 }
 
 // Stats accounts for every packet of a file:
@@ -48,13 +53,16 @@ type Options struct {
 type Stats struct {
 	// Packets is how many packets were read from the file.
 	Packets uint64
-	// Seen counts TCP packets towards a captured endpoint, plus fragments,
-	// whose ports are not known.
+	// Seen counts TCP packets towards a captured endpoint, and from one with
+	// Options.Responses, plus fragments, whose ports are not known.
 	Seen uint64
 	// Copied counts packets handed to the sink.
 	Copied uint64
 	// CopiedBytes counts payload bytes handed to the sink.
 	CopiedBytes uint64
+	// Responses counts those of Copied that came from a captured endpoint, and
+	// ResponseBytes their part of CopiedBytes.
+	Responses, ResponseBytes uint64
 	// Truncated counts those of Copied that lacked payload because the file
 	// was recorded with a snapshot length, and TruncatedBytes the payload
 	// bytes they lacked.
@@ -67,7 +75,7 @@ type Stats struct {
 type Reason uint8
 
 const (
-	// PureACK is a packet towards an endpoint that carries neither payload
+	// PureACK is a packet towards an endpoint, or a response of one, that carries neither payload
 	// nor SYN, FIN or RST.
 	PureACK Reason = iota
 	// Fragment is part of a fragmented IP packet (RFC 791 section 3.2, RFC
@@ -80,7 +88,7 @@ const (
 	// NotTCP is a packet that is not TCP over IP.
 	NotTCP
 	// NotTarget is a TCP packet towards something else than a captured
-	// endpoint; answers are among them.
+	// endpoint; responses are among them without Options.Responses.
 	NotTarget
 	// UnsupportedLink is a packet of an interface whose link type is not
 	// read.
@@ -127,7 +135,7 @@ func Read(ctx context.Context, r io.Reader, sink capture.Sink, o Options) (Stats
 	if err != nil {
 		return Stats{}, fmt.Errorf("pcap: %w", err)
 	}
-	rd := reader{sink: sink, match: o.Match}
+	rd := reader{sink: sink, match: o.Match, responses: o.Responses}
 	err = rd.run(ctx, f)
 	if err != nil && ctx.Err() == nil {
 		err = fmt.Errorf("pcap: %w", err)
@@ -137,10 +145,12 @@ func Read(ctx context.Context, r io.Reader, sink capture.Sink, o Options) (Stats
 
 // reader carries one Read from packet to packet.
 type reader struct {
-	sink  capture.Sink
-	match func(netip.AddrPort) bool
-	stats Stats
-	lossy lossy
+	sink      capture.Sink
+	match     func(netip.AddrPort) bool
+	responses bool
+	stats     Stats
+	lossy     lossy
+	calls     calls
 
 	now   int64 // latest packet time, nanoseconds since the Unix epoch
 	begun int64 // now when the open batch began
@@ -202,7 +212,8 @@ func (rd *reader) packet(f frame) {
 		rd.stats.Skipped[why]++
 		return
 	}
-	if rd.match != nil && !rd.match(rd.pkt.flow.Destination()) {
+	r := rd.role()
+	if r == roleNone {
 		rd.stats.Skipped[NotTarget]++
 		return
 	}
@@ -214,17 +225,25 @@ func (rd *reader) packet(f frame) {
 	}
 	rd.stats.Copied++
 	rd.stats.CopiedBytes += uint64(len(rd.pkt.payload))
-	rd.deliver(f.time)
+	if r == roleResponse {
+		rd.stats.Responses++
+		rd.stats.ResponseBytes += uint64(len(rd.pkt.payload))
+	}
+	rd.deliver(f.time, r)
 }
 
 // deliver hands the decoded packet over. Payload beyond the snapshot length
 // becomes a hole in the sequence numbers, and whatever follows in the flow
 // says that nothing will fill it.
-func (rd *reader) deliver(time int64) {
+func (rd *reader) deliver(time int64, r role) {
 	p := &rd.pkt
+	flow, mark := p.flow, capture.Flags(0)
+	if r == roleResponse {
+		flow, mark = reverse(p.flow), capture.FlagResponse
+	}
 	missing := p.length - len(p.payload)
 	rd.seg = capture.Segment{
-		Flow: p.flow, Seq: p.seq, Ack: p.ack, Flags: p.flags,
+		Flow: flow, Seq: p.seq, Ack: p.ack, Flags: p.flags | mark,
 		Time: time, Payload: p.payload,
 	}
 	if missing > 0 {
@@ -250,8 +269,8 @@ func (rd *reader) deliver(time int64) {
 		seq++
 	}
 	rd.seg = capture.Segment{
-		Flow: p.flow, Seq: seq, Ack: p.ack,
-		Flags:     p.flags&^capture.FlagSYN | capture.FlagLost,
+		Flow: flow, Seq: seq, Ack: p.ack,
+		Flags:     p.flags&^capture.FlagSYN | capture.FlagLost | mark,
 		Continues: true, Time: time,
 	}
 	rd.sink.Segment(&rd.seg)
@@ -260,9 +279,10 @@ func (rd *reader) deliver(time int64) {
 // maxLossy bounds the flows remembered as lossy.
 const maxLossy = 1 << 16
 
-// lossy is the set of flows whose next segment must carry FlagLost. When it
-// is full every segment does: the flag only says that a hole, if there is
-// one, is final, so too many of them cost patience but no bytes.
+// lossy is the set of flows, in the direction of their packets, whose next
+// segment must carry FlagLost. When it is full every segment does: the flag
+// only says that a hole, if there is one, is final, so too many of them cost
+// patience but no bytes.
 type lossy struct {
 	flows    map[capture.Flow]struct{}
 	overflow bool

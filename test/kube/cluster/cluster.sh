@@ -18,6 +18,7 @@ down() {
     done
     bash "$here/control-plane.sh" down
     bash "$here/network.sh" down
+    rmdir /run/shadowtap 2>/dev/null || true # what the nodes' were mounted on
     rm -rf "$STATE"
 }
 

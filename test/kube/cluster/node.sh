@@ -144,9 +144,10 @@ up() {
     cat >"$dir/enter.sh" <<'SH'
 mount --make-rprivate /
 mount --make-rshared /
-mkdir -p /run/netns /run/containerd
+mkdir -p /run/netns /run/containerd /run/shadowtap
 mount -t tmpfs none /run/netns
 mount -t tmpfs none /run/containerd
+mount -t tmpfs none /run/shadowtap # or the agents of two nodes would meet
 exec "$@"
 SH
     start "containerd-$name" nsenter --net="/run/netns/$netns" unshare -m \

@@ -24,6 +24,8 @@ type sample struct {
 	Targets  []netip.AddrPort
 	// Namespaces counts the network namespaces that are captured in.
 	Namespaces int
+	// Over says that another agent has taken over.
+	Over bool
 	// Routes are the names of those in use; Shadows counts the endpoints that
 	// they mirror to.
 	Routes  []string
@@ -130,6 +132,11 @@ func ask(p pod) (s sample, err error) {
 	if err := call("GET", admin+"account", nil, &s.Account); err != nil {
 		return s, err
 	}
+	var overall agent.Status
+	if err := call("GET", admin+"status", nil, &overall); err != nil {
+		return s, err
+	}
+	s.Over = !overall.Capturing
 	s.To, s.Targets = time.Now(), status.Targets
 	for _, r := range status.Rules {
 		s.Routes = append(s.Routes, r.Route)
@@ -167,6 +174,8 @@ func (w *watch) captured(endpoint netip.AddrPort, from, to time.Time) bool {
 				begun = held
 			case begun && s.From.Before(to):
 				begun = held
+			case begun && s.Over && !settled:
+				begun = false // it may have been another agent by then
 			case begun && s.From.After(to):
 				settled = settled || s.idle()
 			}

@@ -77,11 +77,10 @@ func TestMirroring(t *testing.T) {
 		}})
 	})
 	t.Run("agent rolled", func(t *testing.T) {
-		l.play(t, round{name: "rolled", urls: []string{vip}, percent: 100, during: func() {
-			kubectl(t, "-n", shadowtap, "rollout", "restart", "daemonset/"+shadowtap)
-			kubectl(t, "-n", shadowtap, "rollout", "status", "daemonset/"+shadowtap, "--timeout=180s")
-			eventuallyTargets(t, 1)
-		}})
+		v := l.play(t, round{name: "rolled", urls: []string{vip}, percent: 100, during: func() { testRolled(t) }})
+		if v.never != 0 {
+			t.Errorf("while agents took over from each other: %v", v)
+		}
 	})
 	t.Run("agent out of memory", func(t *testing.T) { testOutOfMemory(t, l, vip) })
 	t.Run("no shadow", func(t *testing.T) { testNoShadow(t, l, vip) })
@@ -142,6 +141,28 @@ func killAgents(t *testing.T) {
 	if killed != len(nodes) {
 		t.Fatalf("%d agents were killed, want %d", killed, len(nodes))
 	}
+}
+
+// testRolled replaces all agents, twice, while a pod of v1 comes and goes.
+func testRolled(t *testing.T) {
+	t.Helper()
+	roll := func(action string) {
+		t.Helper()
+		kubectl(t, "-n", shadowtap, "rollout", action, "daemonset/"+shadowtap)
+	}
+	done := func() {
+		t.Helper()
+		kubectl(t, "-n", shadowtap, "rollout", "status", "daemonset/"+shadowtap, "--timeout=600s")
+		eventuallyPods(t, shadowtap, agentLabel, len(nodes))
+	}
+	roll("restart")
+	scale(t, "httpbin-v1", v1Label, 2)
+	done()
+	eventuallyTargets(t, 2)
+	roll("restart")
+	scale(t, "httpbin-v1", v1Label, 1)
+	done()
+	eventuallyTargets(t, 1)
 }
 
 // testPercent edits the rule under load, and then holds each percentage to

@@ -1,27 +1,24 @@
-package replay
+package httpstream
 
 import (
 	"bytes"
 	"errors"
 )
 
-// Bounds of what a response may make us keep, in bytes. Content is never
-// kept; Config.MaxResponse bounds how much of it is read.
-const (
-	maxHead      = 256 << 10 // all heads of an exchange, 1xx included; a trailer section
-	maxChunkLine = 4 << 10   // a chunk size with its extensions
-)
+// MaxResponseHead bounds all heads of one response, interim ones (1xx)
+// included, and apart from them its trailer section, in bytes.
+const MaxResponseHead = 256 << 10
 
 // What makes a response unusable.
 var (
-	errStatusLine = errors.New("malformed status line")
-	errField      = errors.New("malformed field line in the response")
-	errFolded     = errors.New("folded framing field in the response")
-	errLength     = errors.New("malformed or contradictory Content-Length in the response")
-	errChunkLine  = errors.New("line of the chunked coding without CRLF in the response")
-	errChunkSize  = errors.New("malformed chunk size in the response")
-	errChunkData  = errors.New("chunk data not followed by CRLF in the response")
-	errTooLarge   = errors.New("head or trailers of the response exceed the bound")
+	errStatusLine    = errors.New("malformed status line")
+	errResponseField = errors.New("malformed field line in the response")
+	errFolded        = errors.New("folded framing field in the response")
+	errLength        = errors.New("malformed or contradictory Content-Length in the response")
+	errResponseLine  = errors.New("line of the chunked coding without CRLF in the response")
+	errChunkSize     = errors.New("malformed chunk size in the response")
+	errChunkData     = errors.New("chunk data not followed by CRLF in the response")
+	errTooLarge      = errors.New("head or trailers of the response exceed the bound")
 )
 
 type responseState uint8
@@ -38,15 +35,17 @@ const (
 	complete
 )
 
-// response frames the final response to one request (RFC 9112 section 6.3)
-// and forgets what it reads. Interim responses (1xx) are skipped. Where
-// leniency costs nothing it is lenient, like other clients: a bare LF ends a
-// line of a head, and field values are not looked at unless they frame.
-type response struct {
+// ResponseFramer frames the final response to one request (RFC 9112
+// section 6.3). It keeps nothing of what it reads, unless it is given a
+// Response to keep it in. Interim responses (1xx) are skipped. Where leniency
+// costs nothing it is lenient, like other clients: a bare LF ends a line of a
+// head, and field values are not looked at unless they frame.
+type ResponseFramer struct {
 	status int
 	minor  byte
 	state  responseState
-	toHEAD bool // the request was HEAD
+	toHEAD bool      // the request was HEAD
+	keep   *Response // what is kept, if anything
 
 	close, keepAlive   bool // options of Connection
 	coded, chunked     bool // any transfer coding; the final one is chunked
@@ -59,23 +58,38 @@ type response struct {
 	delimitedByClosing bool
 }
 
-// reset prepares for the response to a request.
-func (p *response) reset(toHEAD bool) { *p = response{toHEAD: toHEAD} }
+// Reset prepares for the response to a request; toHEAD: its method is HEAD, so
+// that the response has no content. What is kept of it goes to keep, unless
+// that is nil.
+func (p *ResponseFramer) Reset(toHEAD bool, keep *Response) {
+	*p = ResponseFramer{toHEAD: toHEAD, keep: keep}
+}
 
-// parse takes what was received and returns how much of it is used up. What
+// Status is the final status code, once Final.
+func (p *ResponseFramer) Status() int { return p.status }
+
+// Complete reports whether the end of the response was found.
+func (p *ResponseFramer) Complete() bool { return p.state == complete }
+
+// KeepAlive reports whether Connection has the option keep-alive.
+func (p *ResponseFramer) KeepAlive() bool { return p.keepAlive }
+
+// Parse takes what was received and returns how much of it is used up. What
 // is left is an incomplete line, to be presented again with more behind it,
 // or lies behind the end of the response.
-func (p *response) parse(b []byte) (n int, err error) {
+func (p *ResponseFramer) Parse(b []byte) (n int, err error) {
 	for p.state != complete {
 		switch p.state {
 		case inLength, inChunk:
 			k := min(p.remaining, int64(len(b)-n))
+			p.keep.content(b[n : n+int(k)])
 			n += int(k)
 			if p.remaining -= k; p.remaining > 0 {
 				return n, nil
 			}
 			p.contentEnd()
 		case inClose:
+			p.keep.content(b[n:])
 			return len(b), nil
 		default:
 			line, k, err := p.line(b[n:])
@@ -91,30 +105,43 @@ func (p *response) parse(b []byte) (n int, err error) {
 	return n, nil
 }
 
-// eof says that the connection ended, and reports whether the response is
+// Skip says that n bytes of the response are missing, an unknown number if n is
+// negative. It reports whether that is no matter to the framing: they are
+// content. The response is then framed on, but what is kept of it is not whole.
+func (p *ResponseFramer) Skip(n int64) bool {
+	if p.state != inLength && p.state != inChunk || n < 0 || n > p.remaining {
+		return false
+	}
+	if p.remaining -= n; p.remaining == 0 {
+		p.contentEnd()
+	}
+	return true
+}
+
+// EOF says that the connection ended, and reports whether the response is
 // complete by that.
-func (p *response) eof() bool {
+func (p *ResponseFramer) EOF() bool {
 	if p.state == inClose {
 		p.state = complete
 	}
 	return p.state == complete
 }
 
-// final reports whether the final status is known: the head is complete.
-func (p *response) final() bool { return p.state >= inLength }
+// Final reports whether the final status is known: the head is complete.
+func (p *ResponseFramer) Final() bool { return p.state >= inLength }
 
-// wants is how many more bytes of content are known to come.
-func (p *response) wants() int64 {
+// Wants is how many more bytes of content are known to come.
+func (p *ResponseFramer) Wants() int64 {
 	if p.state == inLength || p.state == inChunk {
 		return p.remaining
 	}
 	return 0
 }
 
-// persists reports whether the connection may carry another exchange, as far
+// Persists reports whether the connection may carry another exchange, as far
 // as the complete response says (RFC 9112 section 9.3). Where the framing was
 // dubious it says no.
-func (p *response) persists() bool {
+func (p *ResponseFramer) Persists() bool {
 	switch {
 	case p.close, p.delimitedByClosing, p.status == 101, p.coded && p.sized:
 		return false
@@ -126,8 +153,8 @@ func (p *response) persists() bool {
 
 // line cuts the next line off b. It returns the line without its end, and its
 // length with it, or 0 if it is incomplete.
-func (p *response) line(b []byte) (line []byte, n int, err error) {
-	limit := maxHead - p.headN
+func (p *ResponseFramer) line(b []byte) (line []byte, n int, err error) {
+	limit := MaxResponseHead - p.headN
 	framing := p.state == inSize || p.state == inEnd
 	if framing {
 		limit = maxChunkLine
@@ -150,7 +177,7 @@ func (p *response) line(b []byte) (line []byte, n int, err error) {
 	} else if p.state >= inSize {
 		// Only heads may end lines with a bare LF (RFC 9112 sections 2.2 and
 		// 7.1).
-		return nil, 0, errChunkLine
+		return nil, 0, errResponseLine
 	}
 	if !framing {
 		p.headN += n
@@ -159,7 +186,7 @@ func (p *response) line(b []byte) (line []byte, n int, err error) {
 }
 
 // take uses one line.
-func (p *response) take(line []byte) error {
+func (p *ResponseFramer) take(line []byte) error {
 	switch p.state {
 	case inStatusLine:
 		return p.statusLine(line)
@@ -177,10 +204,15 @@ func (p *response) take(line []byte) error {
 		}
 		p.state = inSize
 	case inTrailer:
-		if len(line) == 0 {
+		switch colon := bytes.IndexByte(line, ':'); {
+		case len(line) == 0:
 			p.state = complete
-		} else if line[0] != ' ' && line[0] != '\t' && bytes.IndexByte(line, ':') <= 0 {
-			return errField
+		case line[0] == ' ', line[0] == '\t':
+			p.keep.fold(line)
+		case colon <= 0:
+			return errResponseField
+		default:
+			p.keep.field(line, colon, true)
 		}
 	}
 	return nil
@@ -188,7 +220,7 @@ func (p *response) take(line []byte) error {
 
 // statusLine takes "HTTP/1.x SP status-code [SP reason]" (RFC 9112 section 4;
 // the last space is often missing).
-func (p *response) statusLine(line []byte) error {
+func (p *ResponseFramer) statusLine(line []byte) error {
 	const prefix = "HTTP/1."
 	if len(line) < len("HTTP/1.1 200") || string(line[:len(prefix)]) != prefix ||
 		!isDigit(line[7]) || line[8] != ' ' ||
@@ -196,6 +228,7 @@ func (p *response) statusLine(line []byte) error {
 		len(line) > 12 && line[12] != ' ' {
 		return errStatusLine
 	}
+	p.keep.restart()
 	p.minor = line[7] - '0'
 	p.status = int(line[9]-'0')*100 + int(line[10]-'0')*10 + int(line[11]-'0')
 	p.state = inFields
@@ -204,28 +237,31 @@ func (p *response) statusLine(line []byte) error {
 
 // field takes a field line. Fields are told apart by length first: most are
 // none of those that matter.
-func (p *response) field(line []byte) error {
+func (p *ResponseFramer) field(line []byte) error {
 	if line[0] == ' ' || line[0] == '\t' {
 		if !p.foldable {
 			return errFolded
 		}
+		p.keep.fold(line)
 		return nil
 	}
 	p.foldable = true
 	colon := bytes.IndexByte(line, ':')
 	if colon <= 0 || line[colon-1] == ' ' || line[colon-1] == '\t' {
-		return errField
+		return errResponseField
 	}
+	p.keep.field(line, colon, false)
 	switch name := line[:colon]; colon {
 	case len("Connection"):
 		if equalFold(name, "connection") {
 			p.foldable = false
-			p.close, p.keepAlive = connectionOptions(line[colon+1:], p.close, p.keepAlive)
+			p.close = p.close || hasListToken(line[colon+1:], "close")
+			p.keepAlive = p.keepAlive || hasListToken(line[colon+1:], "keep-alive")
 		}
 	case len("Content-Length"):
 		if equalFold(name, "content-length") {
 			p.foldable = false
-			n, ok := parseLength(trim(line[colon+1:]))
+			n, ok := parseLength(trimOWS(line[colon+1:]))
 			if !ok || p.sized && n != p.length {
 				return errLength
 			}
@@ -236,7 +272,7 @@ func (p *response) field(line []byte) error {
 			p.foldable = false
 			p.coded = true
 			value := line[colon+1:]
-			p.chunked = equalFold(trim(value[bytes.LastIndexByte(value, ',')+1:]), "chunked")
+			p.chunked = isChunked(trimOWS(value[bytes.LastIndexByte(value, ',')+1:]))
 		}
 	}
 	return nil
@@ -244,11 +280,14 @@ func (p *response) field(line []byte) error {
 
 // headEnd decides how the content is delimited, in the order of RFC 9112
 // section 6.3.
-func (p *response) headEnd() {
-	switch {
-	case p.status < 200 && p.status != 101:
+func (p *ResponseFramer) headEnd() {
+	if p.status < 200 && p.status != 101 {
 		// Interim. The bound of the head holds for all of them together.
-		*p = response{toHEAD: p.toHEAD, headN: p.headN}
+		*p = ResponseFramer{toHEAD: p.toHEAD, keep: p.keep, headN: p.headN}
+		return
+	}
+	p.keep.finalHead(p.status)
+	switch {
 	case p.toHEAD, p.status == 101, p.status == 204, p.status == 304:
 		p.state = complete
 	case p.coded && p.minor >= 1:
@@ -263,12 +302,12 @@ func (p *response) headEnd() {
 	}
 }
 
-func (p *response) untilClose() {
+func (p *ResponseFramer) untilClose() {
 	p.state, p.delimitedByClosing = inClose, true
 }
 
 // contentEnd moves on behind content or chunk data.
-func (p *response) contentEnd() {
+func (p *ResponseFramer) contentEnd() {
 	if p.state == inChunk {
 		p.state = inEnd
 		return
@@ -277,13 +316,11 @@ func (p *response) contentEnd() {
 }
 
 // chunkSize takes "chunk-size [chunk-ext]" (RFC 9112 section 7.1).
-func (p *response) chunkSize(line []byte) error {
+func (p *ResponseFramer) chunkSize(line []byte) error {
 	if i := bytes.IndexByte(line, ';'); i >= 0 {
 		line = line[:i]
 	}
-	for len(line) > 0 && isSpace(line[len(line)-1]) {
-		line = line[:len(line)-1]
-	}
+	line = bytes.TrimRight(line, " \t")
 	if len(line) == 0 || len(line) > 15 { // fits an int64
 		return errChunkSize
 	}
@@ -304,4 +341,11 @@ func (p *response) chunkSize(line []byte) error {
 		p.state, p.headN = inTrailer, 0
 	}
 	return nil
+}
+
+func isDigit(c byte) bool { return c >= '0' && c <= '9' }
+
+// isChunked reports whether a transfer coding is chunked, without case.
+func isChunked(coding []byte) bool {
+	return len(coding) == len("chunked") && equalFold(coding, "chunked")
 }

@@ -1,0 +1,58 @@
+package agent
+
+import (
+	"bytes"
+
+	"github.com/shadowtap/shadowtap/pkg/compare"
+	"github.com/shadowtap/shadowtap/pkg/httpstream"
+)
+
+// What a conn has to do with its dialogue, if there is one.
+
+// compare prepares for the answers to r, which is mirrored.
+func (c *conn) compare(r *httpstream.Request) *comparison {
+	if c.dialogue == nil {
+		return nil
+	}
+	c.asked.toHEAD = bytes.Equal(r.Method(), []byte("HEAD"))
+	return c.shard.agent.comparing.begin(r, &c.shard.decision, c.shard.agent.memory.source(c.flow))
+}
+
+// decided says that the request that is open is complete, or given up, and
+// what waits for its answer, if anything.
+func (c *conn) decided(m *comparison) {
+	if q := c.asked; q != nil {
+		c.asked = nil
+		q.decide(m)
+	}
+}
+
+// hangUp says that no more requests will come.
+func (c *conn) hangUp(why compare.Reason) {
+	d := c.dialogue
+	if d == nil {
+		return
+	}
+	c.decided(nil)
+	c.dialogue, d.requests = nil, false
+	if !d.responses {
+		// Nothing has come from the server, and hardly will.
+		if why == compare.Incomplete {
+			why = compare.NoProductionAnswer
+		}
+		d.giveUp(why)
+	}
+	d.forget()
+}
+
+// silence says that nothing of the connection is understood any more.
+func (c *conn) silence(why compare.Reason) {
+	d := c.dialogue
+	if d == nil {
+		return
+	}
+	c.decided(nil)
+	c.dialogue = nil
+	d.silence(why)
+	c.shard.answers.Ignore(c.flow)
+}

@@ -1,0 +1,45 @@
+package netns
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// ID names a network namespace to every process of the machine, whatever
+// namespaces that is in itself. It is comparable; the zero ID is none's.
+type ID struct {
+	// Device and Inode are those of its file in nsfs (namespaces(7)), which may
+	// be used again once the namespace has ended.
+	Device, Inode uint64
+	// Cookie is never used again (socket(7), SO_NETNS_COOKIE); 0 before Linux
+	// 5.14, which does not tell.
+	Cookie uint64
+}
+
+// Own returns the ID of the calling thread's namespace.
+func Own() (ID, error) {
+	f, id, err := openNamespace("/proc/thread-self/ns/net")
+	if err != nil {
+		return ID{}, fmt.Errorf("network namespace of this thread: %w", err)
+	}
+	_ = f.Close()
+	return ID{Device: id.device, Inode: id.inode, Cookie: cookie()}, nil
+}
+
+// ID returns the name of the namespace.
+func (n *Namespace) ID() ID {
+	return ID{Device: n.id.device, Inode: n.id.inode, Cookie: n.cookie.Load()}
+}
+
+// cookie is that of the calling thread's namespace, 0 if the kernel has none.
+func cookie() uint64 {
+	s, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0
+	}
+	defer unix.Close(s)
+	// An error is ENOPROTOOPT: the kernel is too old.
+	c, _ := unix.GetsockoptUint64(s, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	return c
+}
