@@ -75,6 +75,7 @@ out and reported; the others stay in use.`,
 	fl.BoolVar(&c.Kube, "kube", false, "take the rules from the API server; on in a Pod where neither --file nor --port is given")
 	fl.StringVar(&c.Kubeconfig, "kubeconfig", "", "with --kube: how to reach the API server; empty is the service account of the Pod, else what kubectl uses")
 	fl.StringVar(&c.Node, "node", "", "with --kube: name of this node, whose Pods are captured; empty is $NODE_NAME, or else any Pod's packets that come by")
+	fl.BoolVar(&c.GatewayStatus, "gateway-status", false, "with --kube: write the status of GatewayClasses of the controller shadowtap.dev/mirror, of their Gateways and of the routes attached to these")
 	fl.StringArrayVarP(&c.Interfaces, "interface", "i", nil, "capture only on interfaces of this name or glob (repeatable)")
 	fl.StringArrayVar(&c.NetNS, "netns", nil, "capture also in the network namespaces of these files, a path or a quoted glob: /run/netns/* or /proc/PID/ns/net (repeatable); with --kube and --node: /run/netns/*")
 	fl.StringVar(&c.NetNSProc, "netns-proc", "", "capture also in the network namespaces of the processes in this procfs: the host's /proc")

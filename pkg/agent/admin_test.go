@@ -118,7 +118,7 @@ func TestMetrics(t *testing.T) {
 	s := a.shards[0]
 	s.mu.Lock()
 	c := &conn{shard: s}
-	c.parser.Reset(a.http, c, true)
+	c.parser.Reset(a.shards[0].http, c, true)
 	c.parser.Feed([]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nbad\r\n\r\n"), true, 1)
 	s.mu.Unlock()
 

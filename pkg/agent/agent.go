@@ -31,10 +31,11 @@ type Agent struct {
 	log    *slog.Logger
 	since  time.Time
 	memory *budget
-	own    *ownBudget
-	http   *httpstream.Config
-	source source
-	shards []*shard
+	// disorder is the part of memory that is for bytes out of order.
+	disorder atomic.Int64
+	own      *ownBudget
+	source   source
+	shards   []*shard
 
 	current atomic.Pointer[generation]
 	mirrors *mirrorSet
@@ -47,6 +48,8 @@ type Agent struct {
 	// applying is held while a generation takes over from another.
 	applying sync.Mutex
 	loaded   atomic.Pointer[loadState]
+	// rulesSize is how many bytes the rules files had that were loaded last.
+	rulesSize atomic.Int64
 	// admin and metrics are nil if there is none.
 	admin, metrics net.Listener
 	final          atomic.Pointer[Account]
@@ -102,11 +105,6 @@ func New(cfg Config) (*Agent, error) {
 	}
 	a.own = &ownBudget{budget: a.memory}
 	a.drainCtx, a.stopDrain = context.WithCancel(context.Background())
-	a.http = httpstream.NewConfig(httpstream.Config{
-		MaxHead: cfg.MaxHead,
-		MaxBody: cfg.MaxBody,
-		Pool:    httpstream.NewFairPool(a.memory.reserve, a.memory.release),
-	})
 	a.mirrors = newMirrorSet(a.newMirror)
 	if err := a.open(); err != nil {
 		a.close()

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"sync/atomic"
 
+	"github.com/shadowtap/shadowtap/pkg/httpstream"
 	"github.com/shadowtap/shadowtap/pkg/reassembly"
 )
 
@@ -16,9 +17,12 @@ import (
 // Whoever sends much slowly could hold all of it. So once half is in use, no
 // source may hold more than is still free: one that is hostile gets half, of
 // k of them each 1/(k+1), and something is always left for those who hold
-// little (dynamic thresholds, Choudhury and Hahne, 1998). Where honest and
-// hostile clients share an address, as behind a proxy, messages that hold next
-// to nothing are let through.
+// little (dynamic thresholds, Choudhury and Hahne, 1998). The last eighth is
+// for small messages only. Where honest and hostile clients share an address,
+// as behind a proxy, messages that hold next to nothing are let through.
+//
+// If there are so many sources that even little is too much, messages that
+// hold much for long make room: see shard.makeRoom.
 //
 // A source is counted in one of many counters, which a secret of this budget
 // chooses, rather than in a table with entries to look up, share and expire.
@@ -28,6 +32,7 @@ type budget struct {
 	used    atomic.Int64
 	seed    maphash.Seed
 	sources []atomic.Int64
+	plea    atomic.Pointer[httpstream.Claim] // that a shard could not make room for by itself
 }
 
 const (
@@ -35,6 +40,9 @@ const (
 	// tiny is the part of what is free, one in so many, that a message may
 	// hold whatever its source does.
 	tiny = 1024
+	// small is the part of the limit, one in so many, that a message may hold
+	// to be one of the small ones.
+	small = 1024
 )
 
 func newBudget(limit int64) *budget {
@@ -64,12 +72,19 @@ func (b *budget) reserve(source uint32, held, n int) bool {
 	share := b.sources[source%numSources].Add(int64(n))
 	used := b.used.Add(int64(n))
 	free := b.limit - used
-	if free >= 0 && (used <= free || share <= free || int64(held+n) <= free/tiny) {
+	room := free
+	if !b.small(held + n) {
+		room -= b.limit / 8
+	}
+	if free >= 0 && (used <= free || share <= room || int64(held+n) <= free/tiny) {
 		return true
 	}
 	b.release(source, n)
 	return false
 }
+
+// small reports whether a message that holds n bytes is one of the small ones.
+func (b *budget) small(n int) bool { return int64(n) <= b.limit/small }
 
 func (b *budget) release(source uint32, n int) {
 	b.used.Add(int64(-n))

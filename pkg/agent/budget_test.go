@@ -34,8 +34,8 @@ func hoard(b *budget, source uint32, held, piece int) (total int) {
 	return total
 }
 
-// However many sources take what they can get, as much is left as each of
-// them holds.
+// However many sources take what they can get, about as much is left as each of
+// them holds, and an eighth for small messages.
 func TestBudgetIsShared(t *testing.T) {
 	const limit, piece = 64 << 20, 32 << 10
 	for _, hostile := range []int{1, 2, 5, 50} {
@@ -48,13 +48,16 @@ func TestBudgetIsShared(t *testing.T) {
 				}
 			}
 		}
-		fair := limit / (hostile + 1)
+		fair := limit * 3 / 4 / (hostile + 1)
 		free := limit - int(b.used.Load())
 		if free < fair-hostile*piece {
 			t.Errorf("%d sources leave %d bytes, want %d", hostile, free, fair)
 		}
 		if got := hoard(b, 0, limit, piece); got < fair/2-2*piece {
 			t.Errorf("beside %d sources another one gets %d bytes, want %d", hostile, got, fair/2)
+		}
+		if got := hoard(b, 1000, 0, piece); got < limit/16-piece {
+			t.Errorf("beside %d sources small messages get %d bytes, want %d", hostile, got, limit/16)
 		}
 	}
 }
@@ -76,8 +79,8 @@ func TestBudgetLetsSmallMessagesThrough(t *testing.T) {
 	if left() < 1<<20 || left() > before {
 		t.Errorf("small messages of one source leave %d bytes", left())
 	}
-	if !b.reserve(2, 0, 512<<10) {
-		t.Error("nothing is left for another source")
+	if got := hoard(b, 2, 0, 32<<10); got < 512<<10 {
+		t.Errorf("%d bytes are left for small messages of another source", got)
 	}
 }
 

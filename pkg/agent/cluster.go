@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/shadowtap/shadowtap/pkg/kube"
 	"github.com/shadowtap/shadowtap/pkg/rules"
@@ -23,10 +24,14 @@ type clusterSource interface {
 	Run(ctx context.Context, changed func())
 	Read() (*rules.Snapshot, rules.Problems)
 	Need(rules.Needs) (known bool)
-	Report(rules.Problems)
+	Report(*rules.Snapshot, rules.Problems)
 	Touch()
 	Status() kube.Status
 }
+
+// startWithin spreads the first requests of the agents of a DaemonSet. It is
+// short, since a Pod of this node may be waiting to be captured.
+const startWithin = time.Second
 
 func newCluster() *cluster {
 	return &cluster{
@@ -41,7 +46,13 @@ func InPod() bool { return kube.InPod() }
 
 func (a *Agent) openCluster() error {
 	c := newCluster()
-	cfg := kube.Config{Kubeconfig: a.cfg.Kubeconfig, Version: a.cfg.Version, Guard: a.panics.in(inCluster), Logger: a.log}
+	cfg := kube.Config{
+		Kubeconfig: a.cfg.Kubeconfig, Version: a.cfg.Version, Guard: a.panics.in(inCluster), Logger: a.log,
+		GatewayStatus: a.cfg.GatewayStatus,
+	}
+	if kube.InPod() {
+		cfg.StartWithin = startWithin
+	}
 	if a.cfg.Node != "" {
 		cfg.Node, cfg.Pods = a.cfg.Node, &c.local
 	}
@@ -92,7 +103,7 @@ func (a *Agent) reloadCluster() {
 	}
 	problems = append(problems, a.checkTLS(program)...)
 	a.logProblems(problems)
-	a.cluster.source.Report(problems)
+	a.cluster.source.Report(snapshot, problems)
 	if zone := zoneOf(snapshot, a.cfg.Node); zone != "" {
 		a.mirrors.setZone(zone) // for good: a node does not move
 	}

@@ -36,9 +36,9 @@ func (f *fakeCluster) Run(ctx context.Context, changed func()) {
 func (f *fakeCluster) Read() (*rules.Snapshot, rules.Problems) {
 	return rules.Decode("", []byte(f.text))
 }
-func (f *fakeCluster) Need(rules.Needs) bool { f.asked++; return f.asked > 1 }
-func (f *fakeCluster) Report(rules.Problems) {}
-func (f *fakeCluster) Touch()                { f.touched <- struct{}{} }
+func (f *fakeCluster) Need(rules.Needs) bool                  { f.asked++; return f.asked > 1 }
+func (f *fakeCluster) Report(*rules.Snapshot, rules.Problems) {}
+func (f *fakeCluster) Touch()                                 { f.touched <- struct{}{} }
 func (f *fakeCluster) Status() kube.Status {
 	return kube.Status{Reached: true, Missing: []string{"Pod of v1"}, Watches: 3, Objects: 7, Failures: 2}
 }

@@ -18,6 +18,7 @@ type comparing struct {
 	kept     *httpstream.ResponsePool
 	comparer *compare.Comparer
 	memory   *budget
+	used     atomic.Int64 // of it
 	panics   *panics
 	pairs    chan *pair
 	ending   sync.Once
@@ -42,14 +43,29 @@ func newComparing(cfg *Config, memory *budget, panics *panics) (*comparing, erro
 		return nil, err
 	}
 	c := &comparing{
-		kept:     httpstream.NewResponsePool(int(cfg.CompareBody), memory.reserve, memory.release),
 		comparer: comparer,
 		memory:   memory,
 		panics:   panics,
 		pairs:    make(chan *pair, pairsWaiting),
 	}
+	c.kept = httpstream.NewResponsePool(int(cfg.CompareBody), c.reserve, c.release)
 	c.done.Go(c.run)
 	return c, nil
+}
+
+// reserve takes n bytes of the budget for what waits to be compared, which
+// requests are worth more than: it never has more than a quarter.
+func (c *comparing) reserve(source uint32, held, n int) bool {
+	if c.used.Add(int64(n)) <= c.memory.limit/4 && c.memory.reserve(source, held, n) {
+		return true
+	}
+	c.used.Add(int64(-n))
+	return false
+}
+
+func (c *comparing) release(source uint32, n int) {
+	c.used.Add(int64(-n))
+	c.memory.release(source, n)
 }
 
 // run compares. It is not done where answers arrive: that would keep a shard
@@ -126,7 +142,7 @@ type requestText struct {
 func (c *comparing) begin(r *httpstream.Request, d *rules.Decision, source uint32) *comparison {
 	method, target, host := clip(r.Method()), clip(r.Target()), clip(r.Host())
 	cost := comparisonCost + len(method) + len(target) + len(host)
-	if !c.memory.reserve(source, 0, cost) {
+	if !c.reserve(source, 0, cost) {
 		return nil
 	}
 	m := &comparison{comparing: c, source: source, cost: cost, start: r.Start, text: &requestText{
@@ -216,7 +232,7 @@ func (m *comparison) release() {
 	if m.answer != nil {
 		m.answer.Release()
 	}
-	m.comparing.memory.release(m.source, m.cost)
+	m.comparing.release(m.source, m.cost)
 }
 
 // production says what production answered, or why that is not known. It is

@@ -45,6 +45,9 @@ type Config struct {
 	Kube       bool
 	Kubeconfig string
 	Node       string
+	// GatewayStatus, with Kube, writes the status of the Gateways of
+	// kube.ControllerName and of the routes that name them.
+	GatewayStatus bool
 	// Rules is how the rules are meant.
 	Rules rules.Options
 
@@ -165,8 +168,8 @@ func (c Config) Validate() error {
 	case c.Kube && (len(c.Files) > 0 || c.Port != 0 || c.To != nil || c.PCAP != ""):
 		bad("--kube excludes --file, --port/--to and --pcap")
 	case c.Kube:
-	case c.Kubeconfig != "" || c.Node != "":
-		bad("--kubeconfig and --node are for --kube")
+	case c.Kubeconfig != "" || c.Node != "" || c.GatewayStatus:
+		bad("--kubeconfig, --node and --gateway-status are for --kube")
 	case len(c.Files) > 0 && (c.Port != 0 || c.To != nil):
 		bad("--file and --port/--to exclude each other")
 	case len(c.Files) == 0 && c.Port == 0 && c.To == nil:

@@ -15,6 +15,7 @@ import (
 type conn struct {
 	shard  *shard
 	flow   reassembly.Flow
+	source uint32 // see budget
 	parser httpstream.RequestParser
 	open   bool                // a request was seen and is not accounted for yet
 	held   *httpstream.Request // being decided on

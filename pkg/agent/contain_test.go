@@ -247,7 +247,7 @@ func TestOwnBudget(t *testing.T) {
 	if !own.reserve(50) || own.reserve(1) {
 		t.Error("the bound does not hold")
 	}
-	if !b.reserve(1, 0, 20) || b.used.Load() != 70 {
+	if !b.reserve(1, 0, 15) || b.used.Load() != 65 {
 		t.Errorf("%d used", b.used.Load())
 	}
 	own.release(40)
@@ -255,7 +255,7 @@ func TestOwnBudget(t *testing.T) {
 		t.Error("the bound does not hold")
 	}
 	own.release(15)
-	if b.used.Load() != 20 || own.held.Load() != 0 {
+	if b.used.Load() != 15 || own.held.Load() != 0 {
 		t.Errorf("%d used, %d of them own", b.used.Load(), own.held.Load())
 	}
 }

@@ -15,7 +15,7 @@ func (c *conn) compare(r *httpstream.Request) *comparison {
 		return nil
 	}
 	c.asked.toHEAD = bytes.Equal(r.Method(), []byte("HEAD"))
-	return c.shard.agent.comparing.begin(r, &c.shard.decision, c.shard.agent.memory.source(c.flow))
+	return c.shard.agent.comparing.begin(r, &c.shard.decision, c.source)
 }
 
 // decided says that the request that is open is complete, or given up, and

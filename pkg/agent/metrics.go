@@ -19,7 +19,7 @@ type metrics struct {
 	flows, flowsOpen, flowsIgnored, panics, gaps, skippedBytes *prometheus.Desc
 	copies, copiesRefused, copiesPending, latency, shadowOpen  *prometheus.Desc
 	memory, memoryLimit, hooks, reloads, reloadFailed          *prometheus.Desc
-	namespaces, namespacesMissing                              *prometheus.Desc
+	namespaces, namespacesMissing, rulesMemory                 *prometheus.Desc
 }
 
 // registry returns a registry of the agent's own.
@@ -54,6 +54,7 @@ func (a *Agent) registry() *prometheus.Registry {
 			shadowOpen:        desc("shadow_connections_open", "Open connections to a mirror's endpoints.", "mirror"),
 			memory:            desc("traffic_memory_bytes", "Bytes of traffic held."),
 			memoryLimit:       desc("traffic_memory_limit_bytes", "Bound of traffic_memory_bytes."),
+			rulesMemory:       desc("rules_memory_bytes", "What rules from files take of the memory limit, estimated from their size."),
 			hooks:             desc("hooks", "Interfaces and directions the TC program is attached to."),
 			namespaces:        desc("namespaces", "Network namespaces other than the agent's that are captured in."),
 			namespacesMissing: desc("namespaces_missing", "Addresses of pods to be captured that no network namespace has."),
@@ -127,6 +128,7 @@ func (m *metrics) collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(m.memory, uint64(m.agent.memory.used.Load()))
 	gauge(m.memoryLimit, uint64(m.agent.memory.limit))
+	gauge(m.rulesMemory, uint64(m.agent.rulesSize.Load()*rulesCost))
 	gauge(m.hooks, uint64(len(m.agent.source.Hooks())))
 	if pods, ok := m.agent.source.(*podSource); ok {
 		captured, missing := pods.Namespaces()

@@ -31,7 +31,13 @@ func (a *Agent) load() (*rules.Program, rules.Problems) {
 		}
 		return program, nil
 	}
+	size := file.Size(a.cfg.Files)
+	tooLarge := checkRulesSize(size, a.cfg.MemoryLimit)
+	if tooLarge.Err() != nil {
+		return nil, tooLarge
+	}
 	snapshot, problems := file.Read(a.cfg.Files)
+	problems = append(tooLarge, problems...)
 	if problems.Err() != nil {
 		// What could be read is compiled all the same: whoever mends the
 		// file wants to see every problem at once.
@@ -46,6 +52,7 @@ func (a *Agent) load() (*rules.Program, rules.Problems) {
 	if more := a.checkTLS(program); more != nil {
 		return nil, append(problems, more...)
 	}
+	a.rulesSize.Store(size)
 	return program, problems
 }
 

@@ -34,6 +34,7 @@ type shard struct {
 	segment  reassembly.Segment
 	frozen   bool // no time passes: the flows are being handed over
 	free     []*conn
+	pressure pressure
 
 	// Nil if answers are not compared.
 	answers   *reassembly.Assembler
@@ -45,9 +46,13 @@ var _ capture.Sink = (*shard)(nil)
 func (a *Agent) newShard() *shard {
 	s := &shard{
 		agent:  a,
-		http:   a.http,
 		random: rand.NewPCG(rand.Uint64(), rand.Uint64()),
 	}
+	s.http = httpstream.NewConfig(httpstream.Config{
+		MaxHead: a.cfg.MaxHead,
+		MaxBody: a.cfg.MaxBody,
+		Pool:    httpstream.NewFairPool(s.reserve, a.memory.release),
+	})
 	s.asm = s.newAssembler(s.newStream)
 	if a.comparing != nil {
 		s.answers, s.dialogues = s.newAssembler(s.listen), map[reassembly.Flow]*dialogue{}
@@ -67,8 +72,8 @@ func (s *shard) newAssembler(stream newStream) *reassembly.Assembler {
 		NewStream: stream,
 		MaxFlows:  maxFlows(a.cfg.MemoryLimit, a.source.Shards()*directions),
 		Source:    a.memory.source,
-		Reserve:   a.memory.reserve,
-		Release:   a.memory.release,
+		Reserve:   s.reserveDisorder,
+		Release:   s.releaseDisorder,
 	})
 }
 
@@ -123,6 +128,7 @@ func (s *shard) End() {
 		if s.answers != nil {
 			s.answers.Advance(s.now)
 		}
+		s.heed()
 	}
 }
 
@@ -178,7 +184,8 @@ func (s *shard) newStream(f reassembly.Flow, midstream bool, _ int64) reassembly
 	}
 	c.flow = f
 	c.parser.Reset(s.http, c, !midstream)
-	c.parser.Charge(s.agent.memory.source(f))
+	c.source = s.agent.memory.source(f)
+	c.parser.Charge(c.source)
 	if s.answers != nil {
 		c.dialogue = s.converse(f, !midstream)
 	}

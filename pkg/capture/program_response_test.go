@@ -212,8 +212,8 @@ func TestProgramResponsesOfAnyAddress(t *testing.T) {
 		{server4, client4, true, FlagACK, 500, "response"},
 		{client6, server6, false, FlagACK, 100, "request"},
 		{server6, client6, false, FlagACK, 500, "response"},
-		{client4, server6v4, true, FlagACK, 1, ""}, // sent to another host
-		{server6v4, client4, false, FlagACK, 1, ""},
+		{client4, elsewhere4, true, FlagACK, 1, ""}, // sent to another host
+		{elsewhere4, client4, false, FlagACK, 1, ""},
 		{netip.AddrPortFrom(client4.Addr(), 80), netip.AddrPortFrom(server4.Addr(), 443), true, FlagSYN, 1, ""}, // sent from that port by chance
 	}
 	if diff := cmp.Diff(wanted(steps), k.roles(steps)); diff != "" {
@@ -221,11 +221,10 @@ func TestProgramResponsesOfAnyAddress(t *testing.T) {
 	}
 }
 
-var server6v4 = netip.MustParseAddrPort("198.51.100.66:80")
+var elsewhere4 = netip.MustParseAddrPort("198.51.100.66:80")
 
 // Responses have an owner among the hooks, apart from that of the requests: A
-// and B are two interfaces at ingress, a and b the same at egress; a capital D
-// before a step is a request.
+// and B are two interfaces at ingress, a and b the same at egress.
 func TestProgramOneCopyPerResponse(t *testing.T) {
 	const (
 		A, B, a, b = 'A', 'B', 'a', 'b'

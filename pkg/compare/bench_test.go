@@ -47,7 +47,7 @@ func BenchmarkAdd(b *testing.B) {
 
 func TestConcurrentUse(t *testing.T) {
 	c := newComparer(t, Options{})
-	const each = 200
+	const each = 50
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
@@ -55,7 +55,7 @@ func TestConcurrentUse(t *testing.T) {
 				p := pair(answer(twoKB(i, 10)), answer(twoKB(i+1, 10+i%2)))
 				p.Request = 1
 				c.Add(p)
-				if i%50 == 0 {
+				if i%10 == 0 {
 					c.Report().Judge(DefaultLimits())
 				}
 			}

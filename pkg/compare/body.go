@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"mime"
 	"strings"
+	"unicode"
 )
 
 // media is how content is compared.
@@ -42,6 +43,12 @@ func (x *comparison) body(v1, v2 *Answer) {
 	kind := min(mediaOf(v1.Header, a), mediaOf(v2.Header, b))
 	switch {
 	case !allA || !allB:
+		if kind != binary && alike(a, b) {
+			// As far as it was kept, what differs may be ignored or noise; that
+			// takes all of the content to say.
+			x.undecided = true
+			return
+		}
 		// One content may be compressed in many ways.
 		x.prefix(a, b, c1 == "" && c2 == "", allA, allB)
 	case kind == structured && x.docs[0].parse(a) && x.docs[1].parse(b):
@@ -134,6 +141,22 @@ func (x *comparison) prefix(a, b []byte, differ, allA, allB bool) {
 		f.v1 = value{note: fmt.Sprintf("%d bytes kept, %d of them the same", len(a), i)}
 		f.v2 = value{note: fmt.Sprintf("%d bytes kept", len(b))}
 	}
+}
+
+// alike reports whether two beginnings of texts differ, but only in words with
+// digits.
+func alike(a, b []byte) bool {
+	n := min(len(a), len(b))
+	if common(a, b) == n {
+		return false
+	}
+	v, w := wholeWords(a[:n]), wholeWords(b[:n])
+	return len(v) > 0 && len(w) > 0 && skeleton(v) == skeleton(w)
+}
+
+// wholeWords leaves out a word at the end, which may be cut.
+func wholeWords(s []byte) []byte {
+	return s[:1+bytes.LastIndexFunc(s, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '-' && r != '_' })]
 }
 
 // common is how many bytes both begin with.

@@ -16,10 +16,13 @@ type Comparer struct {
 	redact redactor
 	pool   comparisons
 
-	mu     sync.Mutex
 	report *Report
-	key    []byte // of the route, used again
-	ids    []uint64
+	totals sync.Mutex // of report but its routes
+	// details guards the routes. Copying them takes long, and whoever has only
+	// to count a pair that is missed must not wait for that.
+	details sync.Mutex
+	key     []byte // of the route, used again
+	ids     []uint64
 }
 
 // New returns a Comparer. An error says which option is malformed.
@@ -62,32 +65,24 @@ func New(o Options) (*Comparer, error) {
 	return c, nil
 }
 
-// Add compares one pair and counts it. The pair is not kept, and nothing waits
-// but for other calls that count. The time it takes is bounded by what was kept
-// of the answers, and by Options.MaxInflated where they are compressed.
+// Add compares one pair and counts it. The pair is not kept. The time it takes
+// is bounded by what was kept of the answers, and by Options.MaxInflated where
+// they are compressed. Where Pair.Missed is set it only counts, and waits for
+// nothing but others that do.
 func (c *Comparer) Add(p *Pair) {
 	missed := p.missed()
 	if missed != Compared || p.Shadow == nil {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.unanswered(p, c.begin(p), missed)
+		c.unanswered(p, missed)
 		return
 	}
 	x := c.pool.get(&c.policy)
 	defer c.pool.put(x)
 	x.answers(p)
 	if x.undecided && len(x.found) == 0 {
-		missed = TooLarge
-	}
-
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	m := c.begin(p)
-	if missed != Compared {
-		count(m.Missed, missed.String(), 1)
+		c.unanswered(p, TooLarge)
 		return
 	}
-	c.answered(p, m, x)
+	c.answered(p, x)
 }
 
 // answers compares two answers. Those of different status are to say different
@@ -95,7 +90,7 @@ func (c *Comparer) Add(p *Pair) {
 func (x *comparison) answers(p *Pair) {
 	v1, v2 := p.Production, p.Shadow
 	if v1.Status != v2.Status {
-		f := x.differ(PartStatus, statuses(v1, v2), ChangeForm)
+		f := x.differ(PartStatus, statuses(v1, v2), "")
 		f.v1, f.v2 = value{note: strconv.Itoa(v1.Status)}, value{note: strconv.Itoa(v2.Status)}
 		return
 	}
@@ -116,14 +111,15 @@ func (x *comparison) answers(p *Pair) {
 
 func statuses(v1, v2 *Answer) string { return fmt.Sprintf("%d -> %d", v1.Status, v2.Status) }
 
-// Report returns what was counted so far, a copy that the caller may keep.
+// Report returns what was counted so far, a copy that the caller may keep. The
+// routes may lack pairs that were counted meanwhile.
 func (c *Comparer) Report() *Report {
 	r := NewReport()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	// Our own report is one that can be merged.
-	if err := r.Merge(c.report); err != nil {
-		panic(err)
-	}
+	c.details.Lock()
+	r.mergeRoutes(c.report)
+	c.details.Unlock()
+	c.totals.Lock()
+	r.mergeTotals(c.report)
+	c.totals.Unlock()
 	return r
 }

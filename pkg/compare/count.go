@@ -7,7 +7,7 @@ import (
 )
 
 // begin counts a pair and returns the totals of its mirror. The caller holds
-// the lock.
+// totals.
 func (c *Comparer) begin(p *Pair) *Mirror {
 	c.report.span(p.Time)
 	m := c.report.Mirrors[p.Mirror]
@@ -20,38 +20,51 @@ func (c *Comparer) begin(p *Pair) *Mirror {
 
 // unanswered counts a pair that cannot be compared or that the shadow failed
 // to answer.
-func (c *Comparer) unanswered(p *Pair, m *Mirror, missed Reason) {
+func (c *Comparer) unanswered(p *Pair, missed Reason) {
+	failure := clip(cmp.Or(p.Failure, "unknown"))
+	c.totals.Lock()
+	m := c.begin(p)
 	if missed != Compared {
 		count(m.Missed, missed.String(), 1)
+	} else {
+		count(m.Failed, failure, 1)
+	}
+	c.totals.Unlock()
+	if missed != Compared {
 		return
 	}
-	failure := clip(cmp.Or(p.Failure, "unknown"))
-	count(m.Failed, failure, 1)
-	r := c.route(p)
-	if r == nil {
-		return
+
+	c.details.Lock()
+	defer c.details.Unlock()
+	if r := c.route(p); r != nil {
+		r.Failed++
+		c.place(p, r, &difference{
+			part: PartFailure, path: failure, id: placeID(PartFailure, failure, ""),
+			v1: value{note: strconv.Itoa(p.Production.Status)}, v2: value{note: failure},
+		})
 	}
-	r.Failed++
-	c.place(p, r, &difference{
-		part: PartFailure, path: failure, change: ChangeMissing, id: placeID(PartFailure, failure, ChangeMissing),
-		v1: value{note: strconv.Itoa(p.Production.Status)}, v2: value{note: failure},
-	})
 }
 
 // answered counts a pair with two answers and what x found in them.
-func (c *Comparer) answered(p *Pair, m *Mirror, x *comparison) {
+func (c *Comparer) answered(p *Pair, x *comparison) {
 	v1, v2 := p.Production, p.Shadow
-	count(m.Status, statuses(v1, v2), 1)
+	same, status := len(x.found) == 0, statuses(v1, v2)
+	c.totals.Lock()
+	m := c.begin(p)
+	count(m.Status, status, 1)
 	if v1.Latency > 0 && v2.Latency > 0 {
 		m.Production.add(v1.Latency)
 		m.Shadow.add(v2.Latency)
 	}
-	same := len(x.found) == 0
 	if same {
 		m.Same++
 	} else {
 		m.Different++
 	}
+	c.totals.Unlock()
+
+	c.details.Lock()
+	defer c.details.Unlock()
 	r := c.route(p)
 	if r == nil {
 		return
@@ -75,7 +88,8 @@ func (c *Comparer) answered(p *Pair, m *Mirror, x *comparison) {
 	}
 }
 
-// route returns the route of a pair, nil if there is no room for it.
+// route returns the route of a pair, nil if there is no room for it. The caller
+// holds details, as for all below.
 func (c *Comparer) route(p *Pair) *Route {
 	method, class := methodOf(p.Method), classOf(p.Production.Status)
 	mirror, rule := clip(p.Mirror), clip(p.Rule)
@@ -93,7 +107,7 @@ func (c *Comparer) route(p *Pair) *Route {
 
 // place counts a difference at its place.
 func (c *Comparer) place(p *Pair, r *Route, f *difference) {
-	place := r.place((&Place{Part: f.part, Path: f.path, Change: f.change}).key(), f.part, f.path, f.change, f.depth)
+	place := r.place(placeKey(f.part, f.path, f.change), f.part, f.path, f.change)
 	if place == nil {
 		return
 	}

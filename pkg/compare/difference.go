@@ -33,7 +33,6 @@ const (
 type difference struct {
 	part, change string
 	path         string
-	depth        int    // of the place in a document
 	id           uint64 // of part, path and change
 	at           uint64 // of the path
 	learn        bool   // it could be noise

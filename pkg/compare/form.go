@@ -51,7 +51,6 @@ func formOf(s []byte) form {
 			others++
 		}
 	}
-	_, isTime := timeOf(s)
 	switch {
 	case len(s) == 0:
 		return formEmpty
@@ -59,7 +58,7 @@ func formOf(s []byte) form {
 		return formUUID
 	case digits > 0 && points <= 1 && (digits+points == len(s) || digits+points+1 == len(s) && s[0] == '-'):
 		return formNumber
-	case isTime:
+	case isTime(s):
 		return formTime
 	case others == 0 && len(s) >= 8 && (letters > 0 && digits > 0 || len(s) >= 20):
 		return formToken
@@ -103,6 +102,11 @@ func timeOf(s []byte) (time.Time, bool) {
 		}
 	}
 	return time.Time{}, false
+}
+
+func isTime(s []byte) bool {
+	_, ok := timeOf(s)
+	return ok
 }
 
 // skeleton digests a text in which all words with a digit are alike.

@@ -144,7 +144,7 @@ func (x *comparison) jsonDiffers(change string, a, b int32) {
 		return
 	}
 	if f := x.differ(PartBody, string(x.trail.shown), change); f != nil {
-		f.at, f.depth, f.v1, f.v2 = at, len(x.trail.steps), v1, v2
+		f.at, f.v1, f.v2 = at, v1, v2
 		f.learn = change == ChangeValue && v1.kind != isBool
 	}
 }

@@ -141,7 +141,7 @@ func TestEvidenceIsOfProductionOnly(t *testing.T) {
 // Objects with many members in another order, and documents with more values
 // than are kept.
 func TestLargeObjects(t *testing.T) {
-	const n = 20_000
+	const n = 5_000
 	object := func(order func(int) int) string {
 		var b strings.Builder
 		for i := range n {

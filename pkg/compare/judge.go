@@ -205,7 +205,8 @@ func (m *Mirror) judge(name string, l Limits, onlyNoise uint64, routes []*RouteJ
 	j := MirrorJudgement{Mirror: name, Counts: c, FailedBy: m.Failed, MissedBy: m.Missed, Latency: m.latency()}
 	o := c.opinions(l)
 	for _, r := range routes {
-		if r.Verdict == Unsafe {
+		// A route that is all there is has nothing to add.
+		if r.Verdict == Unsafe && r.Pairs < c.Pairs-c.Missed {
 			for _, reason := range r.Reasons {
 				o.add(Unsafe, "%s, %s %s: %s", r.Rule, r.Method, r.Class, reason)
 			}

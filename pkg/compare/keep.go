@@ -8,15 +8,15 @@ const (
 	maxMirrors      = 64
 	maxRoutes       = 128
 	maxCounters     = 64 // of one kind: pairs of status codes, failures
-	maxPlaces       = 48 // of a route
-	maxCombinations = 64 // of a route
+	maxPlaces       = 32 // of a route
+	maxCombinations = 48 // of a route
 	maxRequests     = 32 // of a route, sampled
 	maxEvidence     = 8  // places of a sampled request
 	maxValues       = 4  // of production's at one place of a sampled request
 	maxExamples     = 2  // of a place
 	maxTogether     = 24 // places of one pair
-	maxPath         = 256
-	maxName         = 256 // names of mirrors and rules, hosts and targets of examples
+	maxPath         = 200
+	maxName         = 200 // names of mirrors and rules, hosts and targets of examples
 )
 
 // other is the key under which counters of entries are summed up that found no

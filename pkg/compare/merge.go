@@ -16,11 +16,20 @@ func (r *Report) Merge(other *Report) error {
 	if err := other.check(); err != nil {
 		return err
 	}
+	r.mergeTotals(other)
+	r.mergeRoutes(other)
+	return nil
+}
+
+func (r *Report) mergeTotals(other *Report) {
 	r.span(other.Since)
 	r.span(other.Until)
 	for name, m := range other.Mirrors {
 		r.mirror(name).merge(m)
 	}
+}
+
+func (r *Report) mergeRoutes(other *Report) {
 	for key, o := range other.Routes {
 		route := r.route(key, func() *Route {
 			n := newRoute()
@@ -31,7 +40,6 @@ func (r *Report) Merge(other *Report) error {
 			route.merge(o)
 		}
 	}
-	return nil
 }
 
 // check reports why a report cannot be merged. What is read from the network
@@ -156,7 +164,7 @@ func (r *Route) merge(o *Route) {
 	r.Different += o.Different
 	r.Failed += o.Failed
 	for key, p := range o.Places {
-		if mine := r.place(key, p.Part, p.Path, p.Change, p.Depth); mine != nil {
+		if mine := r.place(key, p.Part, p.Path, p.Change); mine != nil {
 			mine.Pairs += p.Pairs
 			for _, e := range p.Examples {
 				mine.example(e)
@@ -175,15 +183,15 @@ func (r *Route) merge(o *Route) {
 	}
 }
 
-func (r *Route) place(key, part, path, change string, depth int) *Place {
+func (r *Route) place(key, part, path, change string) *Place {
 	rank := func(key string) uint64 {
 		if p := r.Places[key]; p != nil {
-			return rankPlace(p.Depth, p.id())
+			return rankPlace(p.Path, p.id())
 		}
-		return rankPlace(depth, placeID(part, path, change))
+		return rankPlace(path, placeID(part, path, change))
 	}
 	return keep(r.Places, key, maxPlaces, rank, func() *Place {
-		return &Place{Part: part, Path: path, Change: change, Depth: depth, Examples: []Example{}}
+		return &Place{Part: part, Path: path, Change: change, Examples: []Example{}}
 	}, forget)
 }
 

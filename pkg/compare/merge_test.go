@@ -70,7 +70,7 @@ func merged(t testing.TB, reports ...*Report) *Report {
 
 // The reports of a stream that was split in any way, merged in any order and
 // grouping, over the wire or not, are the report of the whole.
-func checkMerge(t *testing.T, seed uint64, n int) {
+func checkMerge(t *testing.T, seed uint64, n int) *Report {
 	t.Helper()
 	c := sameSeed(t, 4)
 	rnd := rand.New(rand.NewPCG(seed, 2))
@@ -106,15 +106,19 @@ func checkMerge(t *testing.T, seed uint64, n int) {
 			t.Fatalf("mirror %s does not add up: %+v", name, m)
 		}
 	}
+	return want
 }
 
 func TestMerge(t *testing.T) {
-	checkMerge(t, 1, 3000)
+	r := checkMerge(t, 1, 1200)
+	if r.Mirrors[other] == nil || len(r.Routes) != maxRoutes {
+		t.Errorf("no table is full: %d mirrors, %d routes", len(r.Mirrors), len(r.Routes))
+	}
 }
 
 func FuzzMerge(f *testing.F) {
 	f.Add(uint64(1), uint16(10))
-	f.Add(uint64(2), uint16(300))
+	f.Add(uint64(2), uint16(100))
 	f.Fuzz(func(t *testing.T, seed uint64, n uint16) { checkMerge(t, seed, int(n%512)) })
 }
 

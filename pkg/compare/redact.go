@@ -8,7 +8,7 @@ import (
 )
 
 // maxShown bounds a value in an example, in bytes.
-const maxShown = 120
+const maxShown = 80
 
 // harmless are the fields whose values are no secrets.
 var harmless = names{

@@ -58,10 +58,10 @@ type Route struct {
 	Same      uint64 `json:"same"`
 	Different uint64 `json:"different"`
 	Failed    uint64 `json:"failed"`
-	// Places are where pairs differ, 48 at most: those nearest to the root of a
-	// document.
+	// Places are where pairs differ, 32 at most: those with the
+	// shortest paths.
 	Places map[string]*Place `json:"places"`
-	// Combinations are the sets of places in which pairs differ, 64 at most:
+	// Combinations are the sets of places in which pairs differ, 48 at most:
 	// the smallest. A different pair that is in none of them is never noise.
 	Combinations map[string]*Combination `json:"combinations"`
 	// Requests are a sample of 32 of the different requests, by a hash.
@@ -71,11 +71,10 @@ type Route struct {
 // Place is where an answer differs, and how.
 type Place struct {
 	// Part is one of Part..., Path where in it: "200 -> 503", a field name,
-	// "$.items[].id"; Change one of Change....
+	// "$.items[].id"; Change one of Change..., or none where the path says it.
 	Part   string `json:"part"`
 	Path   string `json:"path"`
 	Change string `json:"change"`
-	Depth  int    `json:"depth,omitempty"`
 	// Pairs differ here.
 	Pairs    uint64    `json:"pairs"`
 	Examples []Example `json:"examples"`
@@ -143,7 +142,14 @@ func (m *Mirror) Balanced() bool {
 func (r *Route) key() string { return r.Mirror + "\t" + r.Rule + "\t" + r.Method + "\t" + r.Class }
 
 // key is that of Route.Places.
-func (p *Place) key() string { return p.Part + " " + p.Path + ": " + p.Change }
+func (p *Place) key() string { return placeKey(p.Part, p.Path, p.Change) }
+
+func placeKey(part, path, change string) string {
+	if change == "" {
+		return part + " " + path
+	}
+	return part + " " + path + ": " + change
+}
 
 // id is the hash by which places are referred to.
 func (p *Place) id() uint64 { return placeID(p.Part, p.Path, p.Change) }
@@ -152,9 +158,9 @@ func placeID[T ~string | ~[]byte](part string, path T, change string) uint64 {
 	return mix(hash(hash(hash(hashSeed, part), path), change))
 }
 
-// rankPlace prefers places near the root: below an object with many names there
-// may be any number.
-func rankPlace(depth int, id uint64) uint64 { return uint64(min(depth, 255))<<56 | id>>8 }
+// rankPlace prefers short paths: below an object with many names there may be
+// any number of long ones.
+func rankPlace(path string, id uint64) uint64 { return uint64(min(len(path), 255))<<56 | id>>8 }
 
 // rankCombination prefers small sets: what varies by itself does so in a few
 // places together, and every defect beside it makes the set larger.

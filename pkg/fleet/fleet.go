@@ -21,7 +21,7 @@ const (
 	// atOnce is how many agents are asked at a time.
 	atOnce = 32
 	// largestAnswer bounds an agent's answer, in bytes.
-	largestAnswer = 16 << 20
+	largestAnswer = 32 << 20
 )
 
 // Agent is one agent that can be asked.

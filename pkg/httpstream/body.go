@@ -100,7 +100,9 @@ func (p *RequestParser) trailerLine(line []byte) {
 			p.refuse(Invalid, errFields)
 			return
 		}
-		p.req.trailers = append(p.req.trailers, f)
+		if !p.req.addField(&p.req.trailers, f) {
+			p.drop(NoMemory, nil)
+		}
 	}
 	p.endLine()
 }

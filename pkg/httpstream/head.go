@@ -37,6 +37,7 @@ var (
 	errChunkEnd      = errors.New("chunk data not followed by CRLF")
 	errChunkOverhead = errors.New("more chunk framing than content")
 	errTrailer       = errors.New("framing field in trailers")
+	errNoMemory      = errors.New("no memory for more fields") // not invalid
 )
 
 // line collects bytes up to and with the next LF. It returns the whole line
@@ -54,11 +55,13 @@ func (p *RequestParser) line(b []byte, max int) (line []byte, n int, tooLong boo
 	p.lineLen += n
 	if p.req == nil {
 		// Followed only for its framing: keep just what is split.
-		if complete && len(p.spill) == 0 {
+		if complete && p.spill == nil {
 			line = b[:n]
+		} else if !p.spillOver(b[:n]) {
+			p.state = stSeek
+			return nil, n, false
 		} else {
-			p.spill = append(p.spill, b[:n]...)
-			line = p.spill
+			line = p.spill.raw
 		}
 	} else if !p.store(b[:n]) {
 		p.state = stSeek
@@ -73,9 +76,22 @@ func (p *RequestParser) line(b []byte, max int) (line []byte, n int, tooLong boo
 	return line, n, false
 }
 
+// spillOver keeps a part of a line of a message that is not kept itself. It
+// reports false if the budget refuses that.
+func (p *RequestParser) spillOver(b []byte) bool {
+	if p.spill == nil {
+		p.spill = p.cfg.Pool.getRequest(p.source, p.now)
+	}
+	if p.spill == nil || !p.spill.append(b) {
+		p.dropSpill()
+		return false
+	}
+	return true
+}
+
 // endLine makes the next byte the first of a new line.
 func (p *RequestParser) endLine() {
-	p.spill = p.spill[:0]
+	p.dropSpill()
 	if p.req != nil {
 		p.lineAt = len(p.req.raw)
 	}
@@ -93,6 +109,9 @@ func (p *RequestParser) head(b []byte) int {
 	}
 	if err := p.headLine(line); err != nil {
 		switch {
+		case err == errNoMemory:
+			p.drop(NoMemory, nil)
+			p.state = stSeek
 		case err == errNotHTTP && p.fresh && !p.guessed:
 			p.drop(Invalid, err)
 			p.ignore(NotHTTP)
@@ -130,7 +149,9 @@ func (p *RequestParser) headLine(line []byte) error {
 	if len(p.req.fields) == maxFields {
 		return errFields
 	}
-	p.req.fields = append(p.req.fields, f)
+	if !p.req.addField(&p.req.fields, f) {
+		return errNoMemory
+	}
 	return p.conn.note(p.req.raw[f.start:f.nameEnd], p.req.raw[f.valueStart:f.valueEnd])
 }
 

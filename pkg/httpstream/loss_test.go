@@ -3,6 +3,7 @@ package httpstream
 import (
 	"strings"
 	"testing"
+	"unsafe"
 )
 
 // piece is a step of a stream with losses.
@@ -118,4 +119,112 @@ func TestNoMemoryForAHead(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	rec.release()
+}
+
+// TestGiveUp takes the memory of a message away at every byte of a stream. The
+// parser goes on behind the message if it can know where that is, and looks for
+// the start of one if it cannot; nothing is held any more.
+func TestGiveUp(t *testing.T) {
+	const get = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+	te := "POST /t HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+	for _, stream := range []string{
+		"POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n1234567890",
+		te + "a;x=y\r\n1234567890\r\n0\r\nT: v\r\n\r\n",
+	} {
+		bodyAt := strings.Index(stream, "\r\n\r\n") + 4
+		for at := 1; at < len(stream); at++ {
+			b := &budget{}
+			rec := &recorder{}
+			var p RequestParser
+			p.Reset(NewConfig(Config{Pool: NewPool(b.reserve, b.release)}), rec, true)
+			p.Feed([]byte(stream[:at]), true, 7)
+			if n, since := p.Held(); n != b.held || n == 0 || since != 7 {
+				t.Fatalf("%q: %d bytes are held since %d, want %d since 7", stream[:at], n, since, b.held)
+			}
+			p.GiveUp()
+			if n, _ := p.Held(); n != 0 || b.held != 0 {
+				t.Fatalf("%q: %d bytes are still held", stream[:at], n)
+			}
+			p.Feed([]byte(stream[at:]+get), false, 8)
+			p.Feed([]byte(get), true, 9)
+			// Where a line is torn, what comes next is only found by its start.
+			torn := at < bodyAt || strings.HasPrefix(stream, te) && !boundary(stream, bodyAt, at)
+			want := "dropped memory; request GET /; request GET /"
+			if torn {
+				want = "dropped memory; request GET /"
+			}
+			if got := strings.Join(rec.events, "; "); got != want {
+				t.Errorf("%q: got %q, want %q", stream[:at], got, want)
+			}
+			rec.release()
+		}
+	}
+}
+
+// boundary reports whether no line of the chunked body that begins at bodyAt is
+// torn at at.
+func boundary(stream string, bodyAt, at int) bool {
+	data := bodyAt + len("a;x=y\r\n")
+	return at == bodyAt || at >= data && at <= data+len("1234567890\r\n") || stream[at-1] == '\n'
+}
+
+// TestTornLinesAreInTheBudget: a message that is too large is followed for its
+// framing, and what that needs is asked of the budget and given back.
+func TestTornLinesAreInTheBudget(t *testing.T) {
+	const get = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+	trailer := "T: " + strings.Repeat("v", 5000) + "\r\n"
+	for _, limit := range []int{20_000, 3000} {
+		b := &budget{limit: limit}
+		rec := &recorder{}
+		var p RequestParser
+		p.Reset(NewConfig(Config{MaxBody: 5, Pool: NewPool(b.reserve, b.release)}), rec, true)
+		p.Feed([]byte("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"+chunked("too large")), false, 1)
+		if b.held != 0 {
+			t.Fatalf("%d bytes are held for a message that is dropped", b.held)
+		}
+		p.Feed([]byte("0\r\n"+trailer[:3000]), false, 2)
+		if n, since := p.Held(); n != b.held || limit == 20_000 && (n < 3000 || since != 2) {
+			t.Errorf("%d bytes are held since %d, %d of the budget", n, since, b.held)
+		}
+		p.Feed([]byte(trailer[3000:]+"\r\n"+get), false, 3)
+		p.Feed([]byte(get), true, 4)
+		want := "dropped body_too_large; request GET /; request GET /"
+		if limit == 3000 { // where the trailers end is not known
+			want = "dropped body_too_large; request GET /"
+		}
+		if got := strings.Join(rec.events, "; "); got != want {
+			t.Errorf("within %d bytes: got %q, want %q", limit, got, want)
+		}
+		rec.release()
+		if b.held != 0 {
+			t.Errorf("%d bytes held in the end", b.held)
+		}
+	}
+}
+
+// TestFieldsAreInTheBudget: what many field lines take besides their bytes is
+// asked of the budget, and if it refuses the message is dropped for that.
+func TestFieldsAreInTheBudget(t *testing.T) {
+	head := "GET / HTTP/1.1\r\n" + strings.Repeat("a:\r\n", 500)
+	for limit, want := range map[int]string{0: "request GET /", 12_000: "dropped memory"} {
+		b := &budget{limit: limit}
+		rec := &recorder{}
+		var p RequestParser
+		p.Reset(NewConfig(Config{Pool: NewPool(b.reserve, b.release)}), rec, true)
+		p.Feed([]byte(head), false, 1)
+		if limit == 0 && b.held < 500*fieldSize+len(head) {
+			t.Errorf("%d bytes are held for 500 fields", b.held)
+		}
+		p.Feed([]byte("\r\n"), false, 1)
+		if got := strings.Join(rec.events, "; "); got != want {
+			t.Errorf("within %d bytes: got %q, want %q", limit, got, want)
+		}
+		rec.release()
+		if b.held != 0 {
+			t.Errorf("%d bytes held in the end", b.held)
+		}
+	}
+	if size := int(unsafe.Sizeof(field{})); size != fieldSize {
+		t.Errorf("a field takes %d bytes, not %d", size, fieldSize)
+	}
 }

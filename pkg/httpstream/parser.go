@@ -73,20 +73,21 @@ const (
 )
 
 // RequestParser frames the requests of one direction of one connection. The
-// zero value must be Reset before use. It is not safe for concurrent use.
+// zero value must be Reset before use, and ended by Close, Abandon or its own
+// Ignore before it is Reset again. It is not safe for concurrent use.
 type RequestParser struct {
 	cfg *Config
 	h   Handler
 	now int64
 	req *Request // the message being collected; nil between messages and when dropped
 
-	lineAt    int    // offset in req.raw of the line being collected
-	remaining int64  // bytes left of the body or chunk
-	overhead  int64  // bytes of chunk framing so far
-	lineLen   int    // bytes of that line so far
-	trailerN  int    // bytes of the trailer section so far
-	contentN  int64  // bytes of content announced so far
-	spill     []byte // a split line of a message that is not kept
+	lineAt    int      // offset in req.raw of the line being collected
+	remaining int64    // bytes left of the body or chunk
+	overhead  int64    // bytes of chunk framing so far
+	lineLen   int      // bytes of that line so far
+	trailerN  int      // bytes of the trailer section so far
+	contentN  int64    // bytes of content announced so far
+	spill     *Request // its bytes are a split line of a message that is not kept
 
 	source uint32 // whom the pool charges
 
@@ -103,7 +104,7 @@ type RequestParser struct {
 // will be the first byte of the connection; otherwise p looks for the start
 // of a message.
 func (p *RequestParser) Reset(cfg *Config, h Handler, synced bool) {
-	*p = RequestParser{cfg: cfg, h: h, state: stSeek, fresh: true, spill: p.spill[:0]}
+	*p = RequestParser{cfg: cfg, h: h, state: stSeek, fresh: true}
 	if synced {
 		p.state = stSniff
 	}
@@ -177,7 +178,36 @@ func (p *RequestParser) Abandon() {
 		p.req.Release()
 		p.req = nil
 	}
+	p.dropSpill()
 	p.seen, p.state = false, stDead
+}
+
+// Held returns how many bytes of the Pool's budget p holds for a message that
+// is not complete, and since when, in nanoseconds since the Unix epoch; 0 if
+// none.
+func (p *RequestParser) Held() (n int, since int64) {
+	switch {
+	case p.req != nil:
+		return p.req.cost(), p.req.Start
+	case p.spill != nil:
+		return p.spill.cost(), p.spill.Start
+	}
+	return 0, 0
+}
+
+// GiveUp gives back what p holds, for want of memory; an open message is
+// dropped. It may be called while another parser's method runs, but not while
+// one of p's does.
+func (p *RequestParser) GiveUp() {
+	switch p.state {
+	case stLine, stHeader:
+		p.state = stSeek // without the head the framing is unknown
+	case stChunkLine, stTrailer:
+		if p.lineLen > 0 {
+			p.state = stSeek // a part of the line is lost
+		}
+	}
+	p.drop(NoMemory, nil)
 }
 
 // Close ends the connection; an open message is dropped for the reason given.
@@ -190,17 +220,15 @@ func (p *RequestParser) Close(reason Reason) {
 func (p *RequestParser) open() {
 	p.seen = true
 	p.h.Seen()
-	p.lineAt, p.lineLen, p.overhead, p.contentN, p.spill = 0, 0, 0, 0, p.spill[:0]
+	p.lineAt, p.lineLen, p.overhead, p.contentN = 0, 0, 0, 0
 	p.conn = connectionFields{}
 	p.state = stLine
-	p.req = p.cfg.Pool.getRequest(p.source)
+	p.req = p.cfg.Pool.getRequest(p.source, p.now)
 	if p.req == nil {
 		// Without the head the framing is unknown.
 		p.drop(NoMemory, nil)
 		p.state = stSeek
-		return
 	}
-	p.req.Start = p.now
 }
 
 // store appends bytes of the message. If they cannot be held the message is
@@ -233,6 +261,7 @@ func (p *RequestParser) finish() {
 
 // drop ends an open message without handing it over.
 func (p *RequestParser) drop(reason Reason, detail error) {
+	p.dropSpill()
 	if p.req != nil {
 		p.req.Release()
 		p.req = nil
@@ -254,6 +283,13 @@ func (p *RequestParser) refuse(reason Reason, detail error) {
 		return
 	}
 	p.ignore(Broken)
+}
+
+func (p *RequestParser) dropSpill() {
+	if p.spill != nil {
+		p.spill.Release()
+		p.spill = nil
+	}
 }
 
 func (p *RequestParser) ignore(proto Protocol) {

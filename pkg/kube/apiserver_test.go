@@ -3,6 +3,7 @@ package kube
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -57,7 +58,7 @@ func newAPIServer(t *testing.T) *apiServer {
 
 // serveRules defines all kinds of rules, in all versions that there are.
 func (a *apiServer) serveRules() {
-	for _, k := range kinds() {
+	for _, k := range followed() {
 		a.define(k.definition(), k.versions...)
 	}
 }
@@ -105,7 +106,7 @@ func resourceOf(object map[string]any) string {
 		group = ""
 	}
 	name := strings.ToLower(object["kind"].(string)) + "s"
-	name = strings.Replace(name, "entrys", "entries", 1)
+	name = strings.NewReplacer("entrys", "entries", "classs", "classes").Replace(name)
 	if group == "" {
 		return name
 	}
@@ -118,12 +119,17 @@ func keyOf(object map[string]any) string {
 	return ns + "/" + meta["name"].(string)
 }
 
+// clusterScoped reports whether objects of a resource have no namespace.
+func clusterScoped(resource string) bool {
+	return strings.HasPrefix(resource, "customresource") || strings.HasPrefix(resource, "gatewayclass")
+}
+
 // put creates objects or replaces them.
 func (a *apiServer) put(t *testing.T, text string) {
 	for _, object := range parse(t, text) {
 		resource, key := resourceOf(object), keyOf(object)
 		meta := object["metadata"].(map[string]any)
-		if meta["namespace"] == nil && !strings.HasPrefix(resource, "customresource") {
+		if meta["namespace"] == nil && !clusterScoped(resource) {
 			meta["namespace"], key = "default", "default"+key
 		}
 		a.mu.Lock()
@@ -151,7 +157,7 @@ func (a *apiServer) put(t *testing.T, text string) {
 func (a *apiServer) remove(t *testing.T, text string) {
 	for _, object := range parse(t, text) {
 		resource, key := resourceOf(object), keyOf(object)
-		if strings.HasPrefix(key, "/") && !strings.HasPrefix(resource, "customresource") {
+		if strings.HasPrefix(key, "/") && !clusterScoped(resource) {
 			key = "default" + key
 		}
 		a.mu.Lock()
@@ -217,6 +223,9 @@ func (a *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	versions, rule := a.served[resource], isRuleDefinition(resource)
 	forbidden := a.forbid[resource]
 	a.requests[verb+resource]++
+	if verb == "list " && len(path) == 1 && r.URL.Query().Get("resourceVersion") != "0" {
+		a.requests["list from etcd"]++
+	}
 	a.mu.Unlock()
 	switch {
 	case resource == "events.events.k8s.io":
@@ -225,6 +234,8 @@ func (a *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, http.StatusNotFound, metav1.StatusReasonNotFound)
 	case forbidden:
 		a.fail(w, http.StatusForbidden, metav1.StatusReasonForbidden)
+	case len(path) > 1:
+		a.serveOne(w, r, resource, namespace+"/"+path[1])
 	case r.URL.Query().Get("sendInitialEvents") != "":
 		a.fail(w, http.StatusUnprocessableEntity, metav1.StatusReasonInvalid) // as one that does not know it
 	case !parses(r):
@@ -232,6 +243,45 @@ func (a *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		a.serve(w, r, verb, resource, namespace)
 	}
+}
+
+// serveOne reads an object, or merges a patch into its status.
+func (a *apiServer) serveOne(w http.ResponseWriter, r *http.Request, resource, key string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	old := a.objects[resource][key]
+	if old == nil {
+		a.fail(w, http.StatusNotFound, metav1.StatusReasonNotFound)
+		return
+	}
+	object := old
+	if r.Method == http.MethodPatch {
+		a.requests["patch "+resource]++
+		var patch struct {
+			Metadata struct{ ResourceVersion string }
+			Status   map[string]any
+		}
+		if err := json.NewDecoder(r.Body).Decode(&patch); err != nil || !strings.HasSuffix(r.URL.Path, "/status") {
+			a.fail(w, http.StatusBadRequest, metav1.StatusReasonBadRequest)
+			return
+		}
+		meta := maps.Clone(old["metadata"].(map[string]any))
+		if patch.Metadata.ResourceVersion != meta["resourceVersion"] {
+			a.fail(w, http.StatusConflict, metav1.StatusReasonConflict)
+			return
+		}
+		status := map[string]any{}
+		if before, ok := old["status"].(map[string]any); ok {
+			maps.Copy(status, before)
+		}
+		maps.Copy(status, patch.Status)
+		object = maps.Clone(old)
+		object["metadata"], object["status"] = meta, status
+		a.objects[resource][key] = object
+		a.note(resource, "MODIFIED", object)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(object)
 }
 
 func (a *apiServer) fail(w http.ResponseWriter, code int, reason metav1.StatusReason) {

@@ -20,6 +20,9 @@ type object struct {
 	uid     types.UID
 	version string // metadata.resourceVersion
 	part    part
+	// What Config.GatewayStatus takes; see ownStatus.
+	generation int64
+	status     map[string]any
 }
 
 // collection holds the objects of one watch. A reflector fills it, so it is a
@@ -28,6 +31,7 @@ type collection struct {
 	source  *Source
 	convert func(obj any, before part) (part, error)
 	trim    cache.TransformFunc // before objects are gathered to be converted
+	shows   bool                // status that the Source may have to write
 
 	objects map[string]*object // by namespace/name
 	synced  bool
@@ -50,8 +54,11 @@ func (c *collection) decode(obj any) (key string, o *object, err error) {
 	if err != nil {
 		return "", nil, err
 	}
-	key = m.GetNamespace() + "/" + m.GetName() // cache.MetaNamespaceKeyFunc: all kinds here have a namespace
-	o = &object{uid: m.GetUID(), version: m.GetResourceVersion()}
+	key = m.GetNamespace() + "/" + m.GetName()
+	o = &object{uid: m.GetUID(), version: m.GetResourceVersion(), generation: m.GetGeneration()}
+	if u, ok := obj.(*unstructured.Unstructured); ok {
+		o.status, _ = u.Object["status"].(map[string]any)
+	}
 	c.source.mu.Lock()
 	before := c.objects[key]
 	c.source.mu.Unlock()
@@ -104,6 +111,7 @@ func (c *collection) Update(obj any) error {
 	} else if before == nil {
 		c.noteChange(o.part)
 	}
+	c.noteStatus()
 	return nil
 }
 
@@ -112,6 +120,9 @@ func (c *collection) Delete(obj any) error {
 	key, err := cache.DeletionHandlingMetaNamespaceKeyFunc(obj)
 	if err != nil {
 		return err
+	}
+	if !strings.Contains(key, "/") {
+		key = "/" + key // it has no namespace
 	}
 	c.source.mu.Lock()
 	defer c.source.mu.Unlock()
@@ -147,7 +158,15 @@ func (c *collection) Replace(list []any, _ string) error {
 		c.synced = true
 		c.source.signal()
 	}
+	c.noteStatus()
 	return nil
+}
+
+// noteStatus notes that a status may be another.
+func (c *collection) noteStatus() {
+	if c.shows {
+		c.source.statuses.signal()
+	}
 }
 
 // Resync does nothing: no object is waited for in vain.

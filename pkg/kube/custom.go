@@ -21,14 +21,18 @@ func (p *customPart) addTo(s *rules.Snapshot) { s.Add(p.snapshot) }
 
 // trim leaves of an object what rules are made of. What is left out is most of
 // it, and changes most: status, managed fields, other annotations, such as the
-// copy of the whole that kubectl keeps.
-func trim(in *unstructured.Unstructured) *unstructured.Unstructured {
+// copy of the whole that kubectl keeps. If status is not nil it takes the place of
+// the whole status, and the generation, which it is about, stays.
+func trim(in *unstructured.Unstructured, status map[string]any) *unstructured.Unstructured {
 	meta := map[string]any{}
 	old, _ := in.Object["metadata"].(map[string]any)
 	for _, name := range []string{"name", "namespace", "uid", "resourceVersion", "creationTimestamp", "labels"} {
 		if v, ok := old[name]; ok {
 			meta[name] = v
 		}
+	}
+	if v, ok := old["generation"]; ok && status != nil {
+		meta["generation"] = v
 	}
 	if v, ok := in.GetAnnotations()[rules.Annotation]; ok {
 		meta["annotations"] = map[string]any{rules.Annotation: v}
@@ -39,6 +43,9 @@ func trim(in *unstructured.Unstructured) *unstructured.Unstructured {
 			out[name] = v
 		}
 	}
+	if status != nil {
+		out["status"] = status
+	}
 	return &unstructured.Unstructured{Object: out}
 }
 
@@ -47,7 +54,9 @@ func trim(in *unstructured.Unstructured) *unstructured.Unstructured {
 func convertCustom(in *unstructured.Unstructured, before part) (part, error) {
 	object := map[string]any{}
 	for name, v := range in.Object {
-		object[name] = v
+		if name != "status" {
+			object[name] = v
+		}
 	}
 	meta := map[string]any{}
 	for name, v := range in.Object["metadata"].(map[string]any) {

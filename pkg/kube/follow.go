@@ -20,12 +20,24 @@ type kindState struct {
 	changed chan struct{} // holds one
 
 	mu      sync.Mutex
-	defined map[string]bool // names of CustomResourceDefinitions
+	defined map[string]string // bundles of the CustomResourceDefinitions there are, by name
 }
 
 var _ cache.TransformingStore = (*kindState)(nil)
 
-// Transformer leaves nothing but the name of a definition: one may be as large
+// bundleVersion is the annotation that says of which release of the Gateway API
+// a definition is.
+const bundleVersion = "gateway.networking.k8s.io/bundle-version"
+
+// bundle is the release that a definition is of, empty if it does not say so.
+// It is not known before the definitions are.
+func (k *kindState) bundle(of kind) (release string, known bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.defined[of.definition()], k.defined != nil
+}
+
+// Transformer leaves little but the name of a definition: one may be as large
 // as a hundred kilobytes, and there are hundreds.
 func (k *kindState) Transformer() cache.TransformFunc {
 	return func(obj any) (any, error) {
@@ -33,9 +45,13 @@ func (k *kindState) Transformer() cache.TransformFunc {
 		if err != nil {
 			return nil, err
 		}
-		return &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
+		out := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
 			Name: m.GetName(), ResourceVersion: m.GetResourceVersion(),
-		}}, nil
+		}}
+		if v, ok := m.GetAnnotations()[bundleVersion]; ok {
+			out.Annotations = map[string]string{bundleVersion: v}
+		}
+		return out, nil
 	}
 }
 
@@ -56,10 +72,10 @@ func (k *kindState) set(obj any, there bool) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.defined == nil {
-		k.defined = map[string]bool{}
+		k.defined = map[string]string{}
 	}
 	if there {
-		k.defined[m.GetName()] = true
+		k.defined[m.GetName()] = m.GetAnnotations()[bundleVersion]
 	} else {
 		delete(k.defined, m.GetName())
 	}
@@ -69,14 +85,14 @@ func (k *kindState) set(obj any, there bool) error {
 
 // Replace notes the definitions there are.
 func (k *kindState) Replace(list []any, _ string) error {
-	defined := map[string]bool{}
+	defined := map[string]string{}
 	for _, obj := range list {
 		m, err := meta.Accessor(obj)
 		if err != nil {
 			return err
 		}
 		if isRuleDefinition(m.GetName()) {
-			defined[m.GetName()] = true
+			defined[m.GetName()] = m.GetAnnotations()[bundleVersion]
 		}
 	}
 	k.mu.Lock()
@@ -109,7 +125,7 @@ func (k *kindState) agrees(served map[string]string) bool {
 }
 
 func isRuleDefinition(name string) bool {
-	for _, k := range kinds() {
+	for _, k := range followed() {
 		if k.definition() == name {
 			return true
 		}
@@ -162,6 +178,7 @@ func (s *Source) followKinds(ctx context.Context) {
 			s.noteContact(ctx, "discovery", err)
 			if err == nil {
 				s.setServed(served)
+				s.noteRelease()
 				again = !s.kinds.agrees(served) && delay < maxRediscover
 			}
 		})
@@ -172,6 +189,21 @@ func (s *Source) followKinds(ctx context.Context) {
 	}
 }
 
+// noteRelease notes that statuses may have to say something else of the release
+// of the Gateway API.
+func (s *Source) noteRelease() {
+	release, known := s.kinds.bundle(gatewayClass())
+	if !s.cfg.GatewayStatus || !known {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.release == nil || *s.release != release {
+		s.release = &release
+		s.noteChange()
+	}
+}
+
 // setServed says which kinds are served in which version.
 func (s *Source) setServed(served map[string]string) {
 	s.mu.Lock()
@@ -179,7 +211,7 @@ func (s *Source) setServed(served map[string]string) {
 	if s.served != nil && fmt.Sprint(s.served) == fmt.Sprint(served) {
 		return
 	}
-	for _, k := range kinds() {
+	for _, k := range followed() {
 		name := k.definition()
 		switch before, now := s.served[name], served[name]; {
 		case before == now:

@@ -37,6 +37,14 @@ func kinds() []kind {
 	}
 }
 
+// gatewayClass is no rule, but says whose a Gateway is.
+func gatewayClass() kind {
+	return kind{gatewayGroup, "GatewayClass", "gatewayclasses", []string{"v1", "v1beta1"}}
+}
+
+// followed are the kinds that this package knows what to do with.
+func followed() []kind { return append(kinds(), gatewayClass()) }
+
 // definition is the name of the CustomResourceDefinition of k.
 func (k kind) definition() string { return k.resource + "." + k.group }
 
@@ -61,7 +69,7 @@ func (c *clients) discover(ctx context.Context) (map[string]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, k := range kinds() {
+		for _, k := range followed() {
 			if k.group != group {
 				continue
 			}

@@ -26,6 +26,9 @@ func (s *Source) plan() map[string]subject {
 			add(s.clients.custom(k, version))
 		}
 	}
+	if class := gatewayClass(); s.cfg.GatewayStatus && s.served[class.definition()] != "" {
+		add(s.clients.custom(class, s.served[class.definition()]))
+	}
 	add(typed(s.clients.core, "services", metav1.NamespaceAll, metav1.ListOptions{}, convertService,
 		subject{class: "Service", what: "Service of v1"}))
 	add(s.definitions())

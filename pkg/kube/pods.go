@@ -21,8 +21,8 @@ type Pod struct {
 	HostNetwork bool
 	// Ports are the ports of its containers that have names.
 	Ports map[string]uint16
-	// Sidecar is whether a proxy of a service mesh stands in front of its
-	// containers: what arrives at the Pod may be encrypted, what the proxy
+	// Sidecar is whether a proxy of a service mesh, in the Pod or for it (Istio
+	// ambient), stands in front of its containers: what arrives at the Pod may be encrypted, what the proxy
 	// hands on over the loopback interface is not.
 	Sidecar bool
 }
@@ -154,14 +154,33 @@ func nodePod(in *corev1.Pod) Pod {
 	return pod
 }
 
-// sidecarStatus is the annotation that Istio's injector leaves.
-const sidecarStatus = "sidecar.istio.io/status"
+// Annotations that say what stands in front of a Pod.
+const (
+	// sidecarStatus is left by Istio's injector.
+	sidecarStatus = "sidecar.istio.io/status"
+	// ambientRedirection is "enabled" where Istio's node agent has put rules
+	// into the network namespace of the Pod that lead to ztunnel. Unless
+	// ambientBypass is "true", those that arrive are among them.
+	ambientRedirection = "ambient.istio.io/redirection"
+	ambientBypass      = "ambient.istio.io/bypass-inbound-capture"
+)
 
-// hasSidecar reports whether the Pod has a proxy of Istio or Linkerd. Proxies
-// that are containers of their own kind (native sidecars) are among the
-// containers that initialise.
+// ofPods reports whether an annotation of a Pod is looked at.
+func ofPods(annotation string) bool {
+	return annotation == sidecarStatus || annotation == ambientRedirection || annotation == ambientBypass
+}
+
+// hasSidecar reports whether a proxy of Istio or Linkerd hands requests on in
+// the Pod. Proxies that are containers of their own kind (native sidecars) are
+// among the containers that initialise. ztunnel is none of the Pod's
+// containers, but its sockets are in its network namespace: it takes TLS on a
+// port of its own, and plain text by a redirection behind the TC hook, and
+// connects to the Pod's address over lo in either case.
 func hasSidecar(in *corev1.Pod) bool {
 	if in.Annotations[sidecarStatus] != "" {
+		return true
+	}
+	if in.Annotations[ambientRedirection] == "enabled" && in.Annotations[ambientBypass] != "true" {
 		return true
 	}
 	return slices.ContainsFunc(slices.Concat(in.Spec.Containers, in.Spec.InitContainers), func(c corev1.Container) bool {

@@ -106,6 +106,10 @@ status: {phase: Running, podIP: 10.0.0.1, podIPs: [{ip: 10.0.0.1}, {ip: "fd00::1
 		{"of Istio", strings.Replace(pod, "containers: [", "containers: [{name: istio-proxy}, ", 1), true},
 		{"of Istio, native", strings.Replace(pod, "containers: [", "initContainers: [{name: istio-proxy}]\n  containers: [", 1), true},
 		{"of Linkerd", strings.Replace(pod, "containers: [", "containers: [{name: linkerd-proxy}, ", 1), true},
+		{"of Linkerd, native", strings.Replace(pod, "containers: [", "initContainers: [{name: linkerd-proxy, restartPolicy: Always}]\n  containers: [", 1), true},
+		{"ztunnel", strings.Replace(pod, "uid: u", `uid: u, annotations: {ambient.istio.io/redirection: enabled}`, 1), true},
+		{"ztunnel, only outbound", strings.Replace(pod, "uid: u", `uid: u, annotations: {ambient.istio.io/redirection: enabled, ambient.istio.io/bypass-inbound-capture: "true"}`, 1), false},
+		{"ztunnel no more", strings.Replace(pod, "uid: u", `uid: u, annotations: {ambient.istio.io/redirection: disabled}`, 1), false},
 		{"another", strings.Replace(pod, "containers: [", "containers: [{name: proxy}, ", 1), false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -54,10 +54,15 @@ type reports struct {
 	open map[string]*report // by name
 }
 
-// Report has Events say what of these problems keeps a rule with a mirror from
-// working: errors, and mirrors without an endpoint. Problems that are not among
-// them any more are no longer reported. It does not wait.
-func (s *Source) Report(problems rules.Problems) {
+// Report has Events say what of these problems, which are all of a snapshot,
+// keeps a rule with a mirror from working: errors, and mirrors without an
+// endpoint. Problems that are not among them any more are no longer reported.
+// With Config.GatewayStatus, statuses say what became of the snapshot. It does
+// not wait.
+func (s *Source) Report(snapshot *rules.Snapshot, problems rules.Problems) {
+	if s.cfg.GatewayStatus {
+		s.wantStatuses(snapshot, problems)
+	}
 	if s.cfg.Node == "" {
 		return
 	}

@@ -45,7 +45,7 @@ func compileFor(s *Source) (known bool) {
 	program, more := rules.CompileEach(snapshot, rules.Options{})
 	known = s.Need(program.Needs())
 	if known {
-		s.Report(append(problems, more...))
+		s.Report(snapshot, append(problems, more...))
 	}
 	return known
 }
@@ -136,7 +136,7 @@ func TestReportBound(t *testing.T) {
 		s, changes := follow(t, a, &recorder{})
 		<-changes
 		s.cfg.Node = node
-		s.Report(problems)
+		s.Report(nil, problems)
 		s.reports.mu.Lock()
 		defer s.reports.mu.Unlock()
 		got := map[string]bool{}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -28,6 +29,12 @@ type Config struct {
 	// neither are given.
 	Node string
 	Pods PodSink
+	// GatewayStatus has the source write the status of the GatewayClasses of
+	// ControllerName, of their Gateways and of the routes that name these.
+	GatewayStatus bool
+	// StartWithin is the time within which, at random, Run begins to ask: all
+	// agents of a cluster may have been started at once. 0 is immediately.
+	StartWithin time.Duration
 	// Version of the program, for the log of the API server.
 	Version string
 	// Guard runs a step of the work. It may contain a panic of the step, which
@@ -52,7 +59,11 @@ type Source struct {
 	reports reports
 	spread  time.Duration // within which a report waits
 
+	statuses     statuses
+	statusSpread time.Duration // within which a status is written
+
 	mu      sync.Mutex
+	release *string           // of the Gateway API, nil if it is not known
 	served  map[string]string // version of each kind by definition; nil before the first discovery
 	needs   rules.Needs
 	needed  map[rules.ServiceName]bool
@@ -102,6 +113,10 @@ func newSource(cfg Config, rc *rest.Config) (*Source, error) {
 		kinds:   kindState{changed: make(chan struct{}, 1)},
 		reports: reports{wake: make(chan struct{}, 1)},
 		spread:  reportSpread,
+
+		statuses:     newStatuses(),
+		statusSpread: statusSpread,
+
 		watches: map[string]*running{},
 		desired: map[string]bool{},
 	}, nil
@@ -115,12 +130,22 @@ func (s *Source) Credentials() Credentials { return s.creds }
 // is known. Changes are gathered while changed runs, and for several times as
 // long after it.
 func (s *Source) Run(ctx context.Context, changed func()) {
+	if s.cfg.StartWithin > 0 {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(rand.N(s.cfg.StartWithin)):
+		}
+	}
 	ctx, cancel := context.WithCancel(klog.NewContext(ctx, s.quiet))
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel() // also by a panic
 	wg.Go(func() { s.followKinds(ctx) })
 	wg.Go(func() { s.runReports(ctx) })
+	if s.cfg.GatewayStatus {
+		wg.Go(func() { s.keep(ctx, func() { s.runStatuses(ctx) }) })
+	}
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {

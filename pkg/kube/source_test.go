@@ -24,15 +24,23 @@ const patience = 2 * time.Minute
 // can be received.
 func follow(t *testing.T, a *apiServer, sink PodSink) (*Source, <-chan struct{}) {
 	t.Helper()
-	cfg := Config{Version: "test", Guard: contain, Logger: slog.New(slog.DiscardHandler)}
+	cfg := Config{Guard: contain}
 	if sink != nil {
 		cfg.Node, cfg.Pods = "here", sink
 	}
+	return followWith(t, a, cfg, func(*Source) {})
+}
+
+// followWith is follow for a Source that is changed before it runs.
+func followWith(t *testing.T, a *apiServer, cfg Config, change func(*Source)) (*Source, <-chan struct{}) {
+	t.Helper()
+	cfg.Version, cfg.Logger = "test", slog.New(slog.DiscardHandler)
 	s, err := newSource(cfg, &rest.Config{Host: a.URL, QPS: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.pace.settle, s.pace.rest = 10*time.Millisecond, 0
+	change(s)
 	ctx, cancel := context.WithCancel(context.Background())
 	changes := make(chan struct{}, 10000)
 	var wg sync.WaitGroup
@@ -186,6 +194,9 @@ func TestEveryKind(t *testing.T) {
 	}
 	if d := sameSnapshot(want, got); d != "" {
 		t.Errorf("file and cluster differ (-file +cluster):\n%s", d)
+	}
+	if n := a.count("list from etcd"); n > 0 {
+		t.Errorf("%d lists of what the API server does not have in memory", n)
 	}
 	if _, problems := rules.Compile(got, rules.Options{}); problems.Err() != nil {
 		t.Error(problems)
@@ -462,4 +473,26 @@ func TestForbiddenLater(t *testing.T) {
 		got, _ := s.Read()
 		return len(got.EndpointSlices)+len(got.Pods) == 0 && len(got.VirtualServices) == 1
 	})
+}
+
+// TestStartWithin: the first request waits, and not for longer than Run does.
+func TestStartWithin(t *testing.T) {
+	a := newAPIServer(t)
+	a.serveRules()
+	s, err := newSource(Config{StartWithin: 1000 * time.Hour, Logger: slog.New(slog.DiscardHandler)}, &rest.Config{Host: a.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	s.Run(ctx, func() { t.Error("something has changed") })
+	if n := a.count("discovery"); n > 0 {
+		t.Errorf("%d requests before the time", n)
+	}
+	_, changes := followWith(t, a, Config{StartWithin: time.Nanosecond}, func(*Source) {})
+	select {
+	case <-changes:
+	case <-time.After(patience):
+		t.Error("nothing was asked")
+	}
 }

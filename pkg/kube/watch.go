@@ -158,7 +158,7 @@ func trimTyped(obj any) (any, error) {
 func trimMeta(m *metav1.ObjectMeta) {
 	m.ManagedFields, m.OwnerReferences, m.Finalizers = nil, nil, nil
 	for name := range m.Annotations {
-		if name != rules.Annotation && name != sidecarStatus {
+		if name != rules.Annotation && !ofPods(name) {
 			delete(m.Annotations, name)
 		}
 	}
@@ -183,17 +183,20 @@ func (c *clients) custom(k kind, version string) subject {
 			return client.Watch(ctx, o)
 		},
 		store: func(s *Source) cache.ReflectorStore {
-			return &collection{source: s, objects: map[string]*object{},
+			return &collection{source: s, objects: map[string]*object{}, shows: s.writesStatus(k),
 				trim: func(obj any) (any, error) {
 					if u, ok := obj.(*unstructured.Unstructured); ok {
-						return trim(u), nil
+						return trim(u, s.ownStatus(k, u)), nil
 					}
 					return obj, nil
 				},
 				convert: func(obj any, before part) (part, error) {
 					u, ok := obj.(*unstructured.Unstructured)
-					if !ok {
+					switch {
+					case !ok:
 						return nil, errUnexpected(obj)
+					case k.kind == "GatewayClass":
+						return convertClass(u), nil
 					}
 					return convertCustom(u, before)
 				},

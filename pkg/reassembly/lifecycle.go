@@ -187,6 +187,18 @@ func (a *Assembler) Expel(match func(Flow) bool) {
 	}
 }
 
+// Streams yields every stream that is open. Nothing may be called meanwhile
+// that changes which are, but it may be done from inside Config.Reserve.
+func (a *Assembler) Streams(yield func(Stream) bool) {
+	for _, s := range []state{probation, established} {
+		for r := a.flows.all[s].first; r != nil; r = r.in[inTable].next {
+			if r.stream != nil && !yield(r.stream) {
+				return
+			}
+		}
+	}
+}
+
 // retire ends a flow's stream, if it has one, and forgets the flow, unless
 // the stream reached its own end on the way or was ignored: then its record
 // stays and is the most recent of another kind.

@@ -40,14 +40,7 @@ func Compile(s *Snapshot, o Options) (*Program, Problems) {
 // compileOnce is Compile whose Program is there in any case; with an error only
 // its needs are of use.
 func compileOnce(s *Snapshot, o Options) (*Program, Problems) {
-	c := &compiler{
-		supported: supportedFields(),
-		services:  serviceTable{},
-		subsets:   map[string]map[string][]*hostRules{},
-		known:     map[string]*Mirror{},
-		form:      o.Normalize,
-		options:   o,
-	}
+	c := newCompiler(o)
 	c.duplicates(s)
 	c.workloads(s)
 	c.kubernetesServices(s)
@@ -117,6 +110,17 @@ type compiler struct {
 	gateways        gatewayState
 	needed          map[string]bool // hosts of services, see Needs
 	asked           []*clientMatch
+}
+
+func newCompiler(o Options) *compiler {
+	return &compiler{
+		supported: supportedFields(),
+		services:  serviceTable{},
+		subsets:   map[string]map[string][]*hostRules{},
+		known:     map[string]*Mirror{},
+		form:      o.Normalize,
+		options:   o,
+	}
 }
 
 // mirrorUse is a place in a rule where a mirror is named.

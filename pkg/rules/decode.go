@@ -8,6 +8,7 @@ import (
 	"io"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -239,6 +240,8 @@ func (d *decoder) metadata(n *yaml.Node) {
 	d.meta.Extras = scalar(child(child(n, "annotations"), Annotation))
 	d.meta.Name = scalar(child(n, "name"))
 	d.meta.Namespace = cmp.Or(scalar(child(n, "namespace")), DefaultNamespace)
+	// The API server sets it. In a file it says nothing, whatever it is.
+	d.meta.Generation, _ = strconv.ParseInt(scalar(child(n, "generation")), 10, 64)
 	created := child(n, "creationTimestamp")
 	if created == nil || isNull(created) {
 		return

@@ -153,7 +153,7 @@ func (c *compiler) gatewayMirror(gr *gatewayRoute, route string, in *gateway.HTT
 	}
 	p := &t.ports[0]
 	if !p.http() {
-		c.errorf(gr.meta, at, "", "port %d of %s speaks %s: mirroring to anything but HTTP is not supported yet",
+		gr.unresolvedf(gateway.RouteReasonUnsupportedProtocol, c.errorf, at, "", "port %d of %s speaks %s: mirroring to anything but HTTP is not supported yet",
 			p.number, t.service.host, p.protocol)
 		return
 	}
@@ -171,8 +171,7 @@ func (c *compiler) gatewayMirror(gr *gatewayRoute, route string, in *gateway.HTT
 // backendRef resolves a reference to a backend and reports why that is not
 // possible. As in Istio a reference to another namespace needs a ReferenceGrant
 // on a Gateway, not in the mesh.
-func (c *compiler) backendRef(gr *gatewayRoute, ref *gateway.BackendObjectReference, at *field,
-	report func(meta *Meta, f *field, value, format string, args ...any)) (t *target, ok bool) {
+func (c *compiler) backendRef(gr *gatewayRoute, ref *gateway.BackendObjectReference, at *field, report reportf) (t *target, ok bool) {
 	group, kind, namespace, name := "", "Service", gr.meta.Namespace, string(ref.Name)
 	if ref.Group != nil {
 		group = string(*ref.Group)
@@ -186,13 +185,13 @@ func (c *compiler) backendRef(gr *gatewayRoute, ref *gateway.BackendObjectRefere
 	hostname := group == apiGroup && kind == "Hostname" // an extension of Istio: the host of a ServiceEntry
 	switch {
 	case group+"/"+kind != "/Service" && !hostname:
-		report(gr.meta, at.dot("kind"), kind, "a backend of group %q is not supported, expected a Service", group)
+		gr.unresolvedf(gateway.RouteReasonInvalidKind, report, at.dot("kind"), kind, "a backend of group %q is not supported, expected a Service", group)
 		return nil, false
 	case ref.Port == nil:
-		report(gr.meta, at.dot("port"), "", "is required")
+		gr.unresolvedf(gateway.RouteReasonBackendNotFound, report, at.dot("port"), "", "is required")
 		return nil, false
 	case !hostname && namespace != gr.meta.Namespace && gr.onGateway() && !c.granted(gr.meta, namespace, name):
-		report(gr.meta, at.dot("namespace"), namespace,
+		gr.unresolvedf(gateway.RouteReasonRefNotPermitted, report, at.dot("namespace"), namespace,
 			"no ReferenceGrant in namespace %s lets a %s of namespace %s refer to Service %s", namespace, gr.meta.Kind, gr.meta.Namespace, name)
 		return nil, false
 	}
@@ -203,7 +202,7 @@ func (c *compiler) backendRef(gr *gatewayRoute, ref *gateway.BackendObjectRefere
 		t, missing = c.lookupBackend(namespace, name, gr.meta.Namespace, port)
 	}
 	if missing != "" {
-		report(gr.meta, at, name, "%s", missing)
+		gr.unresolvedf(gateway.RouteReasonBackendNotFound, report, at, name, "%s", missing)
 	}
 	return t, missing == ""
 }
@@ -214,7 +213,7 @@ func (c *compiler) backendRef(gr *gatewayRoute, ref *gateway.BackendObjectRefere
 // what is missing there is not reported.
 func (c *compiler) gatewayCaptured(gr *gatewayRoute, backends []gateway.HTTPBackendRef, at *field, mirrored bool) []map[netip.AddrPort]struct{} {
 	out := make([]map[netip.AddrPort]struct{}, len(backends))
-	report := c.errorf
+	var report reportf = c.errorf
 	if !mirrored {
 		report = func(*Meta, *field, string, string, ...any) {}
 	}
@@ -229,7 +228,7 @@ func (c *compiler) gatewayCaptured(gr *gatewayRoute, backends []gateway.HTTPBack
 		}
 		p := &t.ports[0]
 		if !p.http() {
-			report(gr.meta, f, "", "port %d of %s speaks %s: capturing anything but HTTP is not supported yet",
+			gr.unresolvedf(gateway.RouteReasonUnsupportedProtocol, report, f, "", "port %d of %s speaks %s: capturing anything but HTTP is not supported yet",
 				p.number, t.service.host, p.protocol)
 			continue
 		}

@@ -67,7 +67,7 @@ func parentName(gr *gatewayRoute, ref *gateway.ParentReference) string {
 }
 
 // reporter reports what is not supported: an error, unless gr mirrors nothing.
-func (c *compiler) reporter(gr *gatewayRoute) func(meta *Meta, f *field, value, format string, args ...any) {
+func (c *compiler) reporter(gr *gatewayRoute) reportf {
 	if slices.ContainsFunc(gr.routes, func(rt *Route) bool { return len(rt.action.mirrors) > 0 }) {
 		return c.errorf
 	}
@@ -164,30 +164,55 @@ func (c *compiler) attach(gr *gatewayRoute) {
 
 func (c *compiler) attachGateway(gr *gatewayRoute, ref *gateway.ParentReference, at *field) {
 	name := parentName(gr, ref)
+	a := c.admit(gr, ref, at)
+	for _, by := range a.by {
+		for _, host := range by.hosts {
+			by.routes[host] = append(by.routes[host], gr.ranked()...)
+		}
+		gr.hosts, gr.gateways = append(gr.hosts, by.hosts...), append(gr.gateways, name)
+	}
+	if len(a.by) == 0 {
+		c.warnf(gr.meta, at, string(ref.Name), "no request takes the route by Gateway %s: %s", name, a.why)
+	}
+}
+
+// admission is what a Gateway makes of a reference to it.
+type admission struct {
+	by []admittance // the listeners that take the route
+	// If none does, the listener that was nearest to it says why.
+	reason gateway.RouteConditionReason
+	why    string
+}
+
+// admittance is a listener with the hosts that it takes a route for.
+type admittance struct {
+	*listener
+	hosts []string
+}
+
+// admit says which listeners take gr by a reference that is at a field.
+func (c *compiler) admit(gr *gatewayRoute, ref *gateway.ParentReference, at *field) admission {
+	a := admission{reason: gateway.RouteReasonNoMatchingParent, why: "no listener has this sectionName or port"}
 	s, port := section(ref)
-	refusal, attached := "no listener has this sectionName or port", false
-	for _, l := range c.gateways.groups[name] {
+	for _, l := range c.gateways.groups[parentName(gr, ref)] {
 		if s != "" && l.section != s || port != 0 && l.port != port {
 			continue
 		}
 		if why := c.refuses(l, gr, at); why != "" {
-			refusal = why
+			if a.reason != gateway.RouteReasonNoMatchingListenerHostname {
+				a.reason, a.why = gateway.RouteReasonNotAllowedByListeners, why
+			}
 			continue
 		}
 		hosts := intersect(l.hostname, gr.hostnames)
 		if len(hosts) == 0 {
-			refusal = "no hostname of the route is one of listener " + l.section + " (" + l.hostname + ")"
+			a.reason = gateway.RouteReasonNoMatchingListenerHostname
+			a.why = "no hostname of the route is one of listener " + l.section + " (" + l.hostname + ")"
 			continue
 		}
-		attached = true
-		for _, host := range hosts {
-			l.routes[host] = append(l.routes[host], gr.ranked()...)
-		}
-		gr.hosts, gr.gateways = append(gr.hosts, hosts...), append(gr.gateways, name)
+		a.by = append(a.by, admittance{l, hosts})
 	}
-	if !attached {
-		c.warnf(gr.meta, at, string(ref.Name), "no request takes the route by Gateway %s: %s", name, refusal)
-	}
+	return a
 }
 
 // refuses says why a listener does not take a route, empty if it does.

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -31,7 +32,25 @@ type gatewayRoute struct {
 	hosts     []string     // that requests must have, for explanations
 	gateways  []string     // that take it, or "mesh", for explanations
 	consumers string       // the namespace of its clients in the mesh, empty for all
+
+	unresolved []unresolved // references to backends
 }
+
+// unresolved is a reference to a backend that requests cannot be sent to. It is
+// a problem only where a rule mirrors, and one of the route's status anywhere.
+type unresolved struct {
+	reason         gateway.RouteConditionReason
+	field, message string
+}
+
+// unresolvedf notes a reference at f, and reports it.
+func (gr *gatewayRoute) unresolvedf(reason gateway.RouteConditionReason, report reportf, f *field, value, format string, args ...any) {
+	gr.unresolved = append(gr.unresolved, unresolved{reason, f.String(), fmt.Sprintf(format, args...)})
+	report(gr.meta, f, value, format, args...)
+}
+
+// reportf reports a problem, or does not.
+type reportf func(meta *Meta, f *field, value, format string, args ...any)
 
 // gatewayRule is a rule of an HTTPRoute or GRPCRoute in the form both have in
 // common.

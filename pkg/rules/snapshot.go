@@ -77,6 +77,8 @@ type Meta struct {
 	// CreationTimestamp is zero where it is not known. Between objects that
 	// compete the older one wins.
 	CreationTimestamp time.Time
+	// Generation counts the versions of the spec; 0 where it is not known.
+	Generation int64
 
 	// Extras is the value of Annotation, empty if the object has none.
 	Extras string

@@ -52,6 +52,18 @@ func slowHeads(g *generator, from tuple) []packet {
 	return packets
 }
 
+// manyFields are hundreds of connections, each with a head of a thousand empty
+// fields that does not end: to know where they are takes more than they do.
+func manyFields(g *generator, from tuple) []packet {
+	var packets []packet
+	for i := range 400 {
+		s := speak(g, from.otherPort(i))
+		s.say("GET /t/hostile HTTP/1.1\r\n"+strings.Repeat("a:\r\n", 990), 1460)
+		packets = append(packets, s.packets...)
+	}
+	return packets
+}
+
 // idle are connections that sent something once, more of them than fit the
 // table.
 func idle(g *generator, from tuple) []packet {

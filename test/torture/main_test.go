@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"testing"
 )
@@ -15,6 +16,9 @@ var program string
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
+	// What is made is sent and forgotten: collecting it less often leaves more
+	// of the machine to the program under test.
+	debug.SetGCPercent(400)
 	dir, err := os.MkdirTemp("", "shadowtap-torture-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

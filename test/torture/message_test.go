@@ -94,11 +94,17 @@ func (g *generator) chance(oneIn int) bool { return g.IntN(oneIn) == 0 }
 
 func (g *generator) pick(list ...string) string { return list[g.IntN(len(list))] }
 
-// text is n bytes out of an alphabet.
+// text is n bytes out of an alphabet, of which some may come a little more
+// often than others: a random number is used for eight of them.
 func (g *generator) text(n int, alphabet string) string {
 	b := make([]byte, n)
+	var random uint64
 	for i := range b {
-		b[i] = alphabet[g.IntN(len(alphabet))]
+		if i%8 == 0 {
+			random = g.Uint64()
+		}
+		b[i] = alphabet[int(random&0xff)*len(alphabet)>>8]
+		random >>= 8
 	}
 	return string(b)
 }

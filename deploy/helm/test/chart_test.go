@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	"helm.sh/helm/v3/pkg/lint"
 	"helm.sh/helm/v3/pkg/lint/support"
 	appsv1 "k8s.io/api/apps/v1"
@@ -42,6 +43,7 @@ image: {digest: "sha256:` + strings.Repeat("0", 64) + `"}
 imagePullSecrets: [{name: registry}]
 fullnameOverride: mirror
 args: [--max-body=1MiB]
+gatewayStatus: true
 memoryLimit: 256Mi
 env: [{name: GODEBUG, value: madvdontneed=1}]
 affinity: {nodeAffinity: {}}
@@ -108,7 +110,7 @@ func decode(t *testing.T, manifest string) (string, any) {
 		"ClusterRoleBinding": &rbacv1.ClusterRoleBinding{},
 		"NetworkPolicy":      &networkingv1.NetworkPolicy{},
 		"PriorityClass":      &schedulingv1.PriorityClass{},
-		"PodMonitor":         &map[string]any{},
+		"PodMonitor":         &monitoringv1.PodMonitor{},
 	}[meta.Kind]
 	if object == nil {
 		t.Fatalf("the chart makes a %s, of which this test does not know", meta.Kind)
@@ -173,7 +175,7 @@ func TestSecurityProfiles(t *testing.T) {
 				t.Errorf("privileged %v, read-only root %v", *sc.Privileged, *sc.ReadOnlyRootFilesystem)
 			}
 			if test.privileged {
-				if sc.Capabilities != nil || sc.SeccompProfile != nil {
+				if sc.Capabilities != nil || sc.SeccompProfile != nil || sc.AppArmorProfile != nil {
 					t.Errorf("a privileged container with %v and %v", sc.Capabilities, sc.SeccompProfile)
 				}
 				return
@@ -184,7 +186,27 @@ func TestSecurityProfiles(t *testing.T) {
 			if *sc.AllowPrivilegeEscalation || sc.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault || *sc.RunAsUser != 0 {
 				t.Errorf("security context: %+v", sc)
 			}
+			// Only reading what belongs to other processes is beyond AppArmor's
+			// default profile.
+			if hostPID := slices.Contains(test.added, "SYS_PTRACE"); hostPID != (sc.AppArmorProfile != nil) ||
+				hostPID && sc.AppArmorProfile.Type != corev1.AppArmorProfileTypeUnconfined {
+				t.Errorf("AppArmor: %+v", sc.AppArmorProfile)
+			}
 		})
+	}
+}
+
+// TestAppArmorBefore: where the field is not known, an annotation stands for it.
+func TestAppArmorBefore(t *testing.T) {
+	for text, want := range map[string]bool{profiles["hostPID"]: true, "securityProfile: restricted": false, "hostPID: true": false} {
+		manifests, _, err := renderFor("v1.29.0", values(t, text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := strings.Join(manifests, "")
+		if got := strings.Contains(all, "container.apparmor.security.beta.kubernetes.io/shadowtap: unconfined"); got != want || strings.Contains(all, "appArmorProfile") {
+			t.Errorf("with %q:\n%s", text, all)
+		}
 	}
 }
 
@@ -222,17 +244,10 @@ func TestNamespaces(t *testing.T) {
 
 // TestRole holds the role to what is read and written, and no more.
 func TestRole(t *testing.T) {
-	read, got := []string{"list", "watch"}, map[string]string{}
-	for _, rule := range object[rbacv1.ClusterRole](t, "").Rules {
-		for _, group := range rule.APIGroups {
-			for _, resource := range rule.Resources {
-				got[group+"/"+resource] = strings.Join(rule.Verbs, " ")
-			}
-		}
-	}
+	const read = "list watch"
 	want := map[string]string{
 		"events.k8s.io/events":                           "create",
-		"apiextensions.k8s.io/customresourcedefinitions": strings.Join(read, " "),
+		"apiextensions.k8s.io/customresourcedefinitions": read,
 	}
 	for _, readable := range []string{
 		"/pods", "/services", "discovery.k8s.io/endpointslices",
@@ -241,11 +256,39 @@ func TestRole(t *testing.T) {
 		"gateway.networking.k8s.io/gateways", "gateway.networking.k8s.io/grpcroutes",
 		"gateway.networking.k8s.io/httproutes", "gateway.networking.k8s.io/referencegrants",
 	} {
-		want[readable] = strings.Join(read, " ")
+		want[readable] = read
 	}
-	if !maps.Equal(got, want) {
+	if got := grants(t, ""); !maps.Equal(got, want) {
 		t.Errorf("the role grants\n%v\nwant\n%v", got, want)
 	}
+	want["gateway.networking.k8s.io/gatewayclasses"] = "get list watch"
+	want["gateway.networking.k8s.io/gatewayclasses/status"] = "patch"
+	for _, kind := range []string{"gateways", "grpcroutes", "httproutes"} {
+		want["gateway.networking.k8s.io/"+kind] = "get list watch"
+		want["gateway.networking.k8s.io/"+kind+"/status"] = "patch"
+	}
+	if got := grants(t, "gatewayStatus: true"); !maps.Equal(got, want) {
+		t.Errorf("with statuses the role grants\n%v\nwant\n%v", got, want)
+	}
+}
+
+// grants are the verbs of a role by group and resource.
+func grants(t *testing.T, text string) map[string]string {
+	t.Helper()
+	verbs := map[string][]string{}
+	for _, rule := range object[rbacv1.ClusterRole](t, text).Rules {
+		for _, group := range rule.APIGroups {
+			for _, resource := range rule.Resources {
+				verbs[group+"/"+resource] = append(verbs[group+"/"+resource], rule.Verbs...)
+			}
+		}
+	}
+	out := map[string]string{}
+	for resource, v := range verbs {
+		slices.Sort(v)
+		out[resource] = strings.Join(slices.Compact(v), " ")
+	}
+	return out
 }
 
 func TestDefaultsThatMatter(t *testing.T) {

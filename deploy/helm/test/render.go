@@ -48,15 +48,29 @@ func main() {
 	}
 }
 
+// kubeVersion is that of the cluster of the plain manifests.
+const kubeVersion = "v1.34.0"
+
 // render returns the manifests of the chart, one per object in the order in
 // which Helm installs them, and the notes it prints.
 func render(values map[string]any) (manifests []string, notes string, err error) {
+	return renderFor(kubeVersion, values)
+}
+
+// renderFor is render for a cluster of another version.
+func renderFor(version string, values map[string]any) (manifests []string, notes string, err error) {
+	capabilities := chartutil.DefaultCapabilities.Copy()
+	kube, err := chartutil.ParseKubeVersion(version)
+	if err != nil {
+		return nil, "", err
+	}
+	capabilities.KubeVersion = *kube
 	chart, err := loader.Load(chartDir)
 	if err != nil {
 		return nil, "", err
 	}
 	release := chartutil.ReleaseOptions{Name: "shadowtap", Namespace: namespace, IsInstall: true}
-	all, err := chartutil.ToRenderValues(chart, values, release, nil)
+	all, err := chartutil.ToRenderValues(chart, values, release, capabilities)
 	if err != nil {
 		return nil, "", err
 	}

@@ -36,7 +36,8 @@ func TestRead(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "b.yaml", object("b1")+"---\n"+object("b2"))
 	write(t, dir, "a.YML", object("a"))
-	write(t, dir, "c.json", "{\n\t\"apiVersion\": \"networking.istio.io/v1\", \"kind\": \"DestinationRule\",\n\t\"metadata\": {\"name\": \"c\"}, \"spec\": {\"host\": \"a\"}\n}")
+	c := "{\n\t\"apiVersion\": \"networking.istio.io/v1\", \"kind\": \"DestinationRule\",\n\t\"metadata\": {\"name\": \"c\"}, \"spec\": {\"host\": \"a\"}\n}"
+	write(t, dir, "c.json", c)
 	write(t, dir, ".hidden.yaml", object("hidden"))
 	write(t, dir, "notes.txt", "not rules")
 	write(t, dir, "empty.yaml", "# nothing\n---\n")
@@ -52,6 +53,13 @@ func TestRead(t *testing.T) {
 	}
 	if got := names(s); got != "a b1 b2 c other" {
 		t.Errorf("read %s", got)
+	}
+	total := 0
+	for _, text := range []string{object("b1") + "---\n" + object("b2"), object("a"), object("other"), "# nothing\n---\n", c} {
+		total += len(text)
+	}
+	if got := Size([]string{dir, other, filepath.Join(dir, "missing")}); got != int64(total) {
+		t.Errorf("they have %d bytes, want %d", got, total)
 	}
 	if p := s.DestinationRules[2].Position; p.File != filepath.Join(dir, "b.yaml") || p.Line != 6 {
 		t.Errorf("b2 is at %v", p)

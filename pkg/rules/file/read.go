@@ -42,6 +42,17 @@ func Read(paths []string) (*rules.Snapshot, rules.Problems) {
 	return out, problems
 }
 
+// Size is how many bytes Read would read of files that are there.
+func Size(paths []string) (n int64) {
+	files, _ := list(paths)
+	for _, name := range files {
+		if info, err := os.Stat(name); err == nil && info.Mode().IsRegular() && info.Size() <= MaxSize {
+			n += info.Size()
+		}
+	}
+	return n
+}
+
 // list is the rules files that paths stand for.
 func list(paths []string) (files []string, problems rules.Problems) {
 	for _, path := range paths {

@@ -46,7 +46,7 @@ func (f *follower) load() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.program, f.problems = program, append(problems, more...)
-	f.source.Report(f.problems)
+	f.source.Report(snapshot, f.problems)
 }
 
 // state is what rules are in use and which Pods are here, in short.
@@ -88,11 +88,14 @@ func (f *follower) expect(t *testing.T, what string, lines ...string) {
 }
 
 func follow(t *testing.T, s *server) *follower {
+	return followAs(t, s, kube.Config{Kubeconfig: s.kubeconfig, Node: "node-1"})
+}
+
+func followAs(t *testing.T, s *server, cfg kube.Config) *follower {
 	f := &follower{pods: map[string]kube.Pod{}}
+	cfg.Pods, cfg.Version, cfg.Logger = f, "test", slog.New(slog.DiscardHandler)
 	var err error
-	f.source, err = kube.New(kube.Config{
-		Kubeconfig: s.kubeconfig, Node: "node-1", Pods: f, Version: "test", Logger: slog.New(slog.DiscardHandler),
-	})
+	f.source, err = kube.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

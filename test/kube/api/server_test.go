@@ -43,8 +43,10 @@ type server struct {
 	t          *testing.T
 	k8s, dir   string
 	kubeconfig string
-	api, etcd  int // ports
-	running    *exec.Cmd
+	// agentConfig is for who has the rights of an agent that the chart installed.
+	agentConfig string
+	api, etcd   int // ports
+	running     *exec.Cmd
 }
 
 // freePorts are ports that nobody listens on.
@@ -70,14 +72,9 @@ func startServer(t *testing.T) *server {
 		t.Fatal(err)
 	}
 	s.write("sa.key", pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}))
-	s.write("tokens", []byte("secret,admin,admin,system:masters\n"))
-	s.kubeconfig = s.write("kubeconfig", fmt.Appendf(nil, `apiVersion: v1
-kind: Config
-clusters: [{name: c, cluster: {server: "https://127.0.0.1:%d", insecure-skip-tls-verify: true}}]
-users: [{name: u, user: {token: secret}}]
-contexts: [{name: x, context: {cluster: c, user: u}}]
-current-context: x
-`, s.api))
+	s.write("tokens", []byte("secret,admin,admin,system:masters\nagent,system:serviceaccount:shadowtap:shadowtap,agent,system:serviceaccounts\n"))
+	s.write("audit.yaml", []byte("apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: Metadata}]\n"))
+	s.kubeconfig, s.agentConfig = s.config("kubeconfig", "secret"), s.config("agent", "agent")
 	url := fmt.Sprintf("http://127.0.0.1:%d", s.etcd)
 	peer := fmt.Sprintf("http://127.0.0.1:%d", ports[2])
 	s.begin("etcd", "--data-dir", filepath.Join(s.dir, "etcd"), "--unsafe-no-fsync", "--log-level", "error",
@@ -85,6 +82,17 @@ current-context: x
 		"--initial-advertise-peer-urls", peer, "--initial-cluster", "default="+peer)
 	s.startAPI()
 	return s
+}
+
+// config writes a kubeconfig for who has a token.
+func (s *server) config(name, token string) string {
+	return s.write(name, fmt.Appendf(nil, `apiVersion: v1
+kind: Config
+clusters: [{name: c, cluster: {server: "https://127.0.0.1:%d", insecure-skip-tls-verify: true}}]
+users: [{name: u, user: {token: %s}}]
+contexts: [{name: x, context: {cluster: c, user: u}}]
+current-context: x
+`, s.api, token))
 }
 
 func (s *server) write(name string, data []byte) string {
@@ -110,7 +118,12 @@ func (s *server) begin(name string, args ...string) *exec.Cmd {
 	if err := cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
-	s.t.Cleanup(func() { end(cmd) })
+	s.t.Cleanup(func() {
+		end(cmd)
+		if said, err := os.ReadFile(log.Name()); err == nil && s.t.Failed() {
+			s.t.Logf("%s said last:\n%s", name, said[max(0, len(said)-2000):])
+		}
+	})
 	return cmd
 }
 
@@ -128,6 +141,7 @@ func (s *server) startAPI() {
 		"--service-account-issuer", "https://kubernetes.default.svc",
 		"--service-account-key-file", filepath.Join(s.dir, "sa.key"), "--service-account-signing-key-file", filepath.Join(s.dir, "sa.key"),
 		"--service-cluster-ip-range", "10.96.0.0/16", "--endpoint-reconciler-type", "none",
+		"--audit-policy-file", filepath.Join(s.dir, "audit.yaml"), "--audit-log-path", filepath.Join(s.dir, "audit.log"), "--audit-log-mode", "blocking",
 		"--disable-admission-plugins", "ServiceAccount")
 	eventually(s.t, "an API server", func() bool {
 		_, err := s.try("", "get", "--raw", "/readyz")

@@ -84,5 +84,16 @@ capabilities:
   {{- end }}
 seccompProfile:
   type: RuntimeDefault
+{{- if and .Values.hostPID (include "shadowtap.appArmorField" .) }}
+# The default profile of the runtimes lets a container trace itself only, and
+# reading another process's /proc/PID/ns/net counts as that.
+appArmorProfile:
+  type: Unconfined
+{{- end }}
 {{- end -}}
+{{- end -}}
+
+{{- /* Not empty where the field of AppArmor is known; before, it was an annotation. */ -}}
+{{- define "shadowtap.appArmorField" -}}
+{{- if semverCompare ">=1.30.0-0" .Capabilities.KubeVersion.Version -}}true{{- end -}}
 {{- end -}}
