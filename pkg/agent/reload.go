@@ -67,14 +67,16 @@ func (a *Agent) apply(program *rules.Program, problems rules.Problems) error {
 	if last := a.current.Load(); last != nil {
 		program.Inherit(last.program)
 	}
-	a.current.Store(&generation{agent: a, program: program, mirrors: mirrors})
+	g := &generation{agent: a, program: program, mirrors: mirrors}
+	a.findSiblings(g)
+	a.current.Store(g)
 	// A batch that is running may still hold the generation before.
 	for _, s := range a.shards {
 		s.barrier()
 	}
 	retire(a.drainCtx)
 	a.noteLoad(problems, false)
-	if err := a.setTargets(program); err != nil {
+	if err := a.setTargets(g); err != nil {
 		return fmt.Errorf("setting the captured endpoints: %w", err)
 	}
 	return nil

@@ -9,12 +9,13 @@ type Assembler struct {
 	// Until then, a flow met in the middle may be one that was given up.
 	distrusted int64
 
-	flows   table
-	open    int
-	waiting waiting
-	queues  []*queue // free ones
-	pool    bufferPool
-	stats   Stats
+	flows    table
+	halfOpen halfOpen
+	open     int
+	waiting  waiting
+	queues   []*queue // free ones
+	pool     bufferPool
+	stats    Stats
 }
 
 // New returns an Assembler. cfg.NewStream must not be nil.
@@ -152,6 +153,16 @@ func (a *Assembler) pickUp(f Flow, r *record, s *Segment) {
 		revived = r.doubted && 0 <= d && d <= maxAhead
 		if !revived && -r.past() <= d && d <= maxAhead {
 			a.discard(len(s.Payload)) // a late retransmission, or data after FIN
+			return
+		}
+	}
+	if r == nil {
+		if isn, ok := a.halfOpen.find(f, s.Seq); ok {
+			if r = a.start(f, isn, true, s.Time); r.stream == nil {
+				a.stats.BytesIgnored += uint64(len(s.Payload))
+				return
+			}
+			a.accept(r, s, s.Seq)
 			return
 		}
 	}

@@ -46,6 +46,9 @@ func (a *Assembler) take(r *record, t text, lost bool) {
 		used, fresh := q.insert(t, &a.pool, a.cfg.MaxBufferedPerFlow)
 		a.stats.BytesBuffered += fresh
 		a.stats.BytesRetransmitted += uint64(used - fresh)
+		if fresh > 0 && r.state == probation && r.syn {
+			a.flows.set(r, established, a.clock) // it only was overtaken
+		}
 		if fresh > 0 && !stored {
 			a.stats.OutOfOrder++
 			stored = true

@@ -142,6 +142,9 @@ func (a *Assembler) evict(r *record, now int64) {
 	}
 	if r.stream != nil {
 		a.stats.FlowsEvicted++
+		if r.syn && r.state == probation && r.queue == nil {
+			a.halfOpen.note(r.key, r.isn, a.cfg.MaxFlows)
+		}
 	}
 	a.distrust(math.MaxInt64) // an ignored one, too: it is not again what it was
 	a.retire(r, CloseEvicted, now)
