@@ -39,13 +39,13 @@ type podSource struct {
 	watcher *netns.Watcher
 	log     *slog.Logger
 	// expel ends the flows of instances that are gone.
-	expel func(instances map[uint32]bool)
+	expel  func(instances map[uint32]bool)
+	panics *panics
 	// left is called when a namespace has lost its addresses, or is gone; nil
 	// if nobody wants to know.
-	left   func()
-	panics *panics
-	found  chan struct{} // closed when all namespaces that were there are known
-	ready  chan struct{}
+	left  func()
+	found chan struct{} // closed when all namespaces that were there are known
+	ready chan struct{}
 	// local are the addresses of instances that loopback ones stand for, kept
 	// until expel was called for them.
 	local   atomic.Pointer[map[uint32]podAddresses]
