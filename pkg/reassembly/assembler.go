@@ -7,14 +7,14 @@ type Assembler struct {
 	clock int64 // the latest time seen; does not go back
 	grain int64 // how exactly record.touched is kept, in nanoseconds
 
-	flows   table
-	evicted halfOpen
-	open    int
-	evicted bool // flows were forgotten for want of room
-	waiting waiting
-	queues  []*queue // free ones
-	pool    bufferPool
-	stats   Stats
+	flows    table
+	halfOpen halfOpen
+	open     int
+	evicted  bool // flows were forgotten for want of room
+	waiting  waiting
+	queues   []*queue // free ones
+	pool     bufferPool
+	stats    Stats
 }
 
 // New returns an Assembler. cfg.NewStream must not be nil.
@@ -156,7 +156,7 @@ func (a *Assembler) pickUp(f Flow, r *record, s *Segment) {
 		}
 	}
 	if r == nil {
-		if isn, ok := a.evicted.find(f, s.Seq); ok {
+		if isn, ok := a.halfOpen.find(f, s.Seq); ok {
 			if r = a.start(f, isn, true, s.Time); r.stream == nil {
 				a.stats.BytesIgnored += uint64(len(s.Payload))
 				return

@@ -138,7 +138,7 @@ func (a *Assembler) evict(r *record, now int64) {
 	if r.stream != nil {
 		a.stats.FlowsEvicted++
 		if r.syn && r.state == probation && r.queue == nil {
-			a.evicted.note(r.key, r.isn, a.cfg.MaxFlows)
+			a.halfOpen.note(r.key, r.isn, a.cfg.MaxFlows)
 		}
 	}
 	a.retire(r, CloseEvicted, now)
