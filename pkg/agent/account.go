@@ -11,11 +11,14 @@ import (
 // Account says what became of everything that was seen. Its counters only
 // grow, except the pending and open ones, so accounts of several agents add up.
 type Account struct {
-	Since    time.Time `json:"since"`
-	Packets  Packets   `json:"packets"`
-	Flows    Flows     `json:"flows"`
-	Requests Requests  `json:"requests"`
-	Shadow   Shadow    `json:"shadow"`
+	Since   time.Time `json:"since"`
+	Packets Packets   `json:"packets"`
+	// Responses are the packets that came from the captured endpoints, where
+	// live answers are compared.
+	Responses *Packets `json:"responses,omitempty"`
+	Flows     Flows    `json:"flows"`
+	Requests  Requests `json:"requests"`
+	Shadow    Shadow   `json:"shadow"`
 }
 
 // Packets counts TCP packets towards the captured endpoints:

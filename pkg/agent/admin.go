@@ -59,13 +59,14 @@ type InterfaceStatus struct {
 
 // RulesStatus returns what is loaded and where it is captured.
 func (a *Agent) RulesStatus() RulesStatus {
-	program, loaded := a.current.Load().program, a.loaded.Load()
+	current, loaded := a.current.Load(), a.loaded.Load()
+	program := current.program
 	s := RulesStatus{
 		LoadedAt:   loaded.Time.UTC(),
 		Failed:     loaded.Failed,
 		Problems:   []string{},
 		Rules:      program.Rules(),
-		Targets:    a.targets(program),
+		Targets:    a.targets(current),
 		Mirrors:    []MirrorStatus{},
 		Interfaces: []InterfaceStatus{},
 	}

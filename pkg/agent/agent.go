@@ -149,6 +149,9 @@ func (a *Agent) open() (err error) {
 		return err
 	}
 	a.tap, _ = a.source.(handoverTap)
+	if pods, ok := a.source.(*podSource); ok && a.cluster != nil {
+		pods.left = a.cluster.local.signal
+	}
 	for range a.source.Shards() {
 		a.shards = append(a.shards, a.newShard())
 	}
@@ -336,6 +339,13 @@ func (a *Agent) Account() (Account, error) {
 	var err error
 	if acc.Packets, err = a.source.Packets(); err != nil {
 		return acc, fmt.Errorf("kernel counters: %w", err)
+	}
+	if live, ok := a.source.(interface{ Responses() (Packets, error) }); ok && a.comparing != nil {
+		p, err := live.Responses()
+		if err != nil {
+			return acc, fmt.Errorf("kernel counters: %w", err)
+		}
+		acc.Responses = &p
 	}
 	return acc, nil
 }

@@ -15,7 +15,7 @@ import (
 type cluster struct {
 	source clusterSource
 	synced chan struct{} // closed when the first rules are in use
-	local  localPods
+	local  *localPods
 }
 
 // clusterSource is what the agent uses of a kube.Source.
@@ -33,10 +33,7 @@ type clusterSource interface {
 const startWithin = time.Second
 
 func newCluster() *cluster {
-	return &cluster{
-		synced: make(chan struct{}),
-		local:  localPods{changed: make(chan struct{}, 1), pods: map[string]kube.Pod{}},
-	}
+	return &cluster{synced: make(chan struct{}), local: newLocalPods()}
 }
 
 // InPod reports whether this process runs in a Pod that may take its rules from
@@ -53,7 +50,7 @@ func (a *Agent) openCluster() error {
 		cfg.StartWithin = startWithin
 	}
 	if a.cfg.Node != "" {
-		cfg.Node, cfg.Pods = a.cfg.Node, &c.local
+		cfg.Node, cfg.Pods = a.cfg.Node, c.local
 	}
 	source, err := kube.New(cfg)
 	if err != nil {
@@ -150,12 +147,21 @@ func (a *Agent) logProblems(problems rules.Problems) {
 
 // targets are the endpoints to capture here. Those on other nodes are captured
 // there: a request between two nodes must not be mirrored by both.
-func (a *Agent) targets(p *rules.Program) []netip.AddrPort {
+func (a *Agent) targets(g *generation) []netip.AddrPort {
+	all := g.program.Targets()
 	if a.cluster == nil || a.cfg.Node == "" {
-		return p.Targets()
+		return all
 	}
 	here := a.cluster.local.addresses()
-	return slices.DeleteFunc(slices.Clone(p.Targets()), func(t netip.AddrPort) bool { return !here[t.Addr()] })
+	out := slices.DeleteFunc(slices.Clone(all), func(t netip.AddrPort) bool { return !here[t.Addr()] })
+	for addr, sibling := range g.known() {
+		for _, t := range all {
+			if t.Addr() == sibling {
+				out = append(out, netip.AddrPortFrom(addr, t.Port()))
+			}
+		}
+	}
+	return out
 }
 
 // share leaves the other nodes their part of a program's limits.
@@ -167,76 +173,38 @@ func (a *Agent) share(p *rules.Program) {
 	p.Share(func(addr netip.Addr) bool { return here[addr] })
 }
 
-// setTargets captures the endpoints of a program.
-func (a *Agent) setTargets(p *rules.Program) error {
+// setTargets captures the endpoints of a generation.
+func (a *Agent) setTargets(g *generation) error {
 	if pods, ok := a.source.(*podSource); ok && a.cluster != nil && a.cfg.Node != "" {
-		return pods.SetWorkloads(a.targets(p), a.cluster.local.workloads())
+		return pods.SetWorkloads(a.targets(g), a.cluster.local.workloads())
 	}
-	return a.source.SetTargets(a.targets(p))
+	return a.source.SetTargets(a.targets(g))
 }
 
-// retarget captures at the Pods that this node has now.
+// retarget captures at the Pods that this node has now, also at those that the
+// rules do not know yet.
 func (a *Agent) retarget() {
 	a.applying.Lock()
 	defer a.applying.Unlock()
-	program := a.current.Load().program
-	a.share(program)
-	if err := a.setTargets(program); err != nil {
+	g := a.current.Load()
+	a.findSiblings(g)
+	a.share(g.program)
+	if err := a.setTargets(g); err != nil {
 		a.log.Error("setting the captured endpoints", "error", err)
 	}
 }
 
-// localPods are the Pods of this node: a kube.PodSink.
-type localPods struct {
-	changed chan struct{} // holds one
-
-	mu   sync.Mutex
-	pods map[string]kube.Pod // by UID
-}
-
-// SetPod notes a Pod.
-func (l *localPods) SetPod(p kube.Pod) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.pods[p.UID] = p
-	l.signal()
-}
-
-// DeletePod forgets a Pod.
-func (l *localPods) DeletePod(p kube.Pod) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(l.pods, p.UID)
-	l.signal()
-}
-
-func (l *localPods) signal() {
-	select {
-	case l.changed <- struct{}{}:
-	default:
+// findSiblings has g decide what arrives at Pods of this node that are new to
+// its rules.
+func (a *Agent) findSiblings(g *generation) {
+	if a.cluster == nil || a.cfg.Node == "" {
+		return
 	}
-}
-
-// workloads are the Pods as capture knows them.
-func (l *localPods) workloads() []Workload {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	all := make([]Workload, 0, len(l.pods))
-	for _, p := range l.pods {
-		all = append(all, Workload{Addresses: p.IPs, HostNetwork: p.HostNetwork, Sidecar: p.Sidecar})
+	var inhabited map[netip.Addr]bool
+	if pods, ok := a.source.(*podSource); ok {
+		inhabited = pods.inhabited()
 	}
-	return all
-}
-
-// addresses are those of the Pods, and of the node where they have that.
-func (l *localPods) addresses() map[netip.Addr]bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	here := map[netip.Addr]bool{}
-	for _, p := range l.pods {
-		for _, ip := range p.IPs {
-			here[ip] = true
-		}
-	}
-	return here
+	a.cluster.local.forget(inhabited)
+	siblings := g.program.Siblings(a.cluster.local.described())
+	g.siblings.Store(&siblings)
 }

@@ -6,8 +6,10 @@ import (
 
 // compareMetrics reads what was compared when it is scraped.
 type compareMetrics struct {
+	agent                 *Agent
 	comparing             *comparing
 	pairs, failed, missed *prometheus.Desc
+	packets               *prometheus.Desc
 }
 
 // registerCompared adds the metrics of what is compared, if anything is.
@@ -20,9 +22,12 @@ func (a *Agent) registerCompared(r *prometheus.Registry) {
 	}
 	r.MustRegister(&compareMetrics{
 		comparing: a.comparing,
-		pairs:     desc("pairs_total", "Copies whose answer was compared with production's, by result.", "result"),
-		failed:    desc("pairs_failed_total", "Copies that got no answer where production gave one, by what became of them.", "outcome"),
-		missed:    desc("pairs_missed_total", "Copies whose answer could not be compared, by reason.", "reason"),
+		agent:     a,
+		packets: prometheus.NewDesc("shadowtap_response_packets_total",
+			"TCP packets from captured endpoints, by what became of them.", []string{"result"}, nil),
+		pairs:  desc("pairs_total", "Copies whose answer was compared with production's, by result.", "result"),
+		failed: desc("pairs_failed_total", "Copies that got no answer where production gave one, by what became of them.", "outcome"),
+		missed: desc("pairs_missed_total", "Copies whose answer could not be compared, by reason.", "reason"),
 	})
 }
 
@@ -39,6 +44,14 @@ func (m *compareMetrics) Collect(ch chan<- prometheus.Metric) {
 func (m *compareMetrics) collect(ch chan<- prometheus.Metric) {
 	counter := func(d *prometheus.Desc, n uint64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
+	}
+	account, err := m.agent.Account()
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(m.packets, err)
+	} else if p := account.Responses; p != nil {
+		counter(m.packets, p.Copied, "copied")
+		counter(m.packets, sum(p.Skipped), "skipped")
+		counter(m.packets, sum(p.Lost), "lost")
 	}
 	for name, mirror := range m.comparing.comparer.Report().Mirrors {
 		counter(m.pairs, mirror.Same, name, "same")

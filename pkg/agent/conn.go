@@ -160,6 +160,7 @@ func (c *conn) decide(r *httpstream.Request) (outcome *uint64) {
 		return &t.looped
 	}
 	g := s.agent.current.Load()
+	r.Endpoint = g.endpoint(r.Destination)
 	g.program.Decide(r, s.random.Uint64(), &s.decision)
 	switch s.decision.Verdict {
 	case rules.SampledOut:

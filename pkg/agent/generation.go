@@ -2,19 +2,42 @@ package agent
 
 import (
 	"context"
+	"net/netip"
 	"sync"
+	"sync/atomic"
 
 	"github.com/shadowtap/shadowtap/pkg/httpstream"
 	"github.com/shadowtap/shadowtap/pkg/replay"
 	"github.com/shadowtap/shadowtap/pkg/rules"
 )
 
-// generation is one loaded set of rules with the mirrors it sends to. It is
-// immutable; a reload makes a new one.
+// generation is one loaded set of rules with the mirrors it sends to. A reload
+// makes a new one; all that changes in one are the siblings.
 type generation struct {
 	agent   *Agent
 	program *rules.Program
 	mirrors []*replay.Mirror // by rules.Mirror.ID; nil in a dry run
+	// siblings are, by the address of a Pod of this node that program does not
+	// know, the address by which it decides. They are never changed in place.
+	siblings atomic.Pointer[map[netip.Addr]netip.Addr]
+}
+
+// known is g.siblings, nil if there are none.
+func (g *generation) known() map[netip.Addr]netip.Addr {
+	if m := g.siblings.Load(); m != nil {
+		return *m
+	}
+	return nil
+}
+
+// endpoint is the one that rules take dst for, not valid if that is dst itself.
+func (g *generation) endpoint(dst netip.AddrPort) netip.AddrPort {
+	if m := g.known(); len(m) > 0 {
+		if sibling, ok := m[dst.Addr().Unmap()]; ok {
+			return netip.AddrPortFrom(sibling, dst.Port())
+		}
+	}
+	return netip.AddrPort{}
 }
 
 // mirror queues the copies of a request. ok is whether at least one was

@@ -11,13 +11,9 @@ import (
 // since the earlier time. Neither is changed.
 func (a Account) Add(b Account) Account {
 	return Account{
-		Since: earlier(a.Since, b.Since),
-		Packets: Packets{
-			Seen:    a.Packets.Seen + b.Packets.Seen,
-			Copied:  a.Packets.Copied + b.Packets.Copied,
-			Skipped: added(a.Packets.Skipped, b.Packets.Skipped),
-			Lost:    added(a.Packets.Lost, b.Packets.Lost),
-		},
+		Since:     earlier(a.Since, b.Since),
+		Packets:   a.Packets.Add(b.Packets),
+		Responses: bothPackets(a.Responses, b.Responses),
 		Flows: Flows{
 			Open:         a.Flows.Open + b.Flows.Open,
 			Total:        a.Flows.Total + b.Flows.Total,
@@ -38,6 +34,30 @@ func (a Account) Add(b Account) Account {
 		},
 		Shadow: a.Shadow.Add(b.Shadow),
 	}
+}
+
+// Add returns the account of both. Neither is changed.
+func (p Packets) Add(q Packets) Packets {
+	return Packets{
+		Seen:    p.Seen + q.Seen,
+		Copied:  p.Copied + q.Copied,
+		Skipped: added(p.Skipped, q.Skipped),
+		Lost:    added(p.Lost, q.Lost),
+	}
+}
+
+// bothPackets is the sum of what may not be there.
+func bothPackets(p, q *Packets) *Packets {
+	if p == nil && q == nil {
+		return nil
+	}
+	var sum Packets
+	for _, one := range []*Packets{p, q} {
+		if one != nil {
+			sum = sum.Add(*one)
+		}
+	}
+	return &sum
 }
 
 // Balanced reports whether every packet is accounted for.

@@ -13,6 +13,9 @@ func fill(v reflect.Value, n uint64, at time.Time) {
 	switch v.Kind() {
 	case reflect.Uint64:
 		v.SetUint(n)
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(v.Elem(), n, at)
 	case reflect.Map:
 		v.Set(reflect.ValueOf(map[string]uint64{"reason": n}))
 	case reflect.Struct:

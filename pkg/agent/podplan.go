@@ -1,7 +1,9 @@
 package agent
 
 import (
+	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/shadowtap/shadowtap/pkg/capture"
 )
@@ -51,15 +53,16 @@ func (l plan) proxied(addresses []netip.Addr) bool {
 
 // host returns the endpoints that are captured from this host's interfaces:
 // those that no namespace has, as far as they are on this node. missing are
-// those addresses of pods of this node that ought to be in a namespace.
-func (l plan) host(endpoints []netip.AddrPort, inPods map[netip.Addr]bool) (host []netip.AddrPort, missing int) {
+// those addresses of pods of this node that ought to be in a namespace, the
+// agent's own for pods that use the host's network: the agent may run in a pod.
+func (l plan) host(endpoints []netip.AddrPort, inPods map[netip.Addr]bool, own func(netip.Addr) bool) (host []netip.AddrPort, missing int) {
 	without := make(map[netip.Addr]bool)
 	for _, e := range endpoints {
 		a := e.Addr().Unmap()
 		w, ok := l.workloads[a]
 		switch {
 		case inPods[a]:
-		case l.workloads == nil || w.HostNetwork:
+		case l.workloads == nil || w.HostNetwork && own(a):
 			host = append(host, e)
 		case ok:
 			without[a] = true
@@ -75,15 +78,19 @@ func (p *podSource) adaptHost() error {
 	default:
 		return nil
 	}
-	inPods := make(map[netip.Addr]bool)
-	for _, at := range p.pods {
-		for _, a := range at.addresses {
-			inPods[a] = true
-		}
-	}
-	host, missing := p.plan.host(p.endpoints, inPods)
+	host, missing := p.plan.host(p.endpoints, p.inPods(), ownAddress)
 	p.noteMissing(missing)
 	return p.liveSource.SetTargets(host)
+}
+
+// ownAddress reports whether an address is one of the agent's own network
+// namespace, as far as that can be found out.
+func ownAddress(a netip.Addr) bool {
+	list, err := net.InterfaceAddrs()
+	return err != nil || slices.ContainsFunc(list, func(l net.Addr) bool {
+		prefix, err := netip.ParsePrefix(l.String())
+		return err == nil && prefix.Addr().Unmap() == a
+	})
 }
 
 // noteMissing remembers how many pods that are to be captured have no

@@ -40,6 +40,9 @@ type podSource struct {
 	log     *slog.Logger
 	// expel ends the flows of instances that are gone.
 	expel func(instances map[uint32]bool)
+	// left is called when a namespace has lost its addresses, or is gone; nil
+	// if nobody wants to know.
+	left  func()
 	found chan struct{} // closed when all namespaces that were there are known
 	ready chan struct{}
 	// local are the addresses of instances that loopback ones stand for, kept
@@ -218,6 +221,7 @@ func (p *podSource) changed(n *netns.Namespace) {
 	at.addresses = n.Addresses()
 	if moved { // first, or a request might be captured in both places
 		p.settleHost()
+		p.noteLeft()
 	}
 	p.settle(n, at, true)
 	p.publish()
@@ -232,7 +236,32 @@ func (p *podSource) vanished(n *netns.Namespace) {
 		delete(p.pods, n)
 		p.publish()
 		p.settleHost()
+		p.noteLeft()
 	}
+}
+
+// noteLeft passes on that addresses may be gone.
+func (p *podSource) noteLeft() {
+	if p.left != nil {
+		p.left()
+	}
+}
+
+// inhabited are the addresses that namespaces have.
+func (p *podSource) inhabited() map[netip.Addr]bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.inPods()
+}
+
+func (p *podSource) inPods() map[netip.Addr]bool {
+	all := make(map[netip.Addr]bool)
+	for _, at := range p.pods {
+		for _, a := range at.addresses {
+			all[a] = true
+		}
+	}
+	return all
 }
 
 // allFound begins with the host, which waits until it is known which endpoints

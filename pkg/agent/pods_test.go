@@ -28,11 +28,13 @@ func TestPlan(t *testing.T) {
 	}{
 		{"workloads not known", endpoints, nil, []netip.AddrPort{port("10.0.0.2:80"), port("192.0.2.1:80")}, 0},
 		{"workloads known", endpoints, node, []netip.AddrPort{port("192.0.2.1:80")}, 1},
+		{"not in the network of the host", []netip.AddrPort{port("192.0.2.2:80")},
+			map[netip.Addr]Workload{addr("192.0.2.2"): {HostNetwork: true}}, nil, 1},
 		{"none here", endpoints, map[netip.Addr]Workload{}, nil, 0},
 		{"any address", []netip.AddrPort{netip.AddrPortFrom(netip.Addr{}, 80)}, nil, []netip.AddrPort{netip.AddrPortFrom(netip.Addr{}, 80)}, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			host, missing := newPlan(tt.endpoints, tt.workloads).host(tt.endpoints, inPods)
+			host, missing := newPlan(tt.endpoints, tt.workloads).host(tt.endpoints, inPods, func(a netip.Addr) bool { return a == addr("192.0.2.1") })
 			if diff := cmp.Diff(tt.host, host, cmpopts.EquateComparable(netip.AddrPort{})); diff != "" || missing != tt.missing {
 				t.Errorf("%d missing, want %d; on the host (-want +got):\n%s", missing, tt.missing, diff)
 			}

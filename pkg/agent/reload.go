@@ -63,14 +63,16 @@ func (a *Agent) apply(program *rules.Program, problems rules.Problems) error {
 	defer a.applying.Unlock()
 	mirrors, retire := a.mirrors.adopt(program)
 	a.share(program) // before a request is decided by it
-	a.current.Store(&generation{agent: a, program: program, mirrors: mirrors})
+	g := &generation{agent: a, program: program, mirrors: mirrors}
+	a.findSiblings(g)
+	a.current.Store(g)
 	// A batch that is running may still hold the generation before.
 	for _, s := range a.shards {
 		s.barrier()
 	}
 	retire(a.drainCtx)
 	a.noteLoad(problems, false)
-	if err := a.setTargets(program); err != nil {
+	if err := a.setTargets(g); err != nil {
 		return fmt.Errorf("setting the captured endpoints: %w", err)
 	}
 	return nil

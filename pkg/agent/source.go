@@ -132,7 +132,15 @@ func (l *liveSource) Hooks() []hook {
 }
 
 func (l *liveSource) Packets() (Packets, error) {
-	c, err := l.Counters()
+	return packets(l.Counters())
+}
+
+// Responses returns the counts of packets that came from captured endpoints.
+func (l *liveSource) Responses() (Packets, error) {
+	return packets(l.ResponseCounters())
+}
+
+func packets(c capture.Counters, err error) (Packets, error) {
 	if err != nil {
 		return Packets{}, err
 	}

@@ -210,8 +210,10 @@ func TestTapResponsesRingFull(t *testing.T) {
 	}
 	tap := startTap(t, n.server, Config{RingBytes: 256 << 10, Shards: 1, Responses: true}, c, Target{serverAddr4, 8080}, Target{serverAddr4, 8081})
 
-	flow := ask(t, n.client, at, []byte("GET /large"), answer)
+	ask(t, n.client, small, []byte("GET /"), []byte("small"))
 	<-held
+	tap.control.aliveForNow(tap.clock) // the reader cannot say so
+	flow := ask(t, n.client, at, []byte("GET /large"), answer)
 	// The reader stands still, and the ring holds what responses may have of it.
 	other := ask(t, n.client, small, []byte("GET /small"), []byte("small"))
 	close(release)

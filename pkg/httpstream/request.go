@@ -26,6 +26,10 @@ type Request struct {
 	// Source and Destination are the client's and the captured endpoint's
 	// addresses. They are filled in by whoever knows the connection.
 	Source, Destination netip.AddrPort
+	// Endpoint, if valid, is the endpoint that the Destination is to be taken
+	// for: rules that were made before there was the one mean it as well. It is
+	// filled in together with the Destination.
+	Endpoint netip.AddrPort
 	// Start and End are when the first and the last byte were captured, in
 	// nanoseconds since the Unix epoch.
 	Start, End int64

@@ -121,7 +121,7 @@ func keyOf(object map[string]any) string {
 
 // clusterScoped reports whether objects of a resource have no namespace.
 func clusterScoped(resource string) bool {
-	return strings.HasPrefix(resource, "customresource") || strings.HasPrefix(resource, "gatewayclass")
+	return strings.HasPrefix(resource, "customresource") || strings.HasPrefix(resource, "gatewayclass") || resource == "namespaces"
 }
 
 // put creates objects or replaces them.
@@ -211,7 +211,7 @@ func (a *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		group, version, path = "."+version, path[0], path[1:]
 	}
 	namespace := ""
-	if path[0] == "namespaces" {
+	if path[0] == "namespaces" && len(path) > 1 {
 		namespace, path = path[1], path[2:]
 	}
 	resource := path[0] + group
@@ -389,6 +389,8 @@ func (a *apiServer) serve(w http.ResponseWriter, r *http.Request, verb, resource
 		list["kind"] = "ServiceList"
 	case resource == "pods":
 		list["kind"] = "PodList"
+	case resource == "namespaces":
+		list["kind"] = "NamespaceList"
 	case strings.HasPrefix(resource, "endpointslices"):
 		list["apiVersion"], list["kind"] = "discovery.k8s.io/v1", "EndpointSliceList"
 	}

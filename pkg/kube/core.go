@@ -23,6 +23,8 @@ type (
 	servicePart rules.Service
 	slicePart   rules.EndpointSlice
 	podPart     rules.Pod
+
+	namespacePart rules.Namespace
 )
 
 func (p *servicePart) addTo(s *rules.Snapshot) { s.Services = append(s.Services, rules.Service(*p)) }
@@ -30,6 +32,9 @@ func (p *slicePart) addTo(s *rules.Snapshot) {
 	s.EndpointSlices = append(s.EndpointSlices, rules.EndpointSlice(*p))
 }
 func (p *podPart) addTo(s *rules.Snapshot) { s.Pods = append(s.Pods, rules.Pod(*p)) }
+func (p *namespacePart) addTo(s *rules.Snapshot) {
+	s.Namespaces = append(s.Namespaces, rules.Namespace(*p))
+}
 
 func metaOf(kind string, o *metav1.ObjectMeta) rules.Meta {
 	return rules.Meta{Kind: kind, Namespace: intern(o.Namespace), Name: o.Name, CreationTimestamp: o.CreationTimestamp.Time}
@@ -101,6 +106,10 @@ func convertPod(in *corev1.Pod) part {
 		out.NotReady = out.NotReady || c.Type == corev1.PodReady && c.Status != corev1.ConditionTrue
 	}
 	return out
+}
+
+func convertNamespace(in *corev1.Namespace) part {
+	return &namespacePart{Meta: metaOf("Namespace", &in.ObjectMeta), Labels: internMap(in.Labels)}
 }
 
 func podIPs(in *corev1.Pod) (ips []string) {

@@ -35,6 +35,10 @@ func (s *Source) plan() map[string]subject {
 	if s.cfg.Pods != nil {
 		add(s.nodePods())
 	}
+	if s.needs.Namespaces {
+		add(typed(s.clients.core, "namespaces", metav1.NamespaceAll, metav1.ListOptions{}, convertNamespace,
+			subject{class: "Namespace", what: "Namespace of v1"}))
+	}
 	namespaces := slices.DeleteFunc(namespacesOf(s.needs.Services), func(ns string) bool { return !isNamespace(ns) })
 	if len(namespaces) > maxScopes {
 		namespaces = []string{metav1.NamespaceAll}

@@ -19,6 +19,8 @@ type Pod struct {
 	// IPs are its addresses; those of the node if HostNetwork is set.
 	IPs         []netip.Addr
 	HostNetwork bool
+	// Labels are what Services select it by.
+	Labels map[string]string
 	// Ports are the ports of its containers that have names.
 	Ports map[string]uint16
 	// Sidecar is whether a proxy of a service mesh, in the Pod or for it (Istio
@@ -29,7 +31,7 @@ type Pod struct {
 
 func (p *Pod) equal(o *Pod) bool {
 	return p.UID == o.UID && p.HostNetwork == o.HostNetwork && p.Sidecar == o.Sidecar &&
-		slices.Equal(p.IPs, o.IPs) && maps.Equal(p.Ports, o.Ports)
+		slices.Equal(p.IPs, o.IPs) && maps.Equal(p.Ports, o.Ports) && maps.Equal(p.Labels, o.Labels)
 }
 
 // PodSink is told what becomes of the Pods of this node. The calls come one at
@@ -137,7 +139,7 @@ func (n *nodePods) Replace(list []any, _ string) error {
 func nodePod(in *corev1.Pod) Pod {
 	pod := Pod{
 		Namespace: in.Namespace, Name: in.Name, UID: string(in.UID),
-		HostNetwork: in.Spec.HostNetwork, Ports: namedPorts(in), Sidecar: hasSidecar(in),
+		HostNetwork: in.Spec.HostNetwork, Labels: internMap(in.Labels), Ports: namedPorts(in), Sidecar: hasSidecar(in),
 	}
 	for _, ip := range podIPs(in) {
 		if addr, err := netip.ParseAddr(ip); err == nil {

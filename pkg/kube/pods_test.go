@@ -90,7 +90,7 @@ func TestNodePod(t *testing.T) {
 	const pod = `
 apiVersion: v1
 kind: Pod
-metadata: {name: p, namespace: shop, uid: u}
+metadata: {name: p, namespace: shop, uid: u, labels: {app: p}}
 spec:
   nodeName: here
   hostNetwork: true
@@ -102,7 +102,7 @@ status: {phase: Running, podIP: 10.0.0.1, podIPs: [{ip: 10.0.0.1}, {ip: "fd00::1
 		sidecar   bool
 	}{
 		{"none", pod, false},
-		{"of Istio by annotation", strings.Replace(pod, "uid: u", `uid: u, annotations: {sidecar.istio.io/status: "{}"}`, 1), true},
+		{"of Istio by annotation", strings.Replace(pod, "uid: u,", `uid: u, annotations: {sidecar.istio.io/status: "{}"},`, 1), true},
 		{"of Istio", strings.Replace(pod, "containers: [", "containers: [{name: istio-proxy}, ", 1), true},
 		{"of Istio, native", strings.Replace(pod, "containers: [", "initContainers: [{name: istio-proxy}]\n  containers: [", 1), true},
 		{"of Linkerd", strings.Replace(pod, "containers: [", "containers: [{name: linkerd-proxy}, ", 1), true},
@@ -119,7 +119,7 @@ status: {phase: Running, podIP: 10.0.0.1, podIPs: [{ip: 10.0.0.1}, {ip: "fd00::1
 			_, changes := follow(t, a, &r)
 			<-changes
 			want := Pod{
-				Namespace: "shop", Name: "p", UID: "u", HostNetwork: true, Sidecar: tt.sidecar, Ports: map[string]uint16{"http": 8080},
+				Namespace: "shop", Name: "p", UID: "u", HostNetwork: true, Sidecar: tt.sidecar, Labels: map[string]string{"app": "p"}, Ports: map[string]uint16{"http": 8080},
 				IPs: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1"), netip.MustParseAddr("10.0.0.2")},
 			}
 			if d := cmp.Diff(map[string]Pod{"u": want}, r.pods, cmpopts.EquateComparable(netip.Addr{})); d != "" {

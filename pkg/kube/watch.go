@@ -138,6 +138,8 @@ func trimTyped(obj any) (any, error) {
 		o.Status = corev1.ServiceStatus{}
 	case *discoveryv1.EndpointSlice:
 		trimMeta(&o.ObjectMeta)
+	case *corev1.Namespace:
+		trimMeta(&o.ObjectMeta)
 	}
 	return obj, nil
 }

@@ -63,7 +63,7 @@ func compileOnce(s *Snapshot, o Options) (*Program, Problems) {
 	c.link(p)
 	p.clients, p.asksClient = c.clients(s), c.asksClient
 	p.asksPort = c.asksPort
-	p.needs = c.needs(p, s)
+	p.needs, p.kinds = c.needs(p, s), c.kinds(p, s)
 	if !o.AllowLoops {
 		c.loops(p)
 	}
@@ -96,6 +96,7 @@ type compiler struct {
 	snapshot        *Snapshot
 	slices          map[string][]*EndpointSlice // by namespace/service
 	pods            map[string][]*Pod           // by namespace
+	newPods         map[string][]*Pod           // of those, which are in no EndpointSlice
 	podOf           map[podKey]*Pod
 	delegates       map[string]*delegate // by namespace/name
 	services        serviceTable
@@ -110,6 +111,8 @@ type compiler struct {
 	gateways        gatewayState
 	needed          map[string]bool // hosts of services, see Needs
 	asked           []*clientMatch
+	namespaces      map[string]*Namespace
+	asksNamespaces  bool // a listener is for routes of namespaces with certain labels
 }
 
 func newCompiler(o Options) *compiler {
@@ -185,6 +188,9 @@ func (s *Snapshot) ownMetas(f func(*Meta)) {
 	}
 	for i := range s.Pods {
 		f(&s.Pods[i].Meta)
+	}
+	for i := range s.Namespaces {
+		f(&s.Namespaces[i].Meta)
 	}
 }
 

@@ -80,6 +80,7 @@ type Program struct {
 	asksPort   bool // a rule is not for all ports
 	needs      Needs
 	limits     []*rateLimit
+	kinds      *kinds // of Pods that are captured
 }
 
 // Targets are the addresses whose requests have to be captured: the endpoints
@@ -101,7 +102,7 @@ func (p *Program) Decide(r *httpstream.Request, random uint64, d *Decision) {
 	if d.Route, d.Why = p.find(r, v); d.Route == nil {
 		return
 	}
-	if d.Why = d.Route.follows(r.Destination); d.Why != NotFiltered {
+	if d.Why = d.Route.follows(arrival(r)); d.Why != NotFiltered {
 		return
 	}
 	d.Why = NoMirror

@@ -23,7 +23,7 @@ const (
 	apiGroup        = "networking.istio.io"
 	understoodKinds = "VirtualService, DestinationRule, ServiceEntry, WorkloadEntry and Gateway of networking.istio.io/v1, v1beta1 or v1alpha3, " +
 		"HTTPRoute, GRPCRoute, Gateway and ReferenceGrant of gateway.networking.k8s.io/v1 or v1beta1, " +
-		"Service and Pod of v1, EndpointSlice of discovery.k8s.io/v1"
+		"Service, Pod and Namespace of v1, EndpointSlice of discovery.k8s.io/v1"
 )
 
 // istioVersions are the versions of networking.istio.io, which share their

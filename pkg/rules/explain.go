@@ -92,7 +92,7 @@ func (p *Program) explain(r *httpstream.Request, v *view) *Explanation {
 			continue
 		}
 		e.Matched, e.Rule, e.because = true, &rt.rule, rt.match.describe()
-		if e.why = rt.follows(r.Destination); e.why != NotFiltered {
+		if e.why = rt.follows(arrival(r)); e.why != NotFiltered {
 			break
 		}
 		e.why = NoMirror

@@ -68,10 +68,15 @@ func parentName(gr *gatewayRoute, ref *gateway.ParentReference) string {
 
 // reporter reports what is not supported: an error, unless gr mirrors nothing.
 func (c *compiler) reporter(gr *gatewayRoute) reportf {
-	if slices.ContainsFunc(gr.routes, func(rt *Route) bool { return len(rt.action.mirrors) > 0 }) {
+	if gr.mirrored() {
 		return c.errorf
 	}
 	return c.warnf
+}
+
+// mirrored reports whether a rule of gr has a mirror.
+func (gr *gatewayRoute) mirrored() bool {
+	return slices.ContainsFunc(gr.routes, func(rt *Route) bool { return len(rt.action.mirrors) > 0 })
 }
 
 func isGateway(ref *gateway.ParentReference) bool {
@@ -248,27 +253,6 @@ func (c *compiler) refuses(l *listener, gr *gatewayRoute, at *field) string {
 		}
 	}
 	return "listener " + l.section + " takes no routes of namespace " + gr.meta.Namespace
-}
-
-// selects evaluates a selector of namespaces. Of their labels only the name is
-// known; a selector that asks for others is taken to be met.
-func (c *compiler) selects(in *gateway.RouteNamespaces, gr *gatewayRoute, at *field) string {
-	if in.Selector == nil {
-		return "its selector of namespaces is missing"
-	}
-	for key, value := range in.Selector.MatchLabels {
-		if key == "kubernetes.io/metadata.name" {
-			if value != gr.meta.Namespace {
-				return "its selector takes no routes of namespace " + gr.meta.Namespace
-			}
-			continue
-		}
-		c.warnf(gr.meta, at, "", "namespace %s is taken to have the label %s=%s that the Gateway asks for", gr.meta.Namespace, key, value)
-	}
-	if len(in.Selector.MatchExpressions) > 0 {
-		c.warnf(gr.meta, at, "", "namespace %s is taken to have the labels that the Gateway asks for", gr.meta.Namespace)
-	}
-	return ""
 }
 
 // intersect are the hosts that both a listener and a route are for: the more

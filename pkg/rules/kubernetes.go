@@ -76,6 +76,12 @@ type Pod struct {
 	NotReady bool
 }
 
+// Namespace is one Namespace of Kubernetes, of which the labels are used.
+type Namespace struct {
+	Meta
+	Labels map[string]string
+}
+
 // WorkloadEntry is one WorkloadEntry object.
 type WorkloadEntry struct {
 	Meta
@@ -171,6 +177,10 @@ func (d *decoder) kubernetes(apiVersion, kind string, n *yaml.Node) bool {
 		var in podForm
 		d.form(n, &in)
 		d.out.Pods = append(d.out.Pods, d.pod(&in))
+	case "v1 Namespace":
+		d.meta.Namespace = ""
+		d.form(n, &struct{}{})
+		d.out.Namespaces = append(d.out.Namespaces, Namespace{*d.meta, d.labels})
 	default:
 		return false
 	}

@@ -8,13 +8,17 @@ import (
 )
 
 // Needs says which objects of Kubernetes a Program depends on besides the
-// rules themselves and the Services. Without a route that mirrors it is empty.
+// rules themselves and the Services. Without a mirror in any of these it is
+// empty.
 type Needs struct {
 	// Services are those whose endpoints, with their labels, requests of
 	// routes with a mirror or copies go to, known or not, in order.
 	Services []ServiceName
 	// Clients select the Pods that rules tell from other clients.
 	Clients []PodSelector
+	// Namespaces is whether a Gateway takes routes by the labels of their
+	// namespaces.
+	Namespaces bool
 }
 
 // ServiceName names a Service.
@@ -42,6 +46,8 @@ func (c *compiler) need(host string) {
 
 // needs gathers what the rules were found to depend on.
 func (c *compiler) needs(p *Program, s *Snapshot) (n Needs) {
+	// Also for a mirror of a route that no Gateway takes: it may be for that.
+	n.Namespaces = c.asksNamespaces && (len(p.mirrors) > 0 || slices.ContainsFunc(c.gateways.routes, (*gatewayRoute).mirrored))
 	if len(p.mirrors) == 0 {
 		return n
 	}
@@ -86,5 +92,5 @@ func (s PodSelector) equal(o PodSelector) bool {
 
 // Equal reports whether n and o are the same.
 func (n Needs) Equal(o Needs) bool {
-	return slices.Equal(n.Services, o.Services) && slices.EqualFunc(n.Clients, o.Clients, PodSelector.equal)
+	return n.Namespaces == o.Namespaces && slices.Equal(n.Services, o.Services) && slices.EqualFunc(n.Clients, o.Clients, PodSelector.equal)
 }

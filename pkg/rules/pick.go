@@ -15,19 +15,20 @@ import (
 // the same clients in the mesh and are older, or are those of the client's
 // namespace (Istio: selectVirtualServices).
 func (p *Program) pick(r *httpstream.Request, v *view) (*virtualHost, *Route) {
-	found := p.named(v, r.Destination)
+	dst := arrival(r)
+	found := p.named(v, dst)
 	if found.host == nil && p.form != verbatim {
 		// A proxy that is not Envoy says no more than this.
 		if sent := sentHost(r); len(sent) > 0 {
 			was := v.authority
 			v.authority = sent
-			if found = p.named(v, r.Destination); found.host == nil {
+			if found = p.named(v, dst); found.host == nil {
 				v.authority = was
 			}
 		}
 	}
 	if p.gateways != nil && !found.leads {
-		found.consider(p.gateways.arrivals[unmapped(r.Destination)], v, r.Destination, nil)
+		found.consider(p.gateways.arrivals[unmapped(dst)], v, dst, nil)
 	}
 	return found.host, found.route
 }
@@ -128,6 +129,14 @@ func (rt *Route) leads(dst netip.AddrPort) bool {
 		return rt != nil && len(rt.action.captured) > 0
 	}
 	return rt.action.captures(dst)
+}
+
+// arrival is the endpoint that r arrived at, as rules know it.
+func arrival(r *httpstream.Request) netip.AddrPort {
+	if r.Endpoint.IsValid() {
+		return r.Endpoint
+	}
+	return r.Destination
 }
 
 // unmapped is addr with an IPv4 address in the form of IPv4.

@@ -32,6 +32,7 @@ type Snapshot struct {
 	Services       []Service
 	EndpointSlices []EndpointSlice
 	Pods           []Pod
+	Namespaces     []Namespace
 }
 
 // Add appends the objects of o.
@@ -44,6 +45,7 @@ func (s *Snapshot) Add(o *Snapshot) {
 	s.Services = append(s.Services, o.Services...)
 	s.EndpointSlices = append(s.EndpointSlices, o.EndpointSlices...)
 	s.Pods = append(s.Pods, o.Pods...)
+	s.Namespaces = append(s.Namespaces, o.Namespaces...)
 	s.addGateway(o)
 }
 
@@ -69,7 +71,8 @@ type ServiceEntry struct {
 
 // Meta is what all objects have in common.
 type Meta struct {
-	// Kind, Namespace and Name identify the object.
+	// Kind, Namespace and Name identify the object. That of a Namespace is
+	// empty.
 	Kind, Namespace, Name string
 	// Position is where the object begins.
 	Position
@@ -87,7 +90,12 @@ type Meta struct {
 }
 
 // object names the object in problems.
-func (m *Meta) object() string { return m.Kind + " " + m.Namespace + "/" + m.Name }
+func (m *Meta) object() string {
+	if m.Namespace == "" {
+		return m.Kind + " " + m.Name
+	}
+	return m.Kind + " " + m.Namespace + "/" + m.Name
+}
 
 // position is where field f is written.
 func (m *Meta) position(f *field) Position {

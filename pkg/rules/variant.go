@@ -29,7 +29,7 @@ func (a *action) variant(r *httpstream.Request) int {
 	if a.variants == nil {
 		return 0
 	}
-	return a.variants.at[unmapped(r.Destination)]
+	return a.variants.at[unmapped(arrival(r))]
 }
 
 // byDestination completes a, whose edit is that of the route so far, with what

@@ -20,6 +20,7 @@ func (c *compiler) workloads(s *Snapshot) {
 		c.checkSupported(&g.Meta, g.Spec.ProtoReflect(), at)
 	}
 	c.slices = map[string][]*EndpointSlice{}
+	listed := map[podKey]bool{}
 	for i := range s.EndpointSlices {
 		e := &s.EndpointSlices[i]
 		if e.Service == "" {
@@ -28,11 +29,26 @@ func (c *compiler) workloads(s *Snapshot) {
 		}
 		key := e.Namespace + "/" + e.Service
 		c.slices[key] = append(c.slices[key], e)
+		for j := range e.Endpoints {
+			to := &e.Endpoints[j]
+			listed[podKey{e.Namespace, to.Pod, ""}] = true
+			for _, address := range to.Addresses {
+				listed[podKey{e.Namespace, "", address}] = true
+			}
+		}
 	}
-	c.pods, c.podOf = map[string][]*Pod{}, map[podKey]*Pod{}
+	c.namespaces = map[string]*Namespace{}
+	for i := range s.Namespaces {
+		c.namespaces[s.Namespaces[i].Name] = &s.Namespaces[i]
+	}
+	c.pods, c.newPods, c.podOf = map[string][]*Pod{}, map[string][]*Pod{}, map[podKey]*Pod{}
 	for i := range s.Pods {
 		p := &s.Pods[i]
 		c.pods[p.Namespace] = append(c.pods[p.Namespace], p)
+		if !listed[podKey{p.Namespace, p.Name, ""}] &&
+			!slices.ContainsFunc(p.IPs, func(ip string) bool { return listed[podKey{p.Namespace, "", ip}] }) {
+			c.newPods[p.Namespace] = append(c.newPods[p.Namespace], p)
+		}
 		c.podOf[podKey{p.Namespace, p.Name, ""}] = p
 		for _, ip := range p.IPs {
 			if k := (podKey{p.Namespace, "", ip}); c.podOf[k] == nil && !p.HostNetwork {
@@ -94,7 +110,7 @@ func (c *compiler) kubernetesServices(snapshot *Snapshot) {
 		case len(list) > 0:
 			s.endpoints = c.sliceEndpoints(in, list)
 		case len(in.Selector) > 0:
-			s.endpoints = c.podEndpoints(in)
+			s.endpoints = podEndpoints(in, c.pods[in.Namespace])
 		}
 		if !slices.ContainsFunc(c.services[s.host], func(o *service) bool { return o.namespace == s.namespace }) {
 			c.addService(s, nil) // one that is given twice is reported as that
@@ -104,6 +120,8 @@ func (c *compiler) kubernetesServices(snapshot *Snapshot) {
 
 // sliceEndpoints are the endpoints in slices of a Service, with the labels of
 // their Pods. An address may be in several slices, with other ports in each.
+// Pods that are selected and in no slice yet get no copies, but are captured:
+// their first request may follow the slice at once.
 func (c *compiler) sliceEndpoints(in *Service, list []*EndpointSlice) (out []endpoint) {
 	known := map[string]int{}
 	for _, slice := range list {
@@ -128,6 +146,22 @@ func (c *compiler) sliceEndpoints(in *Service, list []*EndpointSlice) (out []end
 			}
 		}
 	}
+	return append(out, c.unlisted(in, out)...)
+}
+
+// unlisted are the Pods that a Service selects, of those that no Service has
+// among its endpoints yet.
+func (c *compiler) unlisted(in *Service, listed []endpoint) (out []endpoint) {
+	if len(in.Selector) == 0 {
+		return nil
+	}
+	for _, e := range podEndpoints(in, c.newPods[in.Namespace]) {
+		// A Service may be of one family of addresses alone.
+		if len(listed) == 0 || listed[0].addr.Is4() == e.addr.Is4() {
+			e.notReady = true
+			out = append(out, e)
+		}
+	}
 	return out
 }
 
@@ -135,9 +169,9 @@ func (c *compiler) sliceEndpoints(in *Service, list []*EndpointSlice) (out []end
 // its own.
 type podKey struct{ namespace, name, address string }
 
-// podEndpoints are the Pods that a Service selects.
-func (c *compiler) podEndpoints(in *Service) (out []endpoint) {
-	for _, pod := range c.pods[in.Namespace] {
+// podEndpoints are those of the Pods that a Service selects.
+func podEndpoints(in *Service, pods []*Pod) (out []endpoint) {
+	for _, pod := range pods {
 		if len(pod.IPs) == 0 || !hasLabels(pod.Labels, in.Selector) {
 			continue
 		}

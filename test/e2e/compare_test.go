@@ -133,7 +133,7 @@ func TestCompareDifferent(t *testing.T) {
 	}
 	serve(t, l.v1, v4.v1At(), answer("/httpbin", v1))
 	serve(t, l.v2, v4.v2At(), answer("/", v2))
-	a := startAgent(t, l.node, "--compare", "-f", rulesFile(t, seedRules(t, v4)), "--max-failures", "1000000")
+	a := startAgent(t, l.node, "--compare", "-f", rulesFile(t, seedRules(t, v4)), "--max-failures", "1000000", "--ring-size", "16MiB")
 	c := l.clients(v4.v1At())
 	c.echoes = false
 	client := c.open()

@@ -23,7 +23,7 @@ var laws = []struct {
 		// Every test that runs an agent reads its account all the time; these
 		// compare it with what is known to have happened.
 		"TestTenThousandKeepAliveRequests TestGracefulStopUnderLoad TestStopSendsWhatIsQueued TestConnectionsThatEndBadly TestInvalidRequestsAreDropped " +
-			"TestPercent TestLoopGuard TestFullQueueDropsAndCounts TestBadShadows TestShadowComesBack TestShadowMovesUnderLoad TestManyReloadsUnderLoad TestDemo TestPodChurn TestLingersUntilTheSuccessorIsGone TestLingersNoLonger"},
+			"TestPercent TestLoopGuard TestFullQueueDropsAndCounts TestBadShadows TestShadowComesBack TestShadowMovesUnderLoad TestManyReloadsUnderLoad TestDemo TestPodChurn TestCompareSame TestCompareDifferent TestComparePods TestLingersUntilTheSuccessorIsGone TestLingersNoLonger"},
 	{"The shadow gets the same bytes production got, once.",
 		"TestBodies TestLargeBodiesInWirePackets TestOutputOfALiveRun TestTenThousandKeepAliveRequests TestOrderPerConnection TestOpenConnectionsArePickedUp TestEveryPathOnce " +
 			"TestInterfacesComeAndGo TestOneLineForm TestPCAPReplay TestPublicCaptures TestPodsOnce TestPodsProxied TestPodChurn TestTakeoverInPods TestSeedRules TestDeclinedH2CIsNoUpgrade " +

@@ -74,6 +74,8 @@ var foreign = map[string]struct {
 		why: "flags of a library appear in every program that links it"},
 	"k8s.io": {only: []string{"pkg/kube"},
 		why: "everything else works without Kubernetes"},
+	"k8s.io/apimachinery/pkg/apis/meta/v1": {only: []string{"pkg/kube", "pkg/rules"},
+		why: "the types of the Gateway API, which rules know, are made of its own"},
 	"github.com/cilium/ebpf": {only: []string{"pkg/capture"},
 		why: "only capture talks to the kernel's programs and maps"},
 	"github.com/google/gopacket": {only: []string{"pkg/capture/pcap"},

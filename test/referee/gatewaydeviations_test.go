@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gateway "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/shadowtap/shadowtap/test/referee/envoy"
@@ -137,6 +138,18 @@ type attachment struct {
 	declared, host string // by the route, "*" if it has none; and what both have in common
 }
 
+// admits reports whether a listener of a Gateway takes routes of a namespace.
+func admits(from *gateway.RouteNamespaces, own, namespace string) bool {
+	switch *from.From {
+	case gateway.NamespacesFromSame:
+		return namespace == own
+	case gateway.NamespacesFromSelector:
+		selector, err := metav1.LabelSelectorAsSelector(from.Selector)
+		return err == nil && selector.Matches(namespaceLabels()[namespace])
+	}
+	return true
+}
+
 // attached is what is attached where, written from the text of the API.
 func (w *gatewayWorld) attached() (out []attachment) {
 	add := func(namespace string, common gateway.CommonRouteSpec, hostnames []gateway.Hostname) {
@@ -147,7 +160,7 @@ func (w *gatewayWorld) attached() (out []attachment) {
 			l := &w.gateway.Spec.Listeners[i]
 			ref := common.ParentRefs[0]
 			if ref.SectionName != nil && *ref.SectionName != l.Name || ref.Port != nil && *ref.Port != l.Port ||
-				*l.AllowedRoutes.Namespaces.From == gateway.NamespacesFromSame && namespace != w.gateway.Namespace {
+				!admits(l.AllowedRoutes.Namespaces, w.gateway.Namespace, namespace) {
 				continue
 			}
 			for _, h := range hostnames {

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gateway "sigs.k8s.io/gateway-api/apis/v1"
 	"sigs.k8s.io/gateway-api/apis/v1beta1"
 
@@ -22,10 +24,14 @@ func (g *generator) listeners() *gateway.Gateway {
 	hostnames := []string{"", "*.example.com", "shop.example.com", "*.shop.example.com", "*.com"}
 	g.Shuffle(len(hostnames), func(i, j int) { hostnames[i], hostnames[j] = hostnames[j], hostnames[i] })
 	for i, h := range hostnames[:1+g.IntN(3)] {
-		from := pick(g, gateway.NamespacesFromAll, gateway.NamespacesFromAll, gateway.NamespacesFromSame)
+		allowed := &gateway.RouteNamespaces{From: new(pick(g,
+			gateway.NamespacesFromAll, gateway.NamespacesFromAll, gateway.NamespacesFromSame, gateway.NamespacesFromSelector))}
+		if *allowed.From == gateway.NamespacesFromSelector {
+			allowed.Selector = g.namespaceSelector()
+		}
 		l := gateway.Listener{
 			Name: gateway.SectionName(fmt.Sprintf("l%d", i)), Port: 80, Protocol: gateway.HTTPProtocolType,
-			AllowedRoutes: &gateway.AllowedRoutes{Namespaces: &gateway.RouteNamespaces{From: &from}},
+			AllowedRoutes: &gateway.AllowedRoutes{Namespaces: allowed},
 		}
 		if h != "" {
 			l.Hostname = new(gateway.Hostname(h))
@@ -33,6 +39,27 @@ func (g *generator) listeners() *gateway.Gateway {
 		gw.Spec.Listeners = append(gw.Spec.Listeners, l)
 	}
 	return gw
+}
+
+// namespaceSelector selects namespaces by a label or two.
+func (g *generator) namespaceSelector() *metav1.LabelSelector {
+	out := &metav1.LabelSelector{}
+	if g.chance(.5) {
+		out.MatchLabels = map[string]string{"team": pick(g, "a", "b")}
+	}
+	if g.chance(.2) {
+		out.MatchLabels = map[string]string{corev1.LabelMetadataName: pick(g, "default", "other")}
+	}
+	if g.chance(.4) {
+		out.MatchExpressions = []metav1.LabelSelectorRequirement{pick(g,
+			metav1.LabelSelectorRequirement{Key: "team", Operator: metav1.LabelSelectorOpIn, Values: []string{"a", "b"}},
+			metav1.LabelSelectorRequirement{Key: "team", Operator: metav1.LabelSelectorOpNotIn, Values: []string{"a"}},
+			metav1.LabelSelectorRequirement{Key: "tier", Operator: metav1.LabelSelectorOpNotIn, Values: []string{"web"}},
+			metav1.LabelSelectorRequirement{Key: "tier", Operator: metav1.LabelSelectorOpExists},
+			metav1.LabelSelectorRequirement{Key: "tier", Operator: metav1.LabelSelectorOpDoesNotExist},
+		)}
+	}
+	return out
 }
 
 // gatewayWorld makes a world of up to n routes, on a Gateway or in the mesh.

@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	gateway "sigs.k8s.io/gateway-api/apis/v1"
 	"sigs.k8s.io/gateway-api/apis/v1beta1"
@@ -57,12 +58,25 @@ func (w *gatewayWorld) rules() []runtime.Object {
 	return out
 }
 
+// namespaceLabels are those of each namespace.
+func namespaceLabels() map[string]labels.Set {
+	const name = corev1.LabelMetadataName // which an API server sets
+	return map[string]labels.Set{"default": {name: "default", "team": "a"}, "other": {name: "other", "team": "b", "tier": "web"}}
+}
+
+func namespaces() (out []runtime.Object) {
+	known := namespaceLabels()
+	for _, name := range []string{"default", "other"} {
+		out = append(out, &corev1.Namespace{
+			TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"}, ObjectMeta: metav1.ObjectMeta{Name: name, Labels: known[name]},
+		})
+	}
+	return out
+}
+
 // cluster is the world as a cluster holds it: the services are Services too.
 func (w *gatewayWorld) cluster() []runtime.Object {
-	out := w.rules()
-	for _, name := range []string{"default", "other"} {
-		out = append(out, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}})
-	}
+	out := append(w.rules(), namespaces()...)
 	for _, s := range services() {
 		if name, ok := strings.CutSuffix(s.host, "."+s.namespace+clusterDomain); ok {
 			out = append(out, &corev1.Service{
@@ -78,7 +92,7 @@ func (w *gatewayWorld) cluster() []runtime.Object {
 func (w *gatewayWorld) compile(t testing.TB) (*rules.Program, error) {
 	t.Helper()
 	services := &world{gateway: w.proxyGateway(), port: 80}
-	return compile(append(services.file(t), documents(t, w.rules())...))
+	return compile(append(services.file(t), documents(t, append(w.rules(), namespaces()...))...))
 }
 
 // documents is objects as they stand in a rules file, in JSON.

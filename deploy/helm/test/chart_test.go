@@ -250,7 +250,7 @@ func TestRole(t *testing.T) {
 		"apiextensions.k8s.io/customresourcedefinitions": read,
 	}
 	for _, readable := range []string{
-		"/pods", "/services", "discovery.k8s.io/endpointslices",
+		"/namespaces", "/pods", "/services", "discovery.k8s.io/endpointslices",
 		"networking.istio.io/destinationrules", "networking.istio.io/gateways", "networking.istio.io/serviceentries",
 		"networking.istio.io/virtualservices", "networking.istio.io/workloadentries",
 		"gateway.networking.k8s.io/gateways", "gateway.networking.k8s.io/grpcroutes",

@@ -1,7 +1,8 @@
 // Command app is what runs in the pods of the test cluster: httpbin that keeps
 // a record of what it was asked, a client that keeps one of what it was
-// answered, and a proxy that ends TLS in front of the first. It is also the
-// pause container of every pod.
+// answered, and a proxy that ends TLS in front of the first. It is also the echo
+// server of the Gateway API's conformance tests, and the pause container of
+// every pod.
 package main
 
 import (
@@ -29,10 +30,12 @@ func run(args []string) error {
 		return nil
 	case len(args) == 3 && args[0] == "serve":
 		return serve(ctx, args[1], args[2])
+	case len(args) == 3 && args[0] == "echo":
+		return echo(ctx, args[1], args[2])
 	case len(args) == 2 && args[0] == "client":
 		return (&http.Server{Addr: args[1], Handler: newClient()}).ListenAndServe()
 	case len(args) == 3 && args[0] == "tls":
 		return endTLS(args[1], args[2])
 	}
-	return fmt.Errorf("usage: app [serve ADDRESS RECORDS-ADDRESS | client ADDRESS | tls ADDRESS BACKEND]")
+	return fmt.Errorf("usage: app [serve ADDRESS RECORDS-ADDRESS | echo ADDRESS RECORDS-ADDRESS | client ADDRESS | tls ADDRESS BACKEND]")
 }

@@ -34,9 +34,18 @@ type records struct {
 // that the nodes have to learn that it is no longer an endpoint.
 const lameDuck = 15 * time.Second
 
+// podName is the name of the pod: the host's, unless POD_NAME says otherwise,
+// as it must where the pod uses the network of its node.
+func podName() (string, error) {
+	if name := os.Getenv("POD_NAME"); name != "" {
+		return name, nil
+	}
+	return os.Hostname()
+}
+
 // serve is httpbin at one address, and what it was asked at another.
 func serve(ctx context.Context, address, recordsAddress string) error {
-	name, err := os.Hostname()
+	name, err := podName()
 	if err != nil {
 		return err
 	}
@@ -57,11 +66,15 @@ func serve(ctx context.Context, address, recordsAddress string) error {
 		bin.ServeHTTP(w, req)
 	})}
 	go func() { _ = http.ListenAndServe(recordsAddress, &r) }()
-	go func() {
-		<-ctx.Done()
-		stopping.Store(true)
+	context.AfterFunc(ctx, func() { stopping.Store(true) })
+	return serveUntil(ctx, server)
+}
+
+// serveUntil serves until the time to go on after ctx ended is over.
+func serveUntil(ctx context.Context, server *http.Server) error {
+	context.AfterFunc(ctx, func() {
 		time.AfterFunc(lameDuck, func() { _ = server.Shutdown(context.Background()) })
-	}()
+	})
 	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}

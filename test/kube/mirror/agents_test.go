@@ -22,8 +22,10 @@ type sample struct {
 	From, To time.Time
 	Account  agent.Account
 	Targets  []netip.AddrPort
-	// Namespaces counts the network namespaces that are captured in.
+	// Namespaces counts the network namespaces that are captured in, beside the
+	// agent's own; Own is whether that is one, too.
 	Namespaces int
+	Own        bool
 	// Over says that another agent has taken over.
 	Over bool
 	// Routes are the names of those in use; Shadows counts the endpoints that
@@ -145,6 +147,8 @@ func ask(p pod) (s sample, err error) {
 	for _, i := range status.Interfaces {
 		if i.Namespace != "" {
 			entered[i.Namespace] = true
+		} else {
+			s.Own = true
 		}
 	}
 	s.Namespaces = len(entered)

@@ -16,9 +16,11 @@ func defineRules(t *testing.T) {
 	t.Helper()
 	out, err := exec.Command("../../../scripts/crds.sh").Output()
 	must(t, err)
-	if _, err := tryKubectl(string(out), "apply", "--server-side", "-f", "-"); err != nil {
-		t.Fatal(err)
-	}
+	// They are large: a slow API server gives up on one before it is done.
+	eventually(t, "the kinds of rules are defined", func() error {
+		_, err := tryKubectl(string(out), "apply", "--server-side", "-f", "-")
+		return err
+	})
 	kubectl(t, "wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
 }
 

@@ -85,6 +85,7 @@ func TestMirroring(t *testing.T) {
 	t.Run("agent out of memory", func(t *testing.T) { testOutOfMemory(t, l, vip) })
 	t.Run("no shadow", func(t *testing.T) { testNoShadow(t, l, vip) })
 	t.Run("TLS in front of v1", func(t *testing.T) { testSidecar(t, l) })
+	t.Run("network of the node", func(t *testing.T) { testHostNetwork(t, l, vip) })
 	t.Run("restricted", func(t *testing.T) {
 		install(t, rendered(t, "securityProfile: restricted"))
 		eventuallyTargets(t, 1)

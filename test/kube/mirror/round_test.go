@@ -23,8 +23,9 @@ type round struct {
 	// percent of what v1 answers is mirrored; -1 is unknown, as while a rule
 	// changes.
 	percent float64
-	// v1 may be changed where its pods are named otherwise.
-	v1 string
+	// v1 may be changed where its pods are named otherwise, and host where the
+	// rule is another.
+	v1, host string
 }
 
 // verdict is what became of the requests of a round.
@@ -74,6 +75,9 @@ func (l *ledger) play(t *testing.T, r round) verdict {
 	if r.v1 == "" {
 		r.v1 = "httpbin-v1"
 	}
+	if r.host == "" {
+		r.host = host
+	}
 	clients := clientPods(t)
 	agents := watchAgents(t)
 	t.Cleanup(func() {
@@ -85,7 +89,7 @@ func (l *ledger) play(t *testing.T, r round) verdict {
 	for node, c := range clients {
 		for i, url := range r.urls {
 			for _, closing := range []bool{false, true} {
-				l := load{Name: fmt.Sprintf("%s-%s-%d-%v", r.name, node, i, closing), URL: url, Host: host, PerSecond: perSecond, Close: closing}
+				l := load{Name: fmt.Sprintf("%s-%s-%d-%v", r.name, node, i, closing), URL: url, Host: r.host, PerSecond: perSecond, Close: closing}
 				if r.during == nil {
 					l.Limit = each
 				}
@@ -122,7 +126,7 @@ func judge(t *testing.T, r round, outcomes []outcome, agents *watch) verdict {
 	for _, o := range outcomes {
 		all := got[o.ID]
 		for _, c := range all {
-			if want := map[string]string{"GET": "//get", "POST": "//post"}[c.Method]; c.Target != want || c.Host != host {
+			if want := map[string]string{"GET": "//get", "POST": "//post"}[c.Method]; c.Target != want || c.Host != r.host {
 				v.wrong = append(v.wrong, fmt.Sprintf("%s was copied as %s %s to %s", o.ID, c.Method, c.Target, c.Host))
 			}
 		}
