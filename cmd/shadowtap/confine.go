@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os/exec"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -48,6 +49,11 @@ func confine(needs agent.Needs, user string, log *slog.Logger) error {
 		}
 		if len(unreadable) > 0 {
 			return fmt.Errorf("--user %s cannot read %s, which is read again when it changes", user, strings.Join(unreadable, ", "))
+		}
+		if needs.Program != "" {
+			if _, err := exec.LookPath(needs.Program); err != nil {
+				return fmt.Errorf("--user %s cannot run what the kubeconfig takes credentials from: %w", user, err)
+			}
 		}
 	}
 	return nil

@@ -89,7 +89,7 @@ out and reported; the others stay in use.`,
 	fl.StringVar(&c.PCAP, "pcap", "", "read this pcap or pcapng file instead of live traffic")
 	fl.BoolVar(&c.DryRun, "dry-run", false, "send nothing; print each request that would be mirrored")
 	fl.StringVarP(&f.output, "output", "o", "", "print each mirrored request: json (one per line) or text; --dry-run defaults to json")
-	fl.StringVar(&f.account, "account", "", "write the final account as JSON to this file, - for standard output")
+	fl.StringVar(&f.account, "account", "", "write the final account as JSON to this file, also after a failure; - for standard output")
 	compareFlags(fl, c, &f.compareBody)
 	fl.StringVar(&c.Admin, "admin", c.Admin, "address of the admin API: /metrics, /healthz, /readyz, /api/v1; empty for none")
 	fl.StringVar(&c.Metrics, "metrics", "", "address of another listener for /metrics, /healthz and /readyz alone, open to whoever reaches it")
@@ -148,10 +148,9 @@ func (f *runFlags) run(cmd *cobra.Command) error {
 			}
 		}
 	}()
-	if err := a.Run(ctx); err != nil {
-		return err
-	}
-	return f.writeAccount(account, a)
+	// Whoever wants the account wants it most when something has failed.
+	err = a.Run(ctx)
+	return errors.Join(err, f.writeAccount(account, a))
 }
 
 // complete fills in the fields of the configuration whose flags are of

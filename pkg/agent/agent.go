@@ -145,7 +145,7 @@ func (a *Agent) open() (err error) {
 	if err := a.listen(true); err != nil {
 		return err
 	}
-	if a.source, err = openSource(a.cfg, a.expel, a.predecessor != nil); err != nil {
+	if a.source, err = openSource(a.cfg, a.panics, a.expel, a.predecessor != nil); err != nil {
 		return err
 	}
 	a.tap, _ = a.source.(handoverTap)
@@ -205,7 +205,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	serve()
 	group.Go(func() error {
-		if err := a.establish(capturing); err != nil {
+		if err := a.panics.try(inTakeover, func() error { return a.establish(capturing) }); err != nil {
 			stopCapturing()
 			return err
 		}
@@ -214,11 +214,19 @@ func (a *Agent) Run(ctx context.Context) error {
 	})
 	if a.successors != nil {
 		group.Go(func() error {
-			a.serveHandover(capturing, stopCapturing)
+			// After a panic everything is as it was: for the next one to try.
+			for a.panics.guard(inTakeover, func() { a.serveHandover(capturing, stopCapturing) }) != nil {
+			}
 			return nil
 		})
 	}
-	group.Go(func() error { return a.followRules(following) })
+	group.Go(func() error {
+		err := a.panics.try(inAgent, func() error { return a.followRules(following) })
+		if err != nil {
+			stopCapturing() // an agent that no longer follows its rules must not look like one that does
+		}
+		return err
+	})
 	group.Go(func() error {
 		select {
 		case <-a.source.Ready():
@@ -232,12 +240,12 @@ func (a *Agent) Run(ctx context.Context) error {
 	for i, s := range a.shards {
 		sinks[i] = s
 	}
-	err := a.source.Run(capturing, sinks)
+	err := a.capture(capturing, sinks)
 	stopCapturing() // and with it a handover that has begun
 	if a.successors != nil {
 		_ = a.successors.Close() // nothing is captured any more: the next one need not wait
 	}
-	a.closeAccount(ctx)
+	err = errors.Join(err, a.panics.guard(inAgent, func() { a.closeAccount(ctx) }))
 	if a.given.Load() && a.successor != nil {
 		stopFollowing()
 		a.linger(ctx)
@@ -247,6 +255,15 @@ func (a *Agent) Run(ctx context.Context) error {
 	final, accountErr := a.Account()
 	a.final.Store(&final)
 	return errors.Join(err, accountErr)
+}
+
+// capture runs the source. What live capture meets with is contained where it
+// is met, since rings and programs must outlive whoever uses them.
+func (a *Agent) capture(ctx context.Context, sinks []capture.Sink) error {
+	if a.offline() {
+		return a.panics.try(inAgent, func() error { return a.source.Run(ctx, sinks) })
+	}
+	return a.source.Run(ctx, sinks)
 }
 
 // closeAccount ends every flow and waits for the copies under way.

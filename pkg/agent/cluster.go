@@ -14,6 +14,7 @@ import (
 // cluster is the API server as the source of the rules.
 type cluster struct {
 	source clusterSource
+	creds  kube.Credentials
 	synced chan struct{} // closed when the first rules are in use
 	local  *localPods
 }
@@ -43,7 +44,7 @@ func InPod() bool { return kube.InPod() }
 func (a *Agent) openCluster() error {
 	c := newCluster()
 	cfg := kube.Config{
-		Kubeconfig: a.cfg.Kubeconfig, Version: a.cfg.Version, Logger: a.log,
+		Kubeconfig: a.cfg.Kubeconfig, Version: a.cfg.Version, Guard: a.panics.in(inCluster), Logger: a.log,
 		GatewayStatus: a.cfg.GatewayStatus,
 	}
 	if kube.InPod() {
@@ -56,14 +57,16 @@ func (a *Agent) openCluster() error {
 	if err != nil {
 		return err
 	}
-	c.source, a.cluster = source, c
+	c.source, c.creds, a.cluster = source, source.Credentials(), c
 	return nil
 }
 
 // followCluster applies what the API server says until ctx ends.
 func (a *Agent) followCluster(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	defer cancel() // also by a panic
 	wg.Go(func() {
 		for {
 			select {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/shadowtap/shadowtap/pkg/capture"
 )
 
 // place is where a panic can be contained. Its strings are a bounded set of
@@ -23,10 +25,19 @@ const (
 	inAdmin
 	inMetrics
 	inComparison
+	inRing
+	inInterfaces
+	inPods
+	inCluster
+	inTakeover
+	inAgent
 	numPlaces
 )
 
-var placeNames = [numPlaces]string{"mirror", "output", "reload", "watch", "admin", "metrics", "comparison"}
+var placeNames = [numPlaces]string{
+	"mirror", "output", "reload", "watch", "admin", "metrics", "comparison",
+	"ring", "interfaces", "pods", "cluster", "takeover", "agent",
+}
 
 func (p place) String() string { return placeNames[p] }
 
@@ -54,6 +65,27 @@ func (p *panics) guard(where place, f func()) (err error) {
 	}()
 	f()
 	return nil
+}
+
+// in is guard for one place, in the form that leaves take.
+func (p *panics) in(where place) func(step func()) (fault error) {
+	return func(step func()) error { return p.guard(where, step) }
+}
+
+// inTap guards the parts of live capture.
+func (p *panics) inTap(part capture.Part, step func()) (fault error) {
+	if part == capture.Rings {
+		return p.guard(inRing, step)
+	}
+	return p.guard(inInterfaces, step)
+}
+
+// try runs f. A panic of it is returned as its error.
+func (p *panics) try(where place, f func() error) (err error) {
+	if fault := p.guard(where, func() { err = f() }); fault != nil {
+		return fmt.Errorf("%s: %w", where, fault)
+	}
+	return err
 }
 
 // note counts a panic that was contained.

@@ -42,11 +42,17 @@ func TestPanicInBackground(t *testing.T) {
 # HELP shadowtap_panics_total Defects of the agent's that were contained, by where; those met on connections are in shadowtap_flows_panicked_total.
 # TYPE shadowtap_panics_total counter
 shadowtap_panics_total{in="admin"} 1
+shadowtap_panics_total{in="agent"} 0
+shadowtap_panics_total{in="cluster"} 0
 shadowtap_panics_total{in="comparison"} 0
+shadowtap_panics_total{in="interfaces"} 0
 shadowtap_panics_total{in="metrics"} 1
 shadowtap_panics_total{in="mirror"} 0
 shadowtap_panics_total{in="output"} 0
+shadowtap_panics_total{in="pods"} 0
 shadowtap_panics_total{in="reload"} 0
+shadowtap_panics_total{in="ring"} 0
+shadowtap_panics_total{in="takeover"} 0
 shadowtap_panics_total{in="watch"} 0
 `
 	if err := testutil.GatherAndCompare(a.registry(), strings.NewReader(want), "shadowtap_panics_total"); err != nil {

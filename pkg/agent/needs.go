@@ -13,8 +13,12 @@ type Needs struct {
 	// Capabilities are those of capabilities(7) that attaching to further
 	// interfaces and namespaces takes.
 	Capabilities []int
-	// Files are read again when they change, and their directories watched.
+	// Files are read again when they change, and the directories of rules
+	// watched. Those of certificates that later rules name are not among them:
+	// such rules do not load if they cannot be read.
 	Files []string
+	// Program, if not empty, is run for credentials of the API server.
+	Program string
 }
 
 // Needs returns what Run will need. Privileges beyond it can be dropped before
@@ -43,7 +47,11 @@ func (a *Agent) Needs() Needs {
 			n.Files = append(n.Files, filepath.Join(path, e.Name()))
 		}
 	}
-	n.Files = append(n.Files, c.TLSCAFile, c.Kubeconfig, c.AdminTokenFile, c.AdminCert, c.AdminKey)
+	n.Files = append(n.Files, c.AdminTokenFile, c.AdminCert, c.AdminKey)
+	if a.cluster != nil {
+		n.Files = append(n.Files, a.cluster.creds.Files...)
+		n.Program = a.cluster.creds.Program
+	}
 	for _, m := range a.current.Load().program.Mirrors() {
 		if t := m.Policy.TLS; t != nil {
 			n.Files = append(n.Files, t.CACertificates, t.ClientCertificate, t.PrivateKey)

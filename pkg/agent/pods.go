@@ -39,7 +39,8 @@ type podSource struct {
 	watcher *netns.Watcher
 	log     *slog.Logger
 	// expel ends the flows of instances that are gone.
-	expel func(instances map[uint32]bool)
+	expel  func(instances map[uint32]bool)
+	panics *panics
 	// left is called when a namespace has lost its addresses, or is gone; nil
 	// if nobody wants to know.
 	left  func()
@@ -89,8 +90,8 @@ type podStatus struct {
 
 var _ source = (*podSource)(nil)
 
-func openPods(cfg Config, expel func(map[uint32]bool), held bool) (_ *podSource, err error) {
-	live, err := openLive(cfg, held)
+func openPods(cfg Config, panics *panics, expel func(map[uint32]bool), held bool) (_ *podSource, err error) {
+	live, err := openLive(cfg, panics, held)
 	if err != nil {
 		return nil, err
 	}
@@ -98,6 +99,7 @@ func openPods(cfg Config, expel func(map[uint32]bool), held bool) (_ *podSource,
 		liveSource: live,
 		log:        cfg.Logger,
 		expel:      expel,
+		panics:     panics,
 		found:      make(chan struct{}),
 		ready:      make(chan struct{}),
 		warn:       &rate.Sometimes{First: 1, Interval: time.Minute},
@@ -106,7 +108,7 @@ func openPods(cfg Config, expel func(map[uint32]bool), held bool) (_ *podSource,
 	}
 	p.local.Store(&map[uint32]podAddresses{})
 	p.current.Store(&podStatus{})
-	p.watcher, err = netns.New(netns.Options{Files: cfg.NetNS, Proc: cfg.NetNSProc, Logger: cfg.Logger})
+	p.watcher, err = netns.New(netns.Options{Files: cfg.NetNS, Proc: cfg.NetNSProc, Guard: panics.in(inPods), Logger: cfg.Logger})
 	if err != nil {
 		return nil, errors.Join(err, live.Close())
 	}
@@ -123,7 +125,9 @@ func (p *podSource) Run(ctx context.Context, sinks []capture.Sink) error {
 	var group errgroup.Group
 	group.Go(func() error {
 		defer cancel() // to know of no more pods is not to capture
-		return p.watcher.Run(ctx, p.changed, p.vanished, p.allFound)
+		return p.panics.try(inPods, func() error {
+			return p.watcher.Run(ctx, p.changed, p.vanished, p.allFound)
+		})
 	})
 	group.Go(func() error {
 		for _, done := range []<-chan struct{}{p.found, p.liveSource.Ready()} {
@@ -359,7 +363,7 @@ func (p *podSource) leave(n *netns.Namespace, at *pod) {
 	p.gone[at.instance.ID()] = true
 	at.instance, at.failure = nil, ""
 	if p.expiry == nil && !p.ended {
-		p.expiry = time.AfterFunc(lastSegments, p.expelGone)
+		p.expiry = time.AfterFunc(lastSegments, func() { _ = p.panics.guard(inPods, p.expelGone) })
 	}
 }
 

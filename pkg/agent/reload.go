@@ -62,7 +62,11 @@ func (a *Agent) apply(program *rules.Program, problems rules.Problems) error {
 	a.applying.Lock()
 	defer a.applying.Unlock()
 	mirrors, retire := a.mirrors.adopt(program)
-	a.share(program) // before a request is decided by it
+	// Before a request is decided by it.
+	a.share(program)
+	if last := a.current.Load(); last != nil {
+		program.Inherit(last.program)
+	}
 	g := &generation{agent: a, program: program, mirrors: mirrors}
 	a.findSiblings(g)
 	a.current.Store(g)
@@ -106,15 +110,7 @@ func (a *Agent) followRules(ctx context.Context) error {
 		return a.followCluster(ctx)
 	}
 	if len(a.cfg.Files) > 0 {
-		go func() {
-			var err error
-			if fault := a.panics.guard(inWatch, func() { err = file.Watch(ctx, a.cfg.Files, a.Reload) }); fault != nil {
-				err = fault
-			}
-			if err != nil && !errors.Is(err, context.Canceled) {
-				a.log.Error("rules files are no longer watched; SIGHUP still reloads", "error", err)
-			}
-		}()
+		go a.watchFiles(ctx)
 	}
 	for {
 		select {
@@ -123,6 +119,25 @@ func (a *Agent) followRules(ctx context.Context) error {
 		case <-a.reload:
 			a.reloadSafely(a.reloadNow)
 		}
+	}
+}
+
+// watchPause is how long nothing is watched after a panic.
+const watchPause = time.Second
+
+// watchFiles asks for a reload whenever the files change, until ctx ends.
+func (a *Agent) watchFiles(ctx context.Context) {
+	var err error
+	for a.panics.guard(inWatch, func() { err = file.Watch(ctx, a.cfg.Files, a.Reload) }) != nil {
+		select {
+		case <-time.After(watchPause):
+			a.Reload() // for what has changed meanwhile
+		case <-ctx.Done():
+			return
+		}
+	}
+	if err != nil && !errors.Is(err, context.Canceled) {
+		a.log.Error("rules files are no longer watched; SIGHUP still reloads", "error", err)
 	}
 }
 

@@ -20,6 +20,7 @@ func (s *shard) contain() {
 	stack := debug.Stack()
 	broken := s.asm
 	s.asm = s.newAssembler(s.newStream)
+	s.asm.NoteEvicted() // the connections come back in the middle
 	s.faulty = true
 	func() {
 		// This releases the memory of most, unless that panics, too.

@@ -69,14 +69,14 @@ type hook struct {
 // openSource opens what the configuration names. expel ends the flows of
 // instances that are gone; it is called from any goroutine while Run runs. Live
 // capture may be held; see capture.Config.
-func openSource(cfg Config, expel func(instances map[uint32]bool), held bool) (source, error) {
+func openSource(cfg Config, panics *panics, expel func(instances map[uint32]bool), held bool) (source, error) {
 	switch {
 	case cfg.PCAP != "":
 		return openFile(cfg.PCAP, cfg.Compare)
 	case cfg.inPods():
-		return openPods(cfg, expel, held)
+		return openPods(cfg, panics, expel, held)
 	}
-	return openLive(cfg, held)
+	return openLive(cfg, panics, held)
 }
 
 // liveSource captures from this host's interfaces.
@@ -85,7 +85,7 @@ type liveSource struct {
 	own netns.ID
 }
 
-func openLive(cfg Config, held bool) (*liveSource, error) {
+func openLive(cfg Config, panics *panics, held bool) (*liveSource, error) {
 	tap, err := capture.Open(capture.Config{
 		Interfaces:        cfg.Interfaces,
 		Attach:            cfg.Attach,
@@ -94,6 +94,7 @@ func openLive(cfg Config, held bool) (*liveSource, error) {
 		MaxBytesPerSecond: cfg.MaxCaptureRate,
 		Held:              held,
 		Instances:         cfg.inPods(),
+		Guard:             panics.inTap,
 		Responses:         cfg.Compare,
 		Logger:            cfg.Logger,
 	})

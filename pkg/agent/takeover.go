@@ -116,7 +116,7 @@ func (a *Agent) establish(ctx context.Context) error {
 		}
 	}
 	if held {
-		a.afterTakeover()
+		_ = a.panics.guard(inTakeover, a.afterTakeover)
 		a.tap.Deliver()
 	}
 	close(a.established)
@@ -205,11 +205,11 @@ func (a *Agent) match(theirs []netPlace) (own, lacking []netPlace, err error) {
 
 // takeOver takes the flows over once capture is attached. Before it returns
 // nil, nothing has been delivered; after an error nothing may be.
-func (a *Agent) takeOver(ctx context.Context, p *peer, anyway bool) (err error) {
+func (a *Agent) takeOver(ctx context.Context, p *peer, anyway bool) error {
 	defer context.AfterFunc(ctx, p.close)()
 	a.handing.Lock()
 	defer a.handing.Unlock()
-	defer func() { a.given.Store(err != nil) }()
+	a.given.Store(true) // until it is ours, also if a panic ends this
 	if err := errors.Join(ctx.Err(), a.tap.Copy()); err != nil {
 		return err
 	}
@@ -240,6 +240,7 @@ func (a *Agent) takeOver(ctx context.Context, p *peer, anyway bool) (err error) 
 	if _, err := p.receive(handoverYours); err != nil {
 		return err
 	}
+	a.given.Store(false)
 	a.expel(numbers.gone)
 	a.log.Info("took over from another agent", "flows", flows, "namespaces", len(theirs)-1, "after", time.Since(begin))
 	return nil

@@ -52,12 +52,13 @@ func (h hostAddrs) has(a netip.Addr) bool {
 type addrWatcher struct {
 	ns     netns.NsHandle
 	handle *netlink.Handle
+	guard  func(step func()) (fault error) // see Config.Guard
 	log    *slog.Logger
 }
 
 // newAddrWatcher returns the watcher of the calling thread's network
 // namespace.
-func newAddrWatcher(log *slog.Logger) (*addrWatcher, error) {
+func newAddrWatcher(guard func(step func()) (fault error), log *slog.Logger) (*addrWatcher, error) {
 	ns, err := netns.Get()
 	if err != nil {
 		return nil, fmt.Errorf("open this network namespace: %w", err)
@@ -67,7 +68,7 @@ func newAddrWatcher(log *slog.Logger) (*addrWatcher, error) {
 		_ = ns.Close()
 		return nil, fmt.Errorf("open netlink: %w", err)
 	}
-	return &addrWatcher{ns: ns, handle: handle, log: log}, nil
+	return &addrWatcher{ns: ns, handle: handle, guard: guard, log: log}, nil
 }
 
 func (w *addrWatcher) close() error {
@@ -140,12 +141,16 @@ func (w *addrWatcher) run(ctx context.Context, known hostAddrs, changed func(hos
 			return
 		}
 		if !slices.Equal(h.addrs, known.addrs) || !slices.Equal(h.loopback, known.loopback) {
+			changed(h) // again, if it panics
 			known = h
-			changed(h)
 		}
 	}
 	for ctx.Err() == nil {
-		if err := w.follow(ctx, refresh); err != nil && ctx.Err() == nil {
+		var err error
+		if fault := w.guard(func() { err = w.follow(ctx, refresh) }); fault != nil {
+			err = fault
+		}
+		if err != nil && ctx.Err() == nil {
 			w.log.Warn("lost the notifications about addresses; subscribing again", "error", err)
 			sleep(ctx, addrRetry)
 		}

@@ -14,7 +14,9 @@ import (
 func TestAddrWatcher(t *testing.T) {
 	ns := newNetns(t)
 	link, _ := newVeth(t, ns, ns, "left", "right")
-	w := inNetns(t, ns, func() (*addrWatcher, error) { return newAddrWatcher(slog.New(slog.DiscardHandler)) })
+	w := inNetns(t, ns, func() (*addrWatcher, error) {
+		return newAddrWatcher((&Tap{config: Config{Guard: unguarded}}).guardInterfaces, slog.New(slog.DiscardHandler))
+	})
 	t.Cleanup(func() {
 		if err := w.close(); err != nil {
 			t.Error(err)

@@ -95,7 +95,7 @@ func (*nullSink) End()                 {}
 func BenchmarkReader(b *testing.B) {
 	k := newKernel(b, 1, 64<<20, 0, target4)
 	sink := &nullSink{}
-	r, err := newReader(k.rings[0], k.maps[0].FD(), k.control, 0, k.clock, time.Hour, sink)
+	r, err := newReader(k.rings[0], k.maps[0].FD(), k.control, 0, k.clock, &Config{Poll: time.Hour, Guard: unguarded}, sink)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -82,6 +82,7 @@ func (t *Tap) NewInstance(c InstanceConfig) (_ *Instance, err error) {
 			up, lo := l.Attrs().Flags&net.FlagUp != 0, l.Attrs().Flags&net.FlagLoopback != 0
 			return attach.Want{Ingress: up, Egress: up && !lo && t.config.Responses}
 		},
+		Guard:  t.guardInterfaces,
 		Logger: t.log.With("namespace", c.Name),
 	})
 	if err != nil {

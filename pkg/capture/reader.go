@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,7 +27,14 @@ const (
 	sleepMax = 400 * time.Millisecond
 	// The program believes the agent dead without one for HEARTBEAT_MAX.
 	beatEvery = 200 * time.Millisecond
+	// After a panic that was contained the reader pauses: a defect that every
+	// record meets must not take a processor. What does not fit the ring
+	// meanwhile is counted as lost.
+	faultPause = 10 * time.Millisecond
 )
+
+// errStopped ends the turns of a reader.
+var errStopped = errors.New("stopped")
 
 // reader moves the records of one ring to one Sink, on one goroutine.
 //
@@ -56,11 +64,18 @@ type reader struct {
 	flushed atomic.Pointer[chan struct{}] // to be closed when the ring has been drained
 	segment Segment
 	beaten  int64 // last heartbeat, CLOCK_MONOTONIC ns
+
+	guard    func(Part, func()) (fault error)
+	step     func()         // turn; made once, not per turn
+	err      error          // of the last turn
+	open     bool           // a batch is
+	idle     int            // turns in a row that found nothing
+	flushing *chan struct{} // taken from flushed by a turn that has not ended
 }
 
 // newReader prepares reading the ring with the given descriptor, which it
 // duplicates.
-func newReader(r *ring, fd int, control *controlPage, shard int, c clock, poll time.Duration, s Sink) (*reader, error) {
+func newReader(r *ring, fd int, control *controlPage, shard int, c clock, config *Config, s Sink) (*reader, error) {
 	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("duplicate the ring's descriptor: %w", err)
@@ -80,9 +95,10 @@ func newReader(r *ring, fd int, control *controlPage, shard int, c clock, poll t
 	}
 	rd := &reader{
 		ring: r, file: file, conn: conn, control: control, wake: control.wake(shard),
-		clock: c, poll: poll, sink: s,
+		clock: c, poll: config.Poll, guard: config.Guard, sink: s,
 	}
 	rd.ready = rd.isReady
+	rd.step = func() { rd.err = rd.turn() }
 	return rd, nil
 }
 
@@ -105,32 +121,69 @@ func (r *reader) flush() <-chan struct{} {
 	return done
 }
 
+// run hands over what comes until stop is called. What a panic that the guard
+// contains was met with is lost, to the Sink a segment that never came.
 func (r *reader) run() error {
-	idle := 0
+	const nowhere = ^uintptr(0)
+	stuck := nowhere // where the last turn met with a panic
 	for {
-		last := r.stopped.Load() // before draining: what came earlier is drained
-		flushed := r.flushed.Swap(nil)
-		n, err := r.drain()
-		if flushed != nil {
-			close(*flushed)
+		fault := r.guard(Rings, r.step)
+		if fault != nil {
+			if unfit := r.guard(Rings, r.mend); unfit != nil || r.ring.pos == stuck {
+				return fmt.Errorf("a ring cannot be read any further: %w", cmp.Or(unfit, fault))
+			}
+			stuck = r.ring.pos
+			time.Sleep(faultPause)
+			continue
 		}
-		if err != nil || last {
-			return err
-		}
-		if n > 0 {
-			idle = 0
-		} else {
-			idle++
-		}
-		if idle < idlePolls {
-			err = r.wait(tapWakeWAKE_HALF, r.ring.size()/2, r.poll)
-		} else {
-			err = r.wait(tapWakeWAKE_NEXT, 1, sleepMax)
-		}
-		if err != nil {
-			return err
+		switch {
+		case errors.Is(r.err, errStopped):
+			return nil
+		case r.err != nil:
+			return r.err
+		default:
+			stuck = nowhere
 		}
 	}
+}
+
+// turn drains the ring once and waits for more. It returns errStopped if there
+// is to be none.
+func (r *reader) turn() (err error) {
+	last := r.stopped.Load() // before draining: what came earlier is drained
+	if flushed := r.flushed.Swap(nil); flushed != nil {
+		r.flushing = flushed
+	}
+	n, err := r.drain()
+	if r.flushing != nil && err == nil {
+		close(*r.flushing)
+		r.flushing = nil
+	}
+	if n > 0 {
+		r.idle = 0
+	} else {
+		r.idle++
+	}
+	switch {
+	case err != nil:
+	case last:
+		err = errStopped
+	case r.idle < idlePolls:
+		err = r.wait(tapWakeWAKE_HALF, r.ring.size()/2, r.poll)
+	default:
+		err = r.wait(tapWakeWAKE_NEXT, 1, sleepMax)
+	}
+	return err
+}
+
+// mend makes the reader fit for another turn after one that did not end.
+func (r *reader) mend() {
+	r.idle, r.segment.Payload = 0, nil
+	if r.open {
+		r.open = false
+		r.sink.End()
+	}
+	r.ring.release()
 }
 
 // hold waits for the channel to be closed, with signs of life. It reports false
@@ -178,6 +231,7 @@ func (r *reader) batch() (n int, more bool, err error) {
 		r.beaten = mono
 	}
 	r.sink.Begin(wall)
+	r.open = true
 	for bytes := 0; err == nil; {
 		if more = n >= batchRecords || bytes >= batchBytes; more {
 			break
@@ -196,6 +250,7 @@ func (r *reader) batch() (n int, more bool, err error) {
 		}
 	}
 	r.segment.Payload = nil
+	r.open = false
 	r.sink.End()
 	r.ring.release()
 	return n, more, err

@@ -11,7 +11,7 @@ import (
 
 func newTestReader(t testing.TB, k *kernel, s Sink) *reader {
 	t.Helper()
-	r, err := newReader(k.rings[0], k.maps[0].FD(), k.control, 0, k.clock, time.Hour, s)
+	r, err := newReader(k.rings[0], k.maps[0].FD(), k.control, 0, k.clock, &Config{Poll: time.Hour, Guard: unguarded}, s)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,7 +32,7 @@ func (t *Tap) Run(ctx context.Context, sinks []Sink) error {
 		}
 	}()
 	for i, s := range sinks {
-		r, err := newReader(t.rings[i], t.ringMaps[i].FD(), t.control, i, t.clock, t.config.Poll, s)
+		r, err := newReader(t.rings[i], t.ringMaps[i].FD(), t.control, i, t.clock, &t.config, s)
 		if err != nil {
 			return err
 		}

@@ -46,8 +46,26 @@ type Config struct {
 	Responses bool
 	// Instances says that NewInstance will be called.
 	Instances bool
+	// Guard runs a step of the work of a Part. It may contain a panic of the
+	// step, which it then returns as an error: the Part goes on with what is
+	// left. If nil, a step is just run.
+	Guard func(p Part, step func()) (fault error)
 	// Logger receives what goes wrong in the background; nil: nobody.
 	Logger *slog.Logger
+}
+
+// Part is what a Tap does in the background.
+type Part uint8
+
+// The parts of a Tap.
+const (
+	Rings      Part = iota // reading them
+	Interfaces             // following them, and their addresses
+)
+
+func unguarded(_ Part, step func()) error {
+	step()
+	return nil
 }
 
 const defaultPoll = 4 * time.Millisecond
@@ -125,6 +143,9 @@ func Open(cfg Config) (tap *Tap, err error) {
 	if cfg.Poll == 0 {
 		cfg.Poll = defaultPoll
 	}
+	if cfg.Guard == nil {
+		cfg.Guard = unguarded
+	}
 	if cfg.Poll < 0 || cfg.Poll > sleepMax {
 		return nil, fmt.Errorf("poll interval of %v: must be at most %v", cfg.Poll, sleepMax)
 	}
@@ -177,7 +198,7 @@ func Open(cfg Config) (tap *Tap, err error) {
 	}
 	t.ports = newTargetPorts(t.control)
 	t.table = newTargetTable(t.objs.Targets, t.ports)
-	if t.addrs, err = newAddrWatcher(t.log); err != nil {
+	if t.addrs, err = newAddrWatcher(t.guardInterfaces, t.log); err != nil {
 		return nil, err
 	}
 	if t.host, err = t.addrs.list(); err != nil {
@@ -194,6 +215,7 @@ func Open(cfg Config) (tap *Tap, err error) {
 		Mode:     cfg.Attach,
 		Priority: cfg.Priority,
 		Select:   func(l netlink.Link) attach.Want { return t.selection.Load().wantLink(l) },
+		Guard:    t.guardInterfaces,
 		Logger:   t.log,
 	})
 	if err != nil {
@@ -201,6 +223,8 @@ func Open(cfg Config) (tap *Tap, err error) {
 	}
 	return t, nil
 }
+
+func (t *Tap) guardInterfaces(step func()) error { return t.config.Guard(Interfaces, step) }
 
 // Shards returns how many rings, and so Sinks, there are.
 func (t *Tap) Shards() int { return len(t.rings) }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -39,6 +40,26 @@ func restConfig(kubeconfig string) (*rest.Config, error) {
 	loading := clientcmd.NewDefaultClientConfigLoadingRules()
 	loading.ExplicitPath = kubeconfig
 	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(loading, nil).ClientConfig()
+}
+
+// Credentials are what client-go takes from elsewhere while a Source runs: an
+// administrator, or the kubelet, replaces certificates and tokens.
+type Credentials struct {
+	// Files are read again and again.
+	Files []string
+	// Program, if not empty, is run for credentials (users[].user.exec of a
+	// kubeconfig): a path, or a name that is looked for as a shell would.
+	Program string
+}
+
+func credentialsOf(cfg *rest.Config) Credentials {
+	c := Credentials{Files: slices.DeleteFunc(
+		[]string{cfg.BearerTokenFile, cfg.CAFile, cfg.CertFile, cfg.KeyFile},
+		func(name string) bool { return name == "" })}
+	if cfg.ExecProvider != nil {
+		c.Program = cfg.ExecProvider.Command
+	}
+	return c
 }
 
 // clients are the clients for one API server. They share its connections.

@@ -70,10 +70,26 @@ func (c *collection) decode(obj any) (key string, o *object, err error) {
 		old = before.part
 	}
 	// Not under the lock: decoding takes its time. Only the reflector writes.
-	if o.part, err = c.convert(obj, old); err != nil {
+	fault := c.source.cfg.Guard(func() { o.part, err = c.convert(obj, old) })
+	switch {
+	case fault != nil:
+		o.part = unreadable(obj, key, fault)
+	case err != nil:
 		return key, nil, err
 	}
 	return key, o, nil
+}
+
+// unreadable stands for an object whose conversion met with a panic: like one
+// that is wrong, it must not keep others from being known.
+func unreadable(obj any, key string, fault error) part {
+	_, kind, _ := strings.Cut(fmt.Sprintf("%T", obj), ".")
+	problem := rules.Problem{Message: "cannot be read for a defect: " + fault.Error()}
+	if u, ok := obj.(*unstructured.Unstructured); ok {
+		kind, problem.Group = u.GetKind(), u.GroupVersionKind().Group
+	}
+	problem.Object = kind + " " + key
+	return &customPart{snapshot: &rules.Snapshot{}, problems: rules.Problems{problem}}
 }
 
 // Add keeps a new object.

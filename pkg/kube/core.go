@@ -68,6 +68,7 @@ func convertService(in *corev1.Service) part {
 
 func convertSlice(in *discoveryv1.EndpointSlice) part {
 	out := &slicePart{Meta: metaOf("EndpointSlice", &in.ObjectMeta), Service: intern(in.Labels[discoveryv1.LabelServiceName])}
+	out.Group = discoveryv1.GroupName
 	for _, p := range in.Ports {
 		var port rules.EndpointPort
 		if p.Name != nil {

@@ -172,14 +172,16 @@ func (s *Source) followKinds(ctx context.Context) {
 			continue
 		case <-timer.C:
 		}
-		served, err := s.clients.discover(ctx)
-		s.noteContact(ctx, "discovery", err)
-		again := err != nil
-		if err == nil {
-			s.setServed(served)
-			s.noteRelease()
-			again = !s.kinds.agrees(served) && delay < maxRediscover
-		}
+		again := true
+		_ = s.cfg.Guard(func() {
+			served, err := s.clients.discover(ctx)
+			s.noteContact(ctx, "discovery", err)
+			if err == nil {
+				s.setServed(served)
+				s.noteRelease()
+				again = !s.kinds.agrees(served) && delay < maxRediscover
+			}
+		})
 		if again {
 			timer.Reset(delay + rand.N(delay))
 			delay = min(2*delay, maxRediscover)

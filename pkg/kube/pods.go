@@ -79,20 +79,29 @@ func (n *nodePods) Update(obj any) error {
 		return errUnexpected(obj)
 	}
 	key := in.Namespace + "/" + in.Name
-	pod := nodePod(in)
+	var pod Pod
+	if n.source.cfg.Guard(func() { pod = nodePod(in) }) != nil {
+		return nil // what is known of it stays
+	}
 	old, known := n.pods[key]
 	gone := in.Status.Phase == corev1.PodSucceeded || in.Status.Phase == corev1.PodFailed || len(pod.IPs) == 0
 	if known && (gone || old.UID != pod.UID) {
-		delete(n.pods, key)
-		n.sink.DeletePod(old)
+		n.drop(key, old)
 		known = false
 	}
 	if gone || known && old.equal(&pod) {
 		return nil
 	}
-	n.pods[key] = pod
 	n.sink.SetPod(pod)
+	n.pods[key] = pod
 	return nil
+}
+
+// drop tells of a Pod that ended or is gone. Here and with SetPod the sink comes
+// first: what it was not told for a panic it is told again.
+func (n *nodePods) drop(key string, pod Pod) {
+	n.sink.DeletePod(pod)
+	delete(n.pods, key)
 }
 
 // Delete tells of a Pod that is gone.
@@ -102,8 +111,7 @@ func (n *nodePods) Delete(obj any) error {
 		return err
 	}
 	if old, ok := n.pods[key]; ok {
-		delete(n.pods, key)
-		n.sink.DeletePod(old)
+		n.drop(key, old)
 	}
 	return nil
 }
@@ -123,8 +131,7 @@ func (n *nodePods) Replace(list []any, _ string) error {
 	}
 	for key, old := range n.pods {
 		if !there[key] {
-			delete(n.pods, key)
-			n.sink.DeletePod(old)
+			n.drop(key, old)
 		}
 	}
 	n.source.mu.Lock()

@@ -101,7 +101,7 @@ func (s *Source) report(p *rules.Problem) *report {
 	kindName, name, _ := strings.Cut(p.Object, " ")
 	var k kind
 	for _, of := range kinds() {
-		if of.kind == kindName && of.kind != "Gateway" {
+		if of.kind == kindName && of.group == p.Group {
 			k = of
 		}
 	}
@@ -118,7 +118,7 @@ func (s *Source) report(p *rules.Problem) *report {
 	}
 	namespace, short, _ := strings.Cut(name, "/")
 	said := *p
-	said.Position, said.Object, said.Warning = rules.Position{}, "", false
+	said.Position, said.Object, said.Group, said.Warning = rules.Position{}, "", "", false
 	note := said.Error()
 	if len(note) > maxNote {
 		note = strings.ToValidUTF8(note[:maxNote-3], "") + "..."
@@ -199,8 +199,12 @@ func (s *Source) runReports(ctx context.Context) {
 		wake := s.reports.wake
 		r, wait := s.reports.next(time.Now())
 		if r != nil {
-			again, err := s.look(ctx, r)
-			s.noteContact(ctx, "Event of events.k8s.io/v1", err)
+			again := retryAfter
+			_ = s.cfg.Guard(func() {
+				var err error
+				again, err = s.look(ctx, r)
+				s.noteContact(ctx, "Event of events.k8s.io/v1", err)
+			})
 			s.reports.later(r, time.Now().Add(again))
 			wake, wait = nil, betweenReports
 		}

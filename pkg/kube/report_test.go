@@ -108,7 +108,7 @@ func TestReportLong(t *testing.T) {
 	s, changes := follow(t, a, &recorder{})
 	<-changes
 	s.cfg.Node = strings.Repeat("n", 253)
-	r := s.report(&rules.Problem{Object: "VirtualService shop/" + name, Field: "spec", Message: strings.Repeat("é", 1000)})
+	r := s.report(&rules.Problem{Group: istioGroup, Object: "VirtualService shop/" + name, Field: "spec", Message: strings.Repeat("é", 1000)})
 	if r == nil {
 		t.Fatal("no report")
 	}
@@ -130,7 +130,7 @@ func TestReportBound(t *testing.T) {
 		name := fmt.Sprint("rule-", i)
 		a.put(t, strings.NewReplacer("name: mirrored, namespace: shop, uid: one", "name: "+name+", namespace: shop").
 			Replace(strings.Split(brokenRules, "---")[0]))
-		problems = append(problems, rules.Problem{Object: "VirtualService shop/" + name, Field: "spec", Message: "is wrong"})
+		problems = append(problems, rules.Problem{Group: istioGroup, Object: "VirtualService shop/" + name, Field: "spec", Message: "is wrong"})
 	}
 	names := func(node string) map[string]bool {
 		s, changes := follow(t, a, &recorder{})

@@ -37,7 +37,12 @@ type Config struct {
 	StartWithin time.Duration
 	// Version of the program, for the log of the API server.
 	Version string
-	Logger  *slog.Logger
+	// Guard runs a step of the work. It may contain a panic of the step, which
+	// it then returns as an error: an object that a panic is met with is left
+	// out and reported, and whatever else was at it begins anew after a while.
+	// If nil, a step is just run.
+	Guard  func(step func()) (fault error)
+	Logger *slog.Logger
 }
 
 // Source follows what the API server says about rules. Its methods may be
@@ -47,6 +52,7 @@ type Source struct {
 	log     *slog.Logger
 	quiet   logr.Logger // client-go's own remarks
 	clients *clients
+	creds   Credentials
 	pace    pace
 	wake    chan struct{} // something is to be looked at
 	kinds   kindState
@@ -84,6 +90,12 @@ func New(cfg Config) (*Source, error) {
 }
 
 func newSource(cfg Config, rc *rest.Config) (*Source, error) {
+	if cfg.Guard == nil {
+		cfg.Guard = func(step func()) error {
+			step()
+			return nil
+		}
+	}
 	rc = rest.CopyConfig(rc)
 	rc.UserAgent = userAgent(cfg.Version)
 	c, err := newClients(rc)
@@ -95,6 +107,7 @@ func newSource(cfg Config, rc *rest.Config) (*Source, error) {
 		log:     cfg.Logger,
 		quiet:   logr.FromSlogHandler(quiet{cfg.Logger.Handler()}),
 		clients: c,
+		creds:   credentialsOf(rc),
 		pace:    pace{quick: 10 * time.Millisecond, settle: 100 * time.Millisecond, maxSettle: 500 * time.Millisecond, rest: 9},
 		wake:    make(chan struct{}, 1),
 		kinds:   kindState{changed: make(chan struct{}, 1)},
@@ -109,6 +122,9 @@ func newSource(cfg Config, rc *rest.Config) (*Source, error) {
 	}, nil
 }
 
+// Credentials returns what Run will need of files and programs.
+func (s *Source) Credentials() Credentials { return s.creds }
+
 // Run follows the API server until ctx ends. It calls changed from this
 // goroutine when Read would say something new, the first time when everything
 // is known. Changes are gathered while changed runs, and for several times as
@@ -121,18 +137,20 @@ func (s *Source) Run(ctx context.Context, changed func()) {
 		case <-time.After(rand.N(s.cfg.StartWithin)):
 		}
 	}
-	ctx = klog.NewContext(ctx, s.quiet)
+	ctx, cancel := context.WithCancel(klog.NewContext(ctx, s.quiet))
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	defer cancel() // also by a panic
 	wg.Go(func() { s.followKinds(ctx) })
 	wg.Go(func() { s.runReports(ctx) })
 	if s.cfg.GatewayStatus {
-		wg.Go(func() { s.runStatuses(ctx) })
+		wg.Go(func() { s.keep(ctx, func() { s.runStatuses(ctx) }) })
 	}
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		next := s.step(ctx, time.Now(), changed)
+		next := faultPause // unless the step gets to its end
+		_ = s.cfg.Guard(func() { next = s.step(ctx, time.Now(), changed) })
 		timer.Reset(next)
 		select {
 		case <-ctx.Done():
@@ -143,12 +161,31 @@ func (s *Source) Run(ctx context.Context, changed func()) {
 	}
 }
 
-// idle is how long Run sleeps if nothing wakes it.
-const idle = time.Hour
+const (
+	// idle is how long Run sleeps if nothing wakes it.
+	idle = time.Hour
+	// faultPause is how long what met with a panic waits before it goes on.
+	faultPause = time.Second
+)
 
 // step does what is due and says when to look again.
 func (s *Source) step(ctx context.Context, now time.Time, changed func()) time.Duration {
+	if wait := s.prepare(ctx, now); wait > 0 {
+		return wait
+	}
+	begin := time.Now()
+	changed()
+	end := time.Now()
+	s.pace.end(end, end.Sub(begin))
+	s.signal() // for what changed meanwhile
+	return idle
+}
+
+// prepare starts and stops watches, and says how long a delivery has to wait. If
+// it need not, it has begun.
+func (s *Source) prepare(ctx context.Context, now time.Time) time.Duration {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.reconcile(ctx)
 	if s.changed {
 		s.changed = false
@@ -157,22 +194,13 @@ func (s *Source) step(ctx context.Context, now time.Time, changed func()) time.D
 	wait := s.hold(now)
 	at, waiting := s.pace.due()
 	if !waiting || wait == idle {
-		s.mu.Unlock()
 		return idle
 	}
 	if delay := max(wait, at.Sub(now)); delay > 0 {
-		s.mu.Unlock()
 		return delay
 	}
 	s.pace.begin()
-	s.mu.Unlock()
-
-	begin := time.Now()
-	changed()
-	end := time.Now()
-	s.pace.end(end, end.Sub(begin))
-	s.signal() // for what changed meanwhile
-	return idle
+	return 0
 }
 
 // hold is how long a delivery has to wait for what is missing: idle if that

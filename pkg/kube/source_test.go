@@ -24,7 +24,7 @@ const patience = 2 * time.Minute
 // can be received.
 func follow(t *testing.T, a *apiServer, sink PodSink) (*Source, <-chan struct{}) {
 	t.Helper()
-	var cfg Config
+	cfg := Config{Guard: contain}
 	if sink != nil {
 		cfg.Node, cfg.Pods = "here", sink
 	}

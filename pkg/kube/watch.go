@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -72,11 +73,23 @@ func (s *Source) start(ctx context.Context, sub subject) *running {
 			return w, err
 		},
 	}
-	reflector := cache.NewReflectorWithOptions(lw, sub.example, r.store, cache.ReflectorOptions{
-		Name: "shadowtap", TypeDescription: sub.what, Logger: &s.quiet,
+	go s.keep(ctx, func() {
+		cache.NewReflectorWithOptions(lw, sub.example, r.store, cache.ReflectorOptions{
+			Name: "shadowtap", TypeDescription: sub.what, Logger: &s.quiet,
+		}).RunWithContext(ctx)
 	})
-	go reflector.RunWithContext(ctx)
 	return r
+}
+
+// keep runs what runs until ctx ends, and anew after a panic.
+func (s *Source) keep(ctx context.Context, run func()) {
+	for s.cfg.Guard(run) != nil {
+		select {
+		case <-time.After(faultPause):
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func errUnexpected(obj any) error { return fmt.Errorf("an object of unexpected type %T", obj) }

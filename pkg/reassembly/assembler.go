@@ -6,11 +6,12 @@ type Assembler struct {
 	cfg   Config
 	clock int64 // the latest time seen; does not go back
 	grain int64 // how exactly record.touched is kept, in nanoseconds
+	// Until then, a flow met in the middle may be one that was given up.
+	distrusted int64
 
 	flows    table
 	halfOpen halfOpen
 	open     int
-	evicted  bool // flows were forgotten for want of room
 	waiting  waiting
 	queues   []*queue // free ones
 	pool     bufferPool

@@ -67,7 +67,8 @@
 // as in a SYN flood) goes first while those hold more than a quarter of the
 // table. The oldest closed flow comes next; else the least recently used flow
 // goes, whether bytes wait in it or not: they are delivered across their
-// holes. Within a source the same order holds. Every choice is O(1).
+// holes. Within a source the same order holds. Every choice is O(1). A flow met
+// in the middle after that is believed less, see Assembler.Evicted.
 //
 // Out-of-order bytes are bounded per flow, in total, and by an optional
 // budget shared with others. What counts is memory (buffer capacity and

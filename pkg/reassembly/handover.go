@@ -1,6 +1,9 @@
 package reassembly
 
-import "slices"
+import (
+	"math"
+	"slices"
+)
 
 // FlowState is what an Assembler knows of one flow between two segments, so
 // that another one, perhaps in another process, can go on from there. Since
@@ -45,13 +48,14 @@ type Run struct {
 	Time  int64 // when it came, in nanoseconds since the Unix epoch
 }
 
-// Evicted reports whether a flow, open or ended, was ever forgotten to make
-// room for others. From then on a flow that is met in the middle may be one
-// that somebody pushed out, and its first segment is no evidence of anything.
-func (a *Assembler) Evicted() bool { return a.evicted }
+// Evicted reports whether a flow was forgotten to make room for others: ever, or
+// if it had ended, while it would still be remembered. A flow that is met in the
+// middle then may be one that somebody pushed out, and its first segment is no
+// evidence of anything.
+func (a *Assembler) Evicted() bool { return a.clock < a.distrusted }
 
 // NoteEvicted says that flows were forgotten by an Assembler before this one.
-func (a *Assembler) NoteEvicted() { a.evicted = true }
+func (a *Assembler) NoteEvicted() { a.distrust(math.MaxInt64) }
 
 // Export calls each with the state of every flow and its stream, nil if it has
 // none, the least recently touched first, and stops at the first error. The

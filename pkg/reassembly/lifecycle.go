@@ -1,6 +1,9 @@
 package reassembly
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 const (
 	// maxGrain bounds how much longer than IdleTimeout a flow may live, in
@@ -32,11 +35,10 @@ func (a *Assembler) start(f Flow, isn uint32, syn bool, now int64) *record {
 	source := a.makeWay(f, now)
 	r := a.flows.create(f, source, a.clock)
 	r.isn, r.expect, r.syn = isn, isn+1, syn
-	// A flow that was pushed out comes back like one that was open before the
-	// tap. Whoever can fill the table could have the middle of a body, or a
-	// request that was delivered, taken for a new one, so its first segment is
-	// not believed any more.
-	r.begun = !syn && a.evicted
+	// A flow that was evicted comes back like one that was open before the
+	// tap. Whoever can fill the table could have the middle of a body taken
+	// for a request, so its first segment is not believed any more.
+	r.begun = !syn && a.clock < a.distrusted
 	a.stats.FlowsTotal++
 	if !syn {
 		a.stats.FlowsMidstream++
@@ -134,15 +136,32 @@ func (a *Assembler) makeWay(f Flow, now int64) (source uint32) {
 
 // evict gives up a flow for another one. Its record may stay, see retire.
 func (a *Assembler) evict(r *record, now int64) {
-	a.evicted = true
+	if r.state == closed {
+		a.forget(r)
+		return
+	}
 	if r.stream != nil {
 		a.stats.FlowsEvicted++
 		if r.syn && r.state == probation && r.queue == nil {
 			a.halfOpen.note(r.key, r.isn, a.cfg.MaxFlows)
 		}
 	}
+	a.distrust(math.MaxInt64) // an ignored one, too: it is not again what it was
 	a.retire(r, CloseEvicted, now)
 }
+
+// forget gives up the record of a closed flow before its time. For as long as
+// it would have lived, what it would have swallowed is not believed.
+func (a *Assembler) forget(r *record) {
+	a.distrust(r.touched + int64(graveTime))
+	a.flows.remove(r)
+}
+
+// distrust says that flows met in the middle until then, in nanoseconds since the
+// Unix epoch, may be ones that somebody had given up, on purpose perhaps: unlike
+// those that were open before the tap, their first segment does not start a
+// message (Stream.Data).
+func (a *Assembler) distrust(until int64) { a.distrusted = max(a.distrusted, until) }
 
 // Close gives up every hole, delivers what waits behind it and closes every
 // stream: with CloseFIN if that was what it had waited for, with CloseRST if
@@ -228,8 +247,7 @@ func (a *Assembler) finish(r *record, why CloseReason, now int64) {
 func (a *Assembler) bury(r *record) {
 	a.flows.set(r, closed, a.clock)
 	if l := &a.flows.all[closed]; l.n > a.cfg.MaxFlows/4 {
-		a.evicted = true
-		a.flows.remove(l.first)
+		a.forget(l.first)
 	}
 }
 

@@ -152,7 +152,7 @@ func (c *compiler) warnf(meta *Meta, f *field, value, format string, args ...any
 
 func (c *compiler) report(meta *Meta, f *field, value string, warning bool, format string, args ...any) {
 	c.problems = append(c.problems, Problem{
-		Position: meta.position(f), Object: meta.object(), Field: f.String(), Value: value,
+		Position: meta.position(f), Object: meta.object(), Group: meta.Group, Field: f.String(), Value: value,
 		Message: fmt.Sprintf(format, args...), Warning: warning,
 	})
 }
@@ -194,22 +194,19 @@ func (s *Snapshot) ownMetas(f func(*Meta)) {
 	}
 }
 
-// duplicates reports objects that are given twice. A Gateway of Istio and one
-// of the Gateway API may have the same name.
+// duplicates reports objects that are given twice.
 func (c *compiler) duplicates(s *Snapshot) {
-	for _, each := range []func(func(*Meta)){s.ownMetas, s.gatewayMetas} {
-		first := map[string]*Meta{}
-		each(func(m *Meta) {
-			if m.Name == "" {
-				return // reported when it was decoded
-			}
-			if prev := first[m.object()]; prev != nil {
-				c.errorf(m, nil, "", "is given twice, first in %s", prev.Position)
-				return
-			}
-			first[m.object()] = m
-		})
-	}
+	first := map[named]*Meta{}
+	s.metas(func(m *Meta) {
+		if m.Name == "" {
+			return // reported when it was decoded
+		}
+		if prev := first[m.named()]; prev != nil {
+			c.errorf(m, nil, "", "is given twice, first in %s", prev.Position)
+			return
+		}
+		first[m.named()] = m
+	})
 }
 
 // incomplete reports objects that were not decoded completely: a condition

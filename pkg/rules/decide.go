@@ -65,7 +65,8 @@ type Decision struct {
 	view view
 }
 
-// Program is a compiled Snapshot. It is immutable and safe for concurrent use.
+// Program is a compiled Snapshot. It is immutable, but for its limits of requests
+// per second, and safe for concurrent use.
 type Program struct {
 	hosts   hostTable
 	objects []object // that routes come from, in the order they were compiled

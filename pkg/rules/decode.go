@@ -106,7 +106,7 @@ func (d *decoder) report(n *yaml.Node, f *field, value, format string, args ...a
 	p := Problem{Field: f.String(), Value: value, Message: fmt.Sprintf(format, args...)}
 	p.Position = Position{File: d.file, Line: n.Line}
 	if d.meta != nil {
-		p.Object = d.meta.object()
+		p.Object, p.Group = d.meta.object(), d.meta.Group
 		d.meta.bad = append(d.meta.bad, p.Field)
 	}
 	d.problems = append(d.problems, p)
@@ -147,7 +147,10 @@ func (d *decoder) object(n *yaml.Node) {
 		}
 		return
 	}
-	d.meta = &Meta{Kind: kind, Namespace: DefaultNamespace, Position: Position{File: d.file, Line: n.Line}, node: n}
+	d.meta = &Meta{
+		Group: groupOf(apiVersion), Kind: kind, Namespace: DefaultNamespace,
+		Position: Position{File: d.file, Line: n.Line}, node: n,
+	}
 	d.metadata(child(n, "metadata"))
 	if d.kubernetes(apiVersion, kind, n) || d.gatewayObject(n, apiVersion, kind) {
 		return
@@ -177,6 +180,11 @@ func (d *decoder) object(n *yaml.Node) {
 	case *networking.Gateway:
 		d.out.IstioGateways = append(d.out.IstioGateways, IstioGateway{*d.meta, spec})
 	}
+}
+
+// groupOf is the group of an apiVersion, empty for "v1".
+func groupOf(apiVersion string) string {
+	return strings.Clone(apiVersion[:max(0, strings.LastIndexByte(apiVersion, '/'))])
 }
 
 // envelope checks what Kubernetes puts around every spec.

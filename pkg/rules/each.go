@@ -33,7 +33,7 @@ func CompileEach(s *Snapshot, o Options) (*Program, Problems) {
 		if problems.Err() == nil {
 			p.needs = *needs
 			for _, w := range problems {
-				if hollow[w.Object] == 0 { // what is left of one says nothing
+				if hollow[w.named()] == 0 { // what is left of one says nothing
 					found = append(found, w)
 				}
 			}
@@ -45,10 +45,10 @@ func CompileEach(s *Snapshot, o Options) (*Program, Problems) {
 			if e.Warning {
 				continue
 			}
-			if hollow[e.Object] == 0 {
+			if hollow[e.named()] == 0 {
 				found = append(found, e)
 			}
-			progress = progress || e.Object != "" && hollow[e.Object] < nothing
+			progress = progress || e.Object != "" && hollow[e.named()] < nothing
 		}
 		if !progress {
 			return nil, problems
@@ -57,8 +57,14 @@ func CompileEach(s *Snapshot, o Options) (*Program, Problems) {
 	}
 }
 
-// hollows says how much of objects with errors is left, by name.
-type hollows map[string]hollowness
+// hollows says how much of objects with errors is left.
+type hollows map[named]hollowness
+
+// named identifies an object as problems name it.
+type named struct{ group, object string }
+
+func (p *Problem) named() named { return named{p.Group, p.Object} }
+func (m *Meta) named() named    { return named{m.Group, m.object()} }
 
 // hollowness is how much of a route is left. An object of another kind is left
 // out with any.
@@ -72,11 +78,11 @@ const (
 
 // deepen leaves less of the objects that still have errors.
 func (h hollows) deepen(problems Problems) {
-	seen := map[string]bool{}
+	seen := map[named]bool{}
 	for _, p := range problems {
-		if !p.Warning && p.Object != "" && !seen[p.Object] {
-			seen[p.Object] = true
-			h[p.Object]++
+		if name := p.named(); !p.Warning && p.Object != "" && !seen[name] {
+			seen[name] = true
+			h[name]++
 		}
 	}
 }
@@ -113,7 +119,7 @@ func (h hollows) apply(s *Snapshot) *Snapshot {
 
 // without is the objects that have no error.
 func without[T any](h hollows, objects []T, meta func(*T) *Meta) []T {
-	broken := func(o *T) bool { return h[meta(o).object()] > 0 }
+	broken := func(o *T) bool { return h[meta(o).named()] > 0 }
 	if !slices.ContainsFunc(objects, func(o T) bool { return broken(&o) }) {
 		return objects
 	}
@@ -129,7 +135,7 @@ var (
 
 // left is how much is left of a route, considering what was not decoded.
 func (h hollows) left(m *Meta) hollowness {
-	level := h[m.object()]
+	level := h[m.named()]
 	if level == matchesOnly && slices.ContainsFunc(m.bad, matchFields.MatchString) {
 		level = hostsOnly
 	}

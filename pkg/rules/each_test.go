@@ -76,6 +76,39 @@ func TestCompileEachKeepsPrecedence(t *testing.T) {
 	}
 }
 
+// TestCompileEachTellsGatewaysApart: an error of Istio's Gateway leaves one of
+// the same name of the Gateway API as it is, and the other way round.
+func TestCompileEachTellsGatewaysApart(t *testing.T) {
+	const istio = "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: gw}\n" +
+		"spec: {selector: {a: b}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: [a.example]}]}\n---\n"
+	const api = "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: gw}\n" +
+		"spec: {gatewayClassName: x, listeners: [{name: l, port: 80, protocol: HTTP, hostname: a.example}]}\n---\n"
+	for _, tt := range []struct{ name, sound, broken, route, at, group string }{
+		{"Istio's is wrong", api, strings.Replace(istio, "spec: {", "spec: {nonsense: 1, ", 1), httpRoutes(toShadow), "10.1.0.1:8080", "networking.istio.io"},
+		{"the other is wrong", istio, strings.Replace(api, "spec: {", "spec: {nonsense: 1, ", 1),
+			strings.Replace(vs(toV1), "  hosts: ['*']", "  gateways: [gw]\n  hosts: ['*']", 1), "10.0.0.1:80", "gateway.networking.k8s.io"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s, decoded := decodeAll(t, tt.sound+tt.broken+tt.route)
+			p, problems := CompileEach(s, Options{})
+			problems = append(decoded, problems...)
+			if p == nil || problems.Err() == nil {
+				t.Fatalf("%v", problems)
+			}
+			for _, e := range problems {
+				if e.Object == "Gateway default/gw" && e.Group != tt.group {
+					t.Errorf("a problem of the sound one: %+v", e)
+				}
+			}
+			for host, want := range map[string]Verdict{"a.example": Mirrored, "b.example": Filtered} {
+				if d := decide(t, p, request(t, "GET /\nHost: "+host), tt.at); d.Verdict != want {
+					t.Errorf("%s: %v, %v", host, d.Verdict, d.Why)
+				}
+			}
+		})
+	}
+}
+
 // TestCompileEachAgrees: without errors it is Compile.
 func TestCompileEachAgrees(t *testing.T) {
 	s, _ := decodeAll(t, vs(toV1, gone))

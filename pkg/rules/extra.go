@@ -60,6 +60,19 @@ type extraForm struct {
 	MaxBody              *int64   `yaml:"maxBody"`
 }
 
+// mirrors says which mirrors of its object the entry is for.
+func (f *extraForm) mirrors() string {
+	var b strings.Builder
+	for _, s := range []*string{f.Route, f.Host, f.Subset} {
+		if s == nil {
+			b.WriteString("any ")
+		} else {
+			fmt.Fprintf(&b, "%q ", *s)
+		}
+	}
+	return b.String()
+}
+
 // mirrorExtra is a compiled entry. nil is none.
 type mirrorExtra struct {
 	form    *extraForm
@@ -221,7 +234,7 @@ func (c *compiler) extra(meta *Meta, in *extraForm, at *field) *mirrorExtra {
 		if !(*rate > 0 && *rate <= 1e9) {
 			c.errorf(meta, at.dot("maxRequestsPerSecond"), fmt.Sprint(*rate), "expected a number above 0")
 		} else {
-			x.limit = newRateLimit(*rate)
+			x.limit = newRateLimit(limitKey{meta.named(), in.mirrors(), *rate})
 		}
 	}
 	c.sampling(meta, in, x, at.dot("sampling"))

@@ -29,6 +29,8 @@ type Problem struct {
 	Position
 	// Object names what the problem is in, as "VirtualService bookinfo/bookinfo".
 	Object string `json:"object,omitempty"`
+	// Group is the API group of the object: there are two kinds of Gateway.
+	Group string `json:"group,omitempty"`
 	// Field is the place in the object, as "spec.http[0].match[0].uri.regex".
 	Field string `json:"field,omitempty"`
 	// Value is what is there, where that is a single value.
@@ -97,6 +99,7 @@ func (ps Problems) sort() {
 			strings.Compare(a.File, b.File),
 			cmp.Compare(a.Line, b.Line),
 			strings.Compare(a.Object, b.Object),
+			strings.Compare(a.Group, b.Group),
 			strings.Compare(a.Field, b.Field),
 		)
 	})

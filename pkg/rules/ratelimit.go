@@ -12,16 +12,24 @@ import (
 // cell rate algorithm, ITU-T I.371). Its clock is that of the requests, so
 // that a capture file is sampled as the traffic in it was.
 type rateLimit struct {
-	rate     float64                     // requests per second, everywhere
+	key      limitKey
 	where    map[netip.AddrPort]struct{} // where the requests arrive
 	interval atomic.Int64                // nanoseconds between requests, here
-	next     atomic.Int64                // when the next request is due
+	next     *atomic.Int64               // when the next request is due; see Inherit
 }
 
-// newRateLimit allows rate requests per second, and as many at once as fall in
+// limitKey says which limit it is: that of an entry of an object's annotation,
+// of which no two are for the same mirrors.
+type limitKey struct {
+	object  named
+	mirrors string  // that the entry is for
+	rate    float64 // requests per second, everywhere
+}
+
+// newRateLimit allows key.rate requests per second, and as many at once as fall in
 // a tenth of a second, one at least.
-func newRateLimit(rate float64) *rateLimit {
-	l := &rateLimit{rate: rate, where: map[netip.AddrPort]struct{}{}}
+func newRateLimit(key limitKey) *rateLimit {
+	l := &rateLimit{key: key, where: map[netip.AddrPort]struct{}{}, next: new(atomic.Int64)}
 	l.share(1)
 	return l
 }
@@ -31,7 +39,7 @@ const longest = 1 << 61
 
 // share makes the limit this part of all, above 0 and up to 1.
 func (l *rateLimit) share(part float64) {
-	l.interval.Store(int64(max(1, min(float64(time.Second)/(l.rate*part), longest))))
+	l.interval.Store(int64(max(1, min(float64(time.Second)/(l.key.rate*part), longest))))
 }
 
 // take reports whether a request at time now, in nanoseconds, is within the
@@ -81,6 +89,22 @@ func (p *Program) Share(here func(netip.Addr) bool) {
 		}
 		if n > 0 { // else there are no requests either
 			l.share(float64(n) / float64(len(l.where)))
+		}
+	}
+}
+
+// Inherit goes on where the limits of requests per second of old stand, of which
+// p takes the place: a limit that is in both counts the requests of both. A
+// limit of another rate, or for other mirrors, is another one. It is to be
+// called before Decide; old may be in use then, and later.
+func (p *Program) Inherit(old *Program) {
+	before := make(map[limitKey]*rateLimit, len(old.limits))
+	for _, l := range old.limits {
+		before[l.key] = l
+	}
+	for _, l := range p.limits {
+		if b := before[l.key]; b != nil {
+			l.next = b.next
 		}
 	}
 }

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 )
@@ -72,10 +73,58 @@ spec:
 	}
 }
 
+// TestLimitIsInherited: rules that are compiled anew allow no more than those
+// before did, and a limit that is not the same is another one.
+func TestLimitIsInherited(t *testing.T) {
+	const entry = "- {maxRequestsPerSecond: 5}"
+	takes := func(p *Program, at time.Duration) bool {
+		r := request(t, "GET /")
+		r.End = int64(at)
+		return decide(t, p, r, "10.0.0.1:80").Verdict == Mirrored
+	}
+	for name, tt := range map[string]struct {
+		text  string
+		fresh bool
+	}{
+		"the same":           {annotated(entry, toV1), false},
+		"of other changes":   {annotated("- {maxRequestsPerSecond: 5, headers: {set: {x-a: b}}}", toV1), false},
+		"to another place":   {annotated(entry, strings.Replace(toV1, "subset: v2", "subset: v3", 1)), false},
+		"of another rate":    {annotated("- {maxRequestsPerSecond: 6}", toV1), true},
+		"for some host":      {annotated("- {host: httpbin, maxRequestsPerSecond: 5}", toV1), true},
+		"for some subset":    {annotated("- {subset: v2, maxRequestsPerSecond: 5}", toV1), true},
+		"of another object":  {strings.Replace(annotated(entry, toV1), "name: test", "name: other", 1), true},
+		"there was none yet": {annotated(entry, toV1), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := annotated(entry, toV1)
+			if name == "there was none yet" {
+				before = vs(toV1)
+			}
+			old, _ := compile(t, before, Options{})
+			p, _ := compile(t, tt.text, Options{})
+			p.Inherit(old)
+			if !takes(old, 0) {
+				t.Fatal("the first request is not within the limit")
+			}
+			if takes(p, 1) != tt.fresh {
+				t.Errorf("a request behind it within the limit: %t", !tt.fresh)
+			}
+			// A shard may still be using the one before.
+			const later = time.Second
+			if !takes(p, later) {
+				t.Error("a request a second later is not within the limit")
+			}
+			if takes(old, later+1) != tt.fresh {
+				t.Errorf("one behind it, by the rules before, within the limit: %t", !tt.fresh)
+			}
+		})
+	}
+}
+
 // TestTinyLimit: one whose interval is too long to be counted does not become
 // none.
 func TestTinyLimit(t *testing.T) {
-	l := newRateLimit(1e-15)
+	l := newRateLimit(limitKey{rate: 1e-15})
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC).UnixNano()
 	if !l.take(now) || l.take(now) || l.take(now+int64(time.Hour)) {
 		t.Error("the first request, and no other, is within the limit")

@@ -71,9 +71,9 @@ type ServiceEntry struct {
 
 // Meta is what all objects have in common.
 type Meta struct {
-	// Kind, Namespace and Name identify the object. That of a Namespace is
-	// empty.
-	Kind, Namespace, Name string
+	// Group, Kind, Namespace and Name identify the object. Group is empty for
+	// the kinds of the core of Kubernetes, Namespace for a Namespace.
+	Group, Kind, Namespace, Name string
 	// Position is where the object begins.
 	Position
 	// CreationTimestamp is zero where it is not known. Between objects that
@@ -89,7 +89,7 @@ type Meta struct {
 	bad  []string   // the fields that Decode reported; Spec is not complete then
 }
 
-// object names the object in problems.
+// object names the object in problems. Only with the group it identifies it.
 func (m *Meta) object() string {
 	if m.Namespace == "" {
 		return m.Kind + " " + m.Name

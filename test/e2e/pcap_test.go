@@ -83,16 +83,20 @@ func TestPCAPDryRun(t *testing.T) {
 	}
 
 	// A file that ends in the middle of a packet is an error, after all that
-	// was before it.
+	// was before it, which is in the account.
 	whole, err := os.ReadFile(capture)
 	must(t, err)
 	must(t, os.WriteFile(capture, whole[:len(whole)-10], 0o644))
-	stdout, stderr, err = asNobody(t, "run", "-f", rules, "--pcap", capture, "--dry-run", "-o", "json", "--admin", "")
+	must(t, os.Remove(account))
+	stdout, stderr, err = asNobody(t, "run", "-f", rules, "--pcap", capture, "--dry-run", "-o", "json", "--admin", "", "--account", account)
 	if stdout != want {
 		t.Errorf("from a file cut short: %s", stdout)
 	}
 	if err == nil || !strings.Contains(stderr, "capture.pcapng") {
 		t.Errorf("a file cut short: error %v, %q", err, stderr)
+	}
+	if r := readAccount(t, account).Requests; r.Seen != 3 || r.Mirrored != 2 || r.Filtered != 1 {
+		t.Errorf("a file cut short: requests %+v, want 3: 2 mirrored, 1 filtered", r)
 	}
 }
 

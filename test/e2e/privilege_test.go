@@ -142,3 +142,48 @@ func TestUserWhoCannotReadTheRules(t *testing.T) {
 		t.Errorf("%v: %s", a.exit, log)
 	}
 }
+
+// TestUserAndKubeconfig: what it refers to is read again, and its program run,
+// for as long as the agent runs. The file itself is read once.
+func TestUserAndKubeconfig(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	dir := publicDir(t)
+	token, program := filepath.Join(dir, "token"), filepath.Join(dir, "login")
+	must(t, os.WriteFile(token, []byte("secret"), 0o600))
+	must(t, os.WriteFile(program, []byte("#!/bin/sh\n"), 0o700))
+	for _, test := range []struct{ name, user, want string }{
+		{"a token of root's", "tokenFile: " + token, "--user 65534 cannot read " + token},
+		{"a program of root's", "exec: {apiVersion: client.authentication.k8s.io/v1, interactiveMode: Never, command: " + program + "}",
+			"--user 65534 cannot run what the kubeconfig takes credentials from"},
+		{"nothing else", "token: secret", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
+			must(t, os.WriteFile(kubeconfig, []byte(`
+apiVersion: v1
+kind: Config
+current-context: c
+contexts: [{name: c, context: {cluster: c, user: u}}]
+clusters: [{name: c, cluster: {server: "http://127.0.0.1:1"}}]
+users: [{name: u, user: {`+test.user+`}}]
+`), 0o600))
+			a := launch(t, l.node, "--kube", "--kubeconfig", kubeconfig, "--user", "65534")
+			if test.want == "" {
+				eventually(t, "a request to the API server", func() error {
+					if !strings.Contains(a.log.String(), "API server cannot be reached") {
+						return errNotYet
+					}
+					return nil
+				})
+				must(t, a.cmd.Process.Signal(syscall.SIGTERM))
+			}
+			<-a.done
+			if log := a.log.String(); !strings.Contains(log, test.want) || (a.cmd.ProcessState.ExitCode() == 2) != (test.want != "") {
+				t.Errorf("%v: %s", a.exit, log)
+			}
+		})
+	}
+}

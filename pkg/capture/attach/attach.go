@@ -175,6 +175,10 @@ type Options struct {
 	// goroutine that runs Run or Sync, whenever something about the link may
 	// have changed, and must be quick.
 	Select func(l netlink.Link) Want
+	// Guard runs a step of Run's or Sync's work. It may contain a panic of the
+	// step, which it then returns as an error: all other links are looked at
+	// nevertheless, and this one again when all are. If nil, a step is just run.
+	Guard func(step func()) (fault error)
 	// Logger is told what could not be attached and what may hide packets.
 	// Nil discards it.
 	Logger *slog.Logger
@@ -244,6 +248,12 @@ func (o *Options) complete() error {
 	}
 	if o.Priority == 0 {
 		o.Priority = DefaultPriority
+	}
+	if o.Guard == nil {
+		o.Guard = func(step func()) error {
+			step()
+			return nil
+		}
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -49,7 +49,7 @@ func (f *Follower) Run(ctx context.Context) error {
 			defer runtime.UnlockOSThread()
 		}
 		if err == nil {
-			err = f.run(ctx)
+			err = f.guarded(func() error { return f.run(ctx) })
 		}
 		done <- err
 	}()
@@ -66,7 +66,7 @@ func (f *Follower) run(ctx context.Context) (err error) {
 	defer f.nl.Close()
 	f.clsact = &clsact{nl: f.nl, priority: f.o.Priority}
 	defer f.clsact.close()
-	defer func() { err = f.detachAll() }()
+	defer func() { err = f.guarded(f.detachAll) }()
 
 	tick := time.NewTicker(resyncInterval)
 	defer tick.Stop()
@@ -81,10 +81,12 @@ func (f *Follower) run(ctx context.Context) (err error) {
 			return nil
 		case <-again.C:
 			// Subscribe before listing: what changes in between is announced.
-			err := sub.open()
-			if err == nil {
-				err = f.round()
-			}
+			err := f.guarded(func() error {
+				if err := sub.open(); err != nil {
+					return err
+				}
+				return f.round()
+			})
 			if err != nil {
 				f.o.Logger.Warn("following links failed, trying again", "err", err, "after", backoff)
 				sub.close()
@@ -112,7 +114,7 @@ func (f *Follower) run(ctx context.Context) (err error) {
 }
 
 func (f *Follower) roundOrLog() {
-	if err := f.round(); err != nil {
+	if err := f.guarded(f.round); err != nil {
 		f.o.Logger.Warn("looking at all links failed", "err", err)
 	}
 }
@@ -137,11 +139,11 @@ func (f *Follower) round() error {
 	// The vanished ones first: their descriptors are free for the new ones.
 	for index := range f.devices {
 		if !present[index] {
-			f.vanished(index)
+			_ = f.o.Guard(func() { f.vanished(index) })
 		}
 	}
 	for _, l := range links {
-		f.reconcile(l)
+		_ = f.o.Guard(func() { f.reconcile(l) })
 	}
 	f.publish()
 	select {
@@ -152,22 +154,35 @@ func (f *Follower) round() error {
 	return nil
 }
 
+// guarded runs a step whose panic is an error of it, if it is contained.
+func (f *Follower) guarded(step func() error) (err error) {
+	if fault := f.o.Guard(func() { err = step() }); fault != nil {
+		return fault
+	}
+	return err
+}
+
 // changed looks at the links with the given indexes. What a message said about
 // them does not matter: it may be outdated, and RTM_DELLINK is also sent for
 // bridge ports that only left their bridge.
 func (f *Follower) changed(indexes map[int]bool) {
 	for index := range indexes {
-		l, err := f.nl.LinkByIndex(index)
-		switch {
-		case err == nil:
-			f.reconcile(l)
-		case errors.As(err, &netlink.LinkNotFoundError{}):
-			f.vanished(index)
-		default:
-			f.o.Logger.Warn("looking at a link failed", "ifindex", index, "err", err)
-		}
+		_ = f.o.Guard(func() { f.look(index) })
 	}
 	f.publish()
+}
+
+// look looks at one link.
+func (f *Follower) look(index int) {
+	l, err := f.nl.LinkByIndex(index)
+	switch {
+	case err == nil:
+		f.reconcile(l)
+	case errors.As(err, &netlink.LinkNotFoundError{}):
+		f.vanished(index)
+	default:
+		f.o.Logger.Warn("looking at a link failed", "ifindex", index, "err", err)
+	}
 }
 
 // subscription is the stream of link messages. The zero value is closed: its

@@ -45,6 +45,11 @@ type Options struct {
 	// the host's process ids, CAP_SYS_PTRACE, and a look at all of them every
 	// few seconds.
 	Proc string
+	// Guard runs a step of the work of a Watcher, and what Namespace.Enter is
+	// given. It may contain a panic of the step, which it then returns as an
+	// error: all other namespaces are looked at nevertheless, and the one it was
+	// met with again later. If nil, a step is just run.
+	Guard func(step func()) (fault error)
 	// Logger is told what goes wrong; nil: nobody is.
 	Logger *slog.Logger
 }
@@ -56,6 +61,12 @@ func (o *Options) complete() error {
 		}
 		if !filepath.IsAbs(pattern) {
 			return fmt.Errorf("network namespaces %q: an absolute path is needed", pattern)
+		}
+	}
+	if o.Guard == nil {
+		o.Guard = func(step func()) error {
+			step()
+			return nil
 		}
 	}
 	if o.Logger == nil {
@@ -72,6 +83,7 @@ type identity struct{ device, inode uint64 }
 // gone. Its methods may be called concurrently.
 type Namespace struct {
 	id        identity
+	guard     func(step func()) (fault error)
 	cookie    atomic.Uint64 // 0: not known
 	addresses atomic.Pointer[[]netip.Addr]
 
@@ -103,12 +115,18 @@ func (n *Namespace) Addresses() []netip.Addr {
 	return nil
 }
 
-// Enter calls f on a thread inside the namespace and returns what f returns.
-// f must not start goroutines that rely on it. An error that wraps
+// Enter calls f on a thread inside the namespace and returns what f returns, or
+// a panic of it if Options.Guard contains that. f must not start goroutines that rely on it. An error that wraps
 // fs.ErrNotExist says that the namespace is gone. It takes CAP_SYS_ADMIN.
 func (n *Namespace) Enter(f func() error) error {
 	done := make(chan error, 1)
-	go func() { done <- n.enter(f) }()
+	go func() {
+		var err error
+		if fault := n.guard(func() { err = n.enter(f) }); fault != nil {
+			err = fault
+		}
+		done <- err
+	}()
 	return <-done
 }
 

@@ -7,7 +7,10 @@ import (
 )
 
 func idleWatcher() *Watcher {
+	var o Options
+	_ = o.complete() // which nothing is wrong with
 	return &Watcher{
+		o:      o,
 		known:  make(map[identity]*Namespace),
 		byNSID: make(map[int]*Namespace),
 		dirty:  make(map[*Namespace]struct{}),

@@ -33,6 +33,8 @@ const (
 	// How often every namespace is looked at without a reason, for what
 	// nothing announces, such as a program that somebody removed.
 	revisitAfter = 2 * time.Minute
+	// How long nothing is heard after a panic that was contained.
+	faultPause = 100 * time.Millisecond
 )
 
 // Watcher knows the network namespaces of this machine. Create it with New
@@ -172,17 +174,25 @@ func (w *Watcher) Run(ctx context.Context, changed, gone func(*Namespace), ready
 
 // hear passes on what the kernel says until the socket is closed.
 func (w *Watcher) hear(ctx context.Context, happened chan<- event) error {
+	deliver := func(e event) {
+		select {
+		case happened <- e:
+		case <-ctx.Done():
+		}
+	}
 	for {
-		err := w.events.next(func(e event) {
+		var err error
+		fault := w.o.Guard(func() { err = w.events.next(deliver) })
+		switch {
+		case fault != nil:
+			deliver(event{missed: true})
 			select {
-			case happened <- e:
+			case <-time.After(faultPause):
 			case <-ctx.Done():
 			}
-		})
-		if errors.Is(err, os.ErrClosed) {
+		case errors.Is(err, os.ErrClosed):
 			return nil
-		}
-		if err != nil {
+		case err != nil:
 			return err
 		}
 	}
@@ -289,7 +299,11 @@ func (w *Watcher) rescan(files *fsnotify.Watcher) {
 	}
 	maps.DeleteFunc(w.dirs, func(dir string, _ bool) bool { return !slices.Contains(files.WatchList(), dir) })
 
-	found, err := w.o.scan(w.own)
+	var found map[identity][]string
+	var err error
+	if fault := w.o.Guard(func() { found, err = w.o.scan(w.own) }); fault != nil {
+		return // until the next look, what is known stays
+	}
 	w.complain(err)
 	for id, n := range w.known {
 		if found[id] == nil {
@@ -299,7 +313,7 @@ func (w *Watcher) rescan(files *fsnotify.Watcher) {
 	for id, paths := range found {
 		n, ok := w.known[id]
 		if !ok {
-			n = &Namespace{id: id, visits: rate.NewLimiter(visitsPerSecond, visitsAtOnce)}
+			n = &Namespace{id: id, guard: w.o.Guard, visits: rate.NewLimiter(visitsPerSecond, visitsAtOnce)}
 			w.known[id] = n
 			w.dirty[n] = struct{}{}
 		}
@@ -326,14 +340,19 @@ func (w *Watcher) visitDirty() {
 			continue // stays dirty
 		}
 		delete(w.dirty, n)
-		switch err := w.visit(n); {
-		case err == nil:
-			w.changed(n)
-		case errors.Is(err, fs.ErrNotExist):
-			w.forget(n)
-		default:
-			w.o.Logger.Warn("looking at a network namespace", "namespace", n.String(), "err", err)
-		}
+		_ = w.o.Guard(func() { w.look(n) })
+	}
+}
+
+// look looks at one namespace.
+func (w *Watcher) look(n *Namespace) {
+	switch err := w.visit(n); {
+	case err == nil:
+		w.changed(n)
+	case errors.Is(err, fs.ErrNotExist):
+		w.forget(n)
+	default:
+		w.o.Logger.Warn("looking at a network namespace", "namespace", n.String(), "err", err)
 	}
 }
 
@@ -371,7 +390,7 @@ func (w *Watcher) forget(n *Namespace) {
 		delete(w.byNSID, n.nsid)
 	}
 	n.setPaths(nil)
-	w.gone(n)
+	_ = w.o.Guard(func() { w.gone(n) })
 }
 
 // dumpAttempts is how often a listing is tried that the kernel reports as
