@@ -310,12 +310,12 @@ func outcomes(t *testing.T, list []filter) map[uint32]uint64 {
 		m, err := ebpf.NewMapFromID(id)
 		must(t, err)
 		defer m.Close()
-		if m.Type() != ebpf.PerCPUArray || m.ValueSize() != 4*8 {
+		if m.Type() != ebpf.PerCPUArray || m.ValueSize() != 8*8 {
 			continue
 		}
 		sums := map[uint32]uint64{}
 		for key := range m.MaxEntries() {
-			var perCPU [][4]uint64
+			var perCPU [][8]uint64 // four of packets to a target, four of what comes back
 			must(t, m.Lookup(key, &perCPU))
 			for _, v := range perCPU {
 				sums[key] += v[0]
