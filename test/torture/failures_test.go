@@ -13,8 +13,9 @@ const overflows = 50
 // tightly runs an agent with small rings, and disturb beside it until packets
 // were lost; three times.
 func tightly(s *stage, disturb, recover func(a *agent)) {
+	from := time.Now()
 	a := s.start("--ring-size", "64KiB", "--attach", "tcx")
-	w := startWatch(countersOf(s, tapPrograms(s, s.node, "eth0")[0]))
+	w := startWatch(countersOf(s, tapPrograms(s, s.node, "eth0")[0]), from)
 	for range 3 {
 		s.goOn(2)
 		before, _, err := w.counters.missed()
@@ -44,8 +45,9 @@ func stalled(s *stage) {
 // silent: an agent that gives no sign of life is taken for dead, and nothing is
 // copied for it until it gives one.
 func silent(s *stage) {
+	from := time.Now()
 	a := s.start("--attach", "tcx")
-	w := startWatch(countersOf(s, tapPrograms(s, s.node, "eth0")[0]))
+	w := startWatch(countersOf(s, tapPrograms(s, s.node, "eth0")[0]), from)
 	s.goOn(2)
 	must(s, a.cmd.Process.Signal(syscall.SIGSTOP))
 	waitFor(s, "packets that are not copied", func() bool {

@@ -64,6 +64,10 @@ const (
 	outcomeRingFull   = 9
 	outcomeUnreadable = 10
 	outcomes          = 11
+
+	// tallies is how many numbers there are for each outcome: four of packets
+	// to a target, of which the first is how many, and four of what comes back.
+	tallies = 8
 )
 
 // counters is the map in which a kernel program counts packets. It can be
@@ -81,7 +85,7 @@ func countersOf(t testing.TB, id ebpf.ProgramID) counters {
 	for _, id := range maps {
 		m, err := ebpf.NewMapFromID(id)
 		must(t, err)
-		if m.Type() == ebpf.PerCPUArray && m.ValueSize() == 2*4*8 { // of requests, and of responses
+		if m.Type() == ebpf.PerCPUArray && m.ValueSize() == tallies*8 {
 			if m.MaxEntries() != outcomes {
 				t.Fatalf("the kernel program knows %d outcomes, this test %d", m.MaxEntries(), outcomes)
 			}
@@ -98,7 +102,7 @@ func countersOf(t testing.TB, id ebpf.ProgramID) counters {
 // have: lost, or seen while no agent gave a sign of life.
 func (c counters) missed() (lost, paused uint64, err error) {
 	for _, outcome := range []uint32{outcomeRingFull, outcomeUnreadable, outcomePaused} {
-		var perCPU [][2 * 4]uint64
+		var perCPU [][tallies]uint64
 		if err := c.Lookup(outcome, &perCPU); err != nil {
 			return 0, 0, fmt.Errorf("read the kernel's counters: %w", err)
 		}
@@ -116,7 +120,7 @@ func (c counters) missed() (lost, paused uint64, err error) {
 // seen is how many packets to a target, and fragments, the program was given.
 func (c counters) seen() (n uint64, err error) {
 	for outcome := range c.MaxEntries() {
-		var perCPU [][2 * 4]uint64
+		var perCPU [][tallies]uint64
 		if err := c.Lookup(outcome, &perCPU); err != nil {
 			return 0, fmt.Errorf("read the kernel's counters: %w", err)
 		}
@@ -139,8 +143,10 @@ type watch struct {
 	err      error
 }
 
-func startWatch(c counters) *watch {
-	return (&watch{counters: c, since: time.Now(), paused: true}).start()
+// startWatch is for an agent that was started at since: packets may be missed
+// before anybody watches.
+func startWatch(c counters, since time.Time) *watch {
+	return (&watch{counters: c, since: since, paused: true}).start()
 }
 
 // startLossWatch is for an agent that runs since then. What passes while it is

@@ -112,7 +112,7 @@ func failedSuccession(s *stage) {
 // agent goes on, and what passed meanwhile is all that is missed.
 func brokenOff(s *stage) {
 	a := s.start("--attach", "tcx")
-	w := startWatch(countersOf(s, tapPrograms(s, s.node, "eth0")[0]))
+	w := startWatch(countersOf(s, tapPrograms(s, s.node, "eth0")[0]), time.Now())
 	for range 3 {
 		s.goOn(1)
 		s.halfTakeover()
