@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"os"
 	"testing"
 	"time"
 
@@ -28,6 +29,15 @@ var (
 func newNetwork(t testing.TB) *network {
 	t.Helper()
 	n := &network{client: newNetns(t), server: newNetns(t)}
+	for _, ns := range []netns.NsHandle{n.client, n.server} {
+		// Packets as large as a device takes, also where the stack, starved of
+		// CPU, would find its connection too slow for them (tcp_min_tso_segs in
+		// the kernel's ip-sysctl.rst).
+		inNetns(t, ns, func() (struct{}, error) {
+			_ = os.WriteFile("/proc/sys/net/ipv4/tcp_min_tso_segs", []byte("200"), 0)
+			return struct{}{}, nil
+		})
+	}
 	n.clientLink, n.serverLink = newVeth(t, n.client, n.server, "c0", "s0")
 	addAddr(t, n.client, n.clientLink, "10.9.0.1/24")
 	addAddr(t, n.client, n.clientLink, "fd09::1/64")

@@ -135,7 +135,7 @@ spec:
 // effect; what could be a rule that is misspelled is not.
 func TestInertObjects(t *testing.T) {
 	for object, want := range map[string]bool{
-		"v1 Namespace": true, "apps/v1 Deployment": true, "networking.istio.io/v1 Sidecar": true,
+		"v1 ConfigMap": true, "apps/v1 Deployment": true, "networking.istio.io/v1 Sidecar": true,
 		"security.istio.io/v1 PeerAuthentication": true, "v1 List": false,
 		"gateway.networking.k8s.io/v1 GatewayClass": true, "gateway.networking.k8s.io/v1alpha2 TCPRoute": true,
 		"gateway.networking.k8s.io/v1 BackendTLSPolicy": false, "gateway.networking.k8s.io/v1alpha2 GRPCRoute": false,

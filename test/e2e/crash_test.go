@@ -310,12 +310,12 @@ func outcomes(t *testing.T, list []filter) map[uint32]uint64 {
 		m, err := ebpf.NewMapFromID(id)
 		must(t, err)
 		defer m.Close()
-		if m.Type() != ebpf.PerCPUArray || m.ValueSize() != 8*8 {
+		if m.Type() != ebpf.PerCPUArray || m.ValueSize() != 2*4*8 { // of requests, and of responses
 			continue
 		}
 		sums := map[uint32]uint64{}
 		for key := range m.MaxEntries() {
-			var perCPU [][8]uint64 // four of packets to a target, four of what comes back
+			var perCPU [][2 * 4]uint64
 			must(t, m.Lookup(key, &perCPU))
 			for _, v := range perCPU {
 				sums[key] += v[0]

@@ -18,7 +18,7 @@ var laws = []struct {
 		"TestBadShadows TestFullQueueDropsAndCounts TestKillNineLeavesNothingWithTCX TestKillNineWithClsact " +
 			"TestGracefulStopLeavesNothing TestStopDoesNotWaitForAStuckShadow TestBodyOverTheLimitIsDroppedAndCounted " +
 			"TestOtherProtocolsAreRecognised TestUpgradedConnectionsAreIgnored TestMemoryIsBounded TestTwoAgentsCoexist " +
-			"TestDryRunSendsNothing TestDemoInterrupted TestPrivileges TestUserWhoCannotReadTheRules"},
+			"TestDryRunSendsNothing TestDemoInterrupted TestPrivileges TestUserWhoCannotReadTheRules TestUserAndKubeconfig"},
 	{"Every request is accounted for: seen = mirrored + filtered + sampled out + looped + dropped + pending, at every instant.",
 		// Every test that runs an agent reads its account all the time; these
 		// compare it with what is known to have happened.

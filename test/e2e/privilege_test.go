@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/shadowtap/shadowtap/pkg/netlab"
 )
@@ -167,7 +168,7 @@ apiVersion: v1
 kind: Config
 current-context: c
 contexts: [{name: c, context: {cluster: c, user: u}}]
-clusters: [{name: c, cluster: {server: "http://127.0.0.1:1"}}]
+clusters: [{name: c, cluster: {server: "https://127.0.0.1:1"}}]
 users: [{name: u, user: {`+test.user+`}}]
 `), 0o600))
 			a := launch(t, l.node, "--kube", "--kubeconfig", kubeconfig, "--user", "65534")
@@ -180,7 +181,11 @@ users: [{name: u, user: {`+test.user+`}}]
 				})
 				must(t, a.cmd.Process.Signal(syscall.SIGTERM))
 			}
-			<-a.done
+			select {
+			case <-a.done:
+			case <-time.After(patience):
+				t.Fatal("it does not end")
+			}
 			if log := a.log.String(); !strings.Contains(log, test.want) || (a.cmd.ProcessState.ExitCode() == 2) != (test.want != "") {
 				t.Errorf("%v: %s", a.exit, log)
 			}
