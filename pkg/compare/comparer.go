@@ -110,6 +110,16 @@ func (x *comparison) answers(p *Pair) {
 
 func statuses(v1, v2 *Answer) string { return fmt.Sprintf("%d -> %d", v1.Status, v2.Status) }
 
+// Mirrors returns a copy of the totals of each mirror, as in a Report, for whoever
+// asks often: a Report may be large.
+func (c *Comparer) Mirrors() map[string]*Mirror {
+	r := NewReport()
+	c.totals.Lock()
+	defer c.totals.Unlock()
+	r.mergeTotals(c.report)
+	return r.Mirrors
+}
+
 // Report returns what was counted so far, a copy that the caller may keep. The
 // routes may lack pairs that were counted meanwhile.
 func (c *Comparer) Report() *Report {

@@ -246,6 +246,9 @@ func TestAccount(t *testing.T) {
 	c.Add(pair(cut(100, answer(`{"id":"a1","x":"`+strings.Repeat("x", 200)+`"}`)), cut(100, answer(`{"id":"b2","x":"`+strings.Repeat("x", 200)+`"}`))))
 
 	m := c.Report().Mirrors["m"]
+	if diff := cmp.Diff(m, c.Mirrors()["m"]); diff != "" {
+		t.Errorf("the totals are not those of the report (-report +totals):\n%s", diff)
+	}
 	want := &Mirror{
 		Pairs: 27, Same: 1, Different: 2,
 		Failed: map[string]uint64{"timeout": 1, "reset": 2, "unknown": 1},
