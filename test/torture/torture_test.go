@@ -105,7 +105,7 @@ const (
 	// atOnce is how many connections are open at a time.
 	atOnce = 24
 	// mostAtOnce is how many packets a client sends before another one's turn,
-	// which is 100 microseconds on the average: 40 million a second.
+	// so that a flood does not pass between two turns of an honest one.
 	mostAtOnce = 4096
 	// afterwards is longer than a hole in a stream is waited for.
 	afterwards = 6 * time.Second
