@@ -72,9 +72,9 @@ var ailments = []ailment{
 	{name: "shadow: no endpoints", begin: deserted, dropped: "no_endpoints", answers: true},
 	{name: "shadow: too slow", begin: slow, args: []string{"--queue", "8", "--in-flight", "2", "--timeout", "1m"}, dropped: "queue_full", answers: true},
 
-	{name: "shadow: silent, bodies of 1 MB", begin: ailing(hold), args: append(hoarding[:len(hoarding):len(hoarding)], "--timeout", "10s", "--ring-size", "32MiB"), failed: []string{"timeout", "memory"}, dropped: "memory", body: 1 << 20, most: true},
-	{name: "shadow: 300 heads of 100 MB", begin: ailing(bigHead), args: hoarding, failed: []string{"protocol", "memory", "timeout"}, most: true},
-	{name: "shadow: 300 endless answers over TLS", begin: encryptedFlood, args: hoarding, failed: []string{"timeout", "memory", "protocol"}, answers: true, most: true},
+	{name: "shadow: silent, bodies of 1 MB", begin: ailing(hold), args: append(hoarding[:len(hoarding):len(hoarding)], "--timeout", "10s", "--ring-size", "32MiB"), failed: []string{"timeout", "memory"}, dropped: "memory", body: 1 << 20, most: true, bound: 300},
+	{name: "shadow: 300 heads of 100 MB", begin: ailing(bigHead), args: hoarding, failed: []string{"protocol", "memory", "timeout"}, most: true, bound: 300},
+	{name: "shadow: 300 endless answers over TLS", begin: encryptedFlood, args: hoarding, failed: []string{"timeout", "memory", "protocol"}, answers: true, most: true, bound: 300},
 	{name: "reload: 2.5 MB of rules, again and again", begin: bulky, answers: true, limit: 256, long: true},
 }
 
