@@ -22,6 +22,9 @@ type conn struct {
 
 	dialogue *dialogue // nil if answers are not compared
 	asked    *asked    // the request that is open
+	// comparison is of the request that is being mirrored: copies of it may
+	// have been taken even if that ends in a panic.
+	comparison *comparison
 }
 
 var (
@@ -37,6 +40,9 @@ func (c *conn) Data(p []byte, start bool, now int64) {
 func (c *conn) Gap(n int64, now int64) {
 	defer c.contain()
 	c.parser.Gap(n, now)
+	if c.dialogue != nil {
+		c.dialogue.missed()
+	}
 }
 
 func (c *conn) Closed(why reassembly.CloseReason, _ int64) {
@@ -114,7 +120,7 @@ func (c *conn) Seen() {
 // account ends the request that is open with one of the outcomes.
 func (c *conn) account(outcome *uint64) {
 	c.open = false
-	c.decided(nil)
+	c.decided()
 	c.shard.tally.pending--
 	*outcome++
 }
@@ -166,9 +172,9 @@ func (c *conn) decide(r *httpstream.Request) (outcome *uint64) {
 	case rules.SampledOut:
 		return &t.sampledOut
 	case rules.Mirrored:
-		answers := c.compare(r)
-		refused, ok := g.mirror(r, &s.decision, answers)
-		c.decided(answers)
+		c.comparison = c.compare(r)
+		refused, ok := g.mirror(r, &s.decision, c.comparison)
+		c.decided()
 		if !ok {
 			return &t.dropped[refused]
 		}

@@ -11,18 +11,19 @@ import (
 
 // compare prepares for the answers to r, which is mirrored.
 func (c *conn) compare(r *httpstream.Request) *comparison {
-	if c.dialogue == nil {
+	if c.asked == nil {
 		return nil
 	}
 	c.asked.toHEAD = bytes.Equal(r.Method(), []byte("HEAD"))
 	return c.shard.agent.comparing.begin(r, &c.shard.decision, c.source)
 }
 
-// decided says that the request that is open is complete, or given up, and
-// what waits for its answer, if anything.
-func (c *conn) decided(m *comparison) {
-	if q := c.asked; q != nil {
-		c.asked = nil
+// decided says that the request that is open is complete, or given up. What
+// waits for its answer, if anything, is c.comparison.
+func (c *conn) decided() {
+	q, m := c.asked, c.comparison
+	c.asked, c.comparison = nil, nil
+	if q != nil {
 		q.decide(m)
 	}
 }
@@ -33,7 +34,7 @@ func (c *conn) hangUp(why compare.Reason) {
 	if d == nil {
 		return
 	}
-	c.decided(nil)
+	c.decided()
 	c.dialogue, d.requests = nil, false
 	if !d.responses {
 		// Nothing has come from the server, and hardly will.
@@ -51,7 +52,7 @@ func (c *conn) silence(why compare.Reason) {
 	if d == nil {
 		return
 	}
-	c.decided(nil)
+	c.decided()
 	c.dialogue = nil
 	d.silence(why)
 	c.shard.answers.Ignore(c.flow)

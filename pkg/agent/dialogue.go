@@ -33,6 +33,7 @@ type dialogue struct {
 	whole     bool   // from its first byte
 	responses bool   // a stream of responses is there
 	pipelined bool   // the client does not wait for answers
+	holed     bool   // requests may be lost, but not their answers
 	await     uint32 // what the client acknowledged with its last request
 	awaiting  bool   // the answer to that begins there, wherever responses are
 }
@@ -46,7 +47,6 @@ var (
 // dialogue may hold it, until the one has decided on it and the other has its
 // answer.
 type asked struct {
-	over       bool // nothing is to be known of the answer any more
 	decided    bool // the request is complete, and what becomes of it known
 	toHEAD     bool // known when it is complete
 	answered   bool
@@ -98,6 +98,9 @@ func (d *dialogue) ask() *asked {
 	switch {
 	case d.await == ack && (len(d.asked) > 0 || d.answering != nil):
 		d.pipelined = true // the client has no answer to the one before
+		if d.holed {
+			d.desync(compare.Gap)
+		}
 	case !d.answers.Synced():
 		d.giveUp(d.unknown())
 		d.awaiting = true
@@ -105,11 +108,21 @@ func (d *dialogue) ask() *asked {
 	d.await = ack
 	if len(d.asked) == maxAsked {
 		d.desync(compare.Gap)
-		q.over = true
+		q.answer(nil, compare.Gap)
 		return q
 	}
 	d.asked = append(d.asked, q)
 	return q
+}
+
+// missed says that bytes of the requests are lost. Where the client does not
+// wait, a request may be among them whose answer comes all the same, and would
+// be taken for the next one's.
+func (d *dialogue) missed() {
+	d.holed = true
+	if d.pipelined {
+		d.desync(compare.Gap)
+	}
 }
 
 // unknown is why the answer to a request was not found.
@@ -168,15 +181,15 @@ func (q *asked) answer(r *httpstream.Response, why compare.Reason) {
 }
 
 func (q *asked) deliver() {
-	r := q.response
-	q.response = nil
+	// Only once, also if what follows panics and all is given up.
+	r, m := q.response, q.comparison
+	q.response, q.comparison = nil, nil
 	switch {
-	case q.comparison != nil:
-		q.comparison.production(r, q.why)
+	case m != nil:
+		m.production(r, q.why)
 	case r != nil:
 		r.Release()
 	}
-	q.comparison = nil
 }
 
 // Begin, End and Lost are called by the parser of the responses.
@@ -276,7 +289,8 @@ func (d *dialogue) contain() {
 	s.agent.panicLog.Do(func() {
 		s.agent.log.Error("panic contained, the answers on its connection are not compared; please report this", "panic", fault, "stack", string(debug.Stack()))
 	})
-	d.responses, d.answering = false, nil
+	d.responses = false
+	d.answers.Abandon()
 	d.giveUp(compare.Panic)
 	d.forget()
 }

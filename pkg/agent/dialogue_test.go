@@ -258,6 +258,24 @@ func TestDialogue(t *testing.T) {
 			c.answer(okFor("a"), okFor("b"))
 			c.finish()
 		}, missed(0, "gap", 2)},
+		{"pipelined, a request lost", func(c *talk) {
+			c.open()
+			c.ask(getFor("a"), getFor("b"))
+			c.client += uint32(len(getFor("c")))
+			c.missedUp = true
+			c.answer(okFor("a"))
+			c.ask(getFor("d")) // behind a gap, not believed
+			c.answer(okFor("b"))
+			c.ask(getFor("e"))
+			c.answer(okFor("c"), okFor("d"), okFor("e"))
+			c.finish()
+		}, missed(1, "gap", 2)},
+		{"pipelined, more than is remembered", func(c *talk) {
+			c.open()
+			c.ask(strings.Repeat(getFor("a"), maxAsked+1))
+			c.answer(strings.Repeat(okFor("a"), maxAsked+1))
+			c.finish()
+		}, missed(0, "gap", maxAsked+1)},
 		{"lost in content", func(c *talk) {
 			c.open()
 			c.ask(getFor("a"))
