@@ -41,6 +41,7 @@ type ailment struct {
 	most    bool // as much as there can be at a time is to be held
 	limit   int  // of the agent's memory in MiB; 0 is the usual
 	long    bool // not part of the short form
+	bound   int  // of requests, whatever the share, where each takes its time; 0 is none
 }
 
 // Shadows are tried again fast enough for a test.
@@ -60,7 +61,7 @@ var ailments = []ailment{
 	{name: "shadow: silent", begin: ailing(hold), args: hasty, failed: []string{"timeout", "circuit_open"}},
 	{name: "shadow: a byte a second", begin: ailing(drip), args: hasty, failed: []string{"timeout", "circuit_open"}},
 	// What follows the answer to a HEAD may be taken for the next answer.
-	{name: "shadow: endless answers", begin: ailing(flood), args: append(hasty[:len(hasty):len(hasty)], "--in-flight", "32"), failed: []string{"timeout", "protocol"}, answers: true},
+	{name: "shadow: endless answers", begin: ailing(flood), args: append(hasty[:len(hasty):len(hasty)], "--in-flight", "32"), failed: []string{"timeout", "protocol"}, answers: true, bound: 300},
 	{name: "shadow: heads of 100 MB", begin: ailing(bigHead), failed: []string{"protocol", "circuit_open"}},
 	{name: "shadow: garbage", begin: ailing(garbage), failed: []string{"protocol", "circuit_open"}},
 	{name: "shadow: resets within answers", begin: ailing(breakOff), failed: []string{"reset"}, answers: true},
@@ -71,9 +72,9 @@ var ailments = []ailment{
 	{name: "shadow: no endpoints", begin: deserted, dropped: "no_endpoints", answers: true},
 	{name: "shadow: too slow", begin: slow, args: []string{"--queue", "8", "--in-flight", "2", "--timeout", "1m"}, dropped: "queue_full", answers: true},
 
-	{name: "shadow: silent, bodies of 1 MB", begin: ailing(hold), args: append(hoarding[:len(hoarding):len(hoarding)], "--timeout", "10s", "--ring-size", "32MiB"), failed: []string{"timeout", "memory"}, dropped: "memory", body: 1 << 20, most: true},
-	{name: "shadow: 300 heads of 100 MB", begin: ailing(bigHead), args: hoarding, failed: []string{"protocol", "memory", "timeout"}, most: true},
-	{name: "shadow: 300 endless answers over TLS", begin: encryptedFlood, args: hoarding, failed: []string{"timeout", "memory", "protocol"}, answers: true, most: true},
+	{name: "shadow: silent, bodies of 1 MB", begin: ailing(hold), args: append(hoarding[:len(hoarding):len(hoarding)], "--timeout", "10s", "--ring-size", "32MiB"), failed: []string{"timeout", "memory"}, dropped: "memory", body: 1 << 20, most: true, bound: 300},
+	{name: "shadow: 300 heads of 100 MB", begin: ailing(bigHead), args: hoarding, failed: []string{"protocol", "memory", "timeout"}, most: true, bound: 300},
+	{name: "shadow: 300 endless answers over TLS", begin: encryptedFlood, args: hoarding, failed: []string{"timeout", "memory", "protocol"}, answers: true, most: true, bound: 300},
 	{name: "reload: 2.5 MB of rules, again and again", begin: bulky, answers: true, limit: 256, long: true},
 }
 
@@ -130,7 +131,11 @@ func (c *ailment) run(t *testing.T, n int, seed uint64) row {
 	if p.onset != nil {
 		p.onset()
 	}
-	p.send(n)
+	if c.dropped == "" && !c.most {
+		p.sendPaced(n)
+	} else {
+		p.send(n)
+	}
 	ill := p.settled()
 	if got := ill.Shadow.Failed; len(c.failed) > 0 && got[c.failed[0]] == 0 || !within(got, c.failed...) {
 		t.Errorf("copies failed for %v, want %v, the first of which is the truth", got, c.failed)
@@ -145,7 +150,7 @@ func (c *ailment) run(t *testing.T, n int, seed uint64) row {
 	mend()
 	came := p.ledger.came()
 	well := p.recovered(sum(ill.Shadow.Answered))
-	p.send(n)
+	p.sendPaced(n)
 	must(t, p.agent.cmd.Process.Signal(syscall.SIGTERM))
 	acc, _, err := p.agent.ended()
 	must(t, err)
@@ -247,6 +252,16 @@ func (p *patient) send(n int) {
 		})
 	}
 	wg.Wait()
+}
+
+// sendPaced sends n requests with no more of them under way to the shadow than
+// a queue holds, whatever the time that copies take to fail.
+func (p *patient) sendPaced(n int) {
+	const atOnce = 200
+	for ; n > 0; n -= atOnce {
+		p.send(min(n, atOnce))
+		p.until("room in the queue", func(acc account) bool { return acc.Shadow.Pending < atOnce })
+	}
 }
 
 // account asks the agent.

@@ -49,6 +49,9 @@ func TestTorture(t *testing.T) {
 		}
 		t.Run(a.name, func(t *testing.T) {
 			n := max(30, s.requests*ailmentShare/100)
+			if a.bound > 0 {
+				n = min(n, a.bound)
+			}
 			if a.most {
 				n = max(n, 150)
 			}
@@ -101,6 +104,9 @@ func (c *scenario) run(t *testing.T, n int, seed uint64) row {
 const (
 	// atOnce is how many connections are open at a time.
 	atOnce = 24
+	// mostAtOnce is how many packets a client sends before another one's turn,
+	// so that a flood does not pass between two turns of an honest one.
+	mostAtOnce = 4096
 	// afterwards is longer than a hole in a stream is waited for.
 	afterwards = 6 * time.Second
 )
@@ -152,7 +158,7 @@ func (c *scenario) play(g *generator, rec *recording, l *ledger, n int) error {
 		for len(streams) > 0 {
 			i := g.IntN(len(streams))
 			// Who has much to send sends faster, so that all end together.
-			k := min(len(streams[i]), 1+g.IntN(6)+len(streams[i])/32)
+			k := min(len(streams[i]), 1+g.IntN(6)+len(streams[i])/32, mostAtOnce)
 			for _, p := range streams[i][:k] {
 				if err := rec.write(p); err != nil {
 					return err
