@@ -41,6 +41,7 @@ type pace struct {
 	moved     sync.Cond
 	limit     int
 	sent      int
+	most      int // of sent, 0: of any
 	known     bool
 	start     uint32 // the sequence number of the first byte delivered
 	end       int    // how many bytes from there were delivered
@@ -66,7 +67,7 @@ func (p *pace) delivered(to uint32) {
 }
 
 // lost says that what was sent up to now may never be delivered. All of it
-// together still fits a ring twice.
+// together still fits a ring.
 func (p *pace) lost() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -79,13 +80,28 @@ func (p *pace) lost() {
 func (p *pace) send(n int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for !p.abandoned && p.sent+n-p.end > p.limit {
+	for !p.abandoned && (p.sent+n-p.end > p.limit || p.most > 0 && p.sent+n > p.most) {
 		p.moved.Wait()
 	}
 	if !p.abandoned {
 		p.sent += n
 	}
 	return !p.abandoned
+}
+
+// ration lets no more than the limit be sent until it is lifted, whatever is
+// delivered: while both taps copy nobody reads the ring of the second.
+func (p *pace) ration() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.most = p.sent + p.limit
+}
+
+func (p *pace) lift() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.most = 0
+	p.moved.Broadcast()
 }
 
 // stop ends the sending.
@@ -121,7 +137,9 @@ func testTakeover(t *testing.T, way Flags) {
 		n, _ := io.Copy(io.Discard, sink)
 		received <- n
 	}()
-	pace := newPace(4 << 20)
+	// Of 12 MiB that responses get of a ring, this is there three times at most
+	// when the ration is lifted: on its way, rationed, and new.
+	pace := newPace(2 << 20)
 	first, second := spans{on: pace, way: way}, spans{on: pace, way: way}
 	tapFor := func(to *spans, cfg Config) *running {
 		c := newCollector()
@@ -160,6 +178,7 @@ func testTakeover(t *testing.T, way Flags) {
 	flowing(before, &first)
 	early := first.count()
 
+	pace.ration()
 	if err := after.Copy(); err != nil {
 		t.Fatal(err)
 	}
@@ -168,6 +187,7 @@ func testTakeover(t *testing.T, way Flags) {
 	}
 	last := first.count()
 	after.Deliver()
+	pace.lift()
 	flowing(after, &second)
 	pace.stop()
 	sending.Wait()

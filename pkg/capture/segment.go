@@ -9,8 +9,9 @@ import (
 )
 
 // Flow identifies a TCP connection by the direction from its client to the
-// captured endpoint; a response has the Flow of its request. Addresses are in their 16-byte form, IPv4 as
-// IPv4-mapped IPv6 (RFC 4291 section 2.5.5.2); ports are in host byte order.
+// captured endpoint; a response has the Flow of its request. Addresses are in
+// their 16-byte form, IPv4 as IPv4-mapped IPv6 (RFC 4291 section 2.5.5.2); ports
+// are in host byte order.
 // Flow is comparable and cheap to hash.
 type Flow struct {
 	SrcIP, DstIP     [16]byte

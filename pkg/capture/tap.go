@@ -250,8 +250,8 @@ func (t *Tap) ResponseCounters() (Counters, error) {
 	return responses, err
 }
 
-// SetTargets replaces the endpoints whose packets are captured. New ones are added before old ones are removed. It may be called before and
-// during Run.
+// SetTargets replaces the endpoints whose packets are captured. New ones are
+// added before old ones are removed. It may be called before and during Run.
 func (t *Tap) SetTargets(targets []Target) error {
 	for _, target := range targets {
 		if target.Port == 0 {
@@ -291,8 +291,9 @@ func (t *Tap) retarget(targets []Target, host hostAddrs) error {
 }
 
 // Ignore makes the kernel program stop copying a flow, requests and responses,
-// until a new connection with the same addresses and ports begins. Segments already in a ring still
-// arrive. It is one system call, and may be called from a Sink.
+// until a new connection with the same addresses and ports begins. Segments
+// already in a ring still arrive. It is one system call, and may be called from
+// a Sink.
 func (t *Tap) Ignore(f Flow) error {
 	key := (*tapFlow)(unsafe.Pointer(&f))
 	if err := t.objs.Flows.Put(key, &tapFlowState{Ignored: 1}); err != nil {

@@ -111,8 +111,9 @@ func failedSuccession(s *stage) {
 // brokenOff: a successor that has got everything and does not take it. The
 // agent goes on, and what passed meanwhile is all that is missed.
 func brokenOff(s *stage) {
+	from := time.Now()
 	a := s.start("--attach", "tcx")
-	w := startWatch(countersOf(s, tapPrograms(s, s.node, "eth0")[0]), time.Now())
+	w := startWatch(countersOf(s, tapPrograms(s, s.node, "eth0")[0]), from)
 	for range 3 {
 		s.goOn(1)
 		s.halfTakeover()

@@ -116,8 +116,9 @@ func (n *Namespace) Addresses() []netip.Addr {
 }
 
 // Enter calls f on a thread inside the namespace and returns what f returns, or
-// a panic of it if Options.Guard contains that. f must not start goroutines that rely on it. An error that wraps
-// fs.ErrNotExist says that the namespace is gone. It takes CAP_SYS_ADMIN.
+// a panic of it if Options.Guard contains that. f must not start goroutines that
+// rely on it. An error that wraps fs.ErrNotExist says that the namespace is gone.
+// It takes CAP_SYS_ADMIN.
 func (n *Namespace) Enter(f func() error) error {
 	done := make(chan error, 1)
 	go func() {

@@ -75,8 +75,8 @@ type Stats struct {
 type Reason uint8
 
 const (
-	// PureACK is a packet towards an endpoint, or a response of one, that carries neither payload
-	// nor SYN, FIN or RST.
+	// PureACK is a packet towards an endpoint, or from one with
+	// Options.Responses, that carries neither payload nor SYN, FIN or RST.
 	PureACK Reason = iota
 	// Fragment is part of a fragmented IP packet (RFC 791 section 3.2, RFC
 	// 8200 section 4.5), the first part included.

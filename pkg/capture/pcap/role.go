@@ -12,7 +12,7 @@ const (
 )
 
 // role says what the packet is, by the same rules as the kernel program
-// (concerns_target in bpf/tap.bpf.c).
+// (is_response in bpf/tap.bpf.c).
 func (rd *reader) role() role {
 	p := &rd.pkt
 	to := rd.match == nil || rd.match(p.flow.Destination())
