@@ -63,7 +63,10 @@ out and reported; the others stay in use.`,
   sudo shadowtap run -f rules.yaml --dry-run -o text
 
   # the same from a capture file, without root
-  shadowtap run -f rules.yaml --pcap traffic.pcapng --dry-run`,
+  shadowtap run -f rules.yaml --pcap traffic.pcapng --dry-run
+
+  # compare what the shadow answers with what production did: shadowtap report
+  sudo shadowtap run -f rules.yaml --compare`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}

@@ -34,7 +34,7 @@ func (a *Agent) registerCompared(r *prometheus.Registry) {
 // Describe sends nothing: the set of series depends on the rules.
 func (m *compareMetrics) Describe(chan<- *prometheus.Desc) {}
 
-// Collect reads the report. It runs in a goroutine of the registry's.
+// Collect reads the totals. It runs in a goroutine of the registry's.
 func (m *compareMetrics) Collect(ch chan<- prometheus.Metric) {
 	if err := m.comparing.panics.guard(inMetrics, func() { m.collect(ch) }); err != nil {
 		ch <- prometheus.NewInvalidMetric(m.pairs, err)
@@ -53,7 +53,7 @@ func (m *compareMetrics) collect(ch chan<- prometheus.Metric) {
 		counter(m.packets, sum(p.Skipped), "skipped")
 		counter(m.packets, sum(p.Lost), "lost")
 	}
-	for name, mirror := range m.comparing.comparer.Report().Mirrors {
+	for name, mirror := range m.comparing.comparer.Mirrors() {
 		counter(m.pairs, mirror.Same, name, "same")
 		counter(m.pairs, mirror.Different, name, "different")
 		for outcome, n := range mirror.Failed {

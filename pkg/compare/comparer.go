@@ -28,20 +28,19 @@ type Comparer struct {
 // New returns a Comparer. An error says which option is malformed.
 func New(o Options) (*Comparer, error) {
 	c := &Comparer{report: NewReport(), redact: redactor{show: o.ShowValues, seed: maphash.MakeSeed()}}
-	for _, n := range IgnoredHeaders() {
-		if !slices.ContainsFunc(o.CompareHeaders, func(s string) bool { return strings.EqualFold(s, n) }) {
-			c.policy.ignore = append(c.policy.ignore, n)
-		}
-	}
-	for _, n := range o.CompareHeaders {
-		if !slices.ContainsFunc(IgnoredHeaders(), func(s string) bool { return strings.EqualFold(s, n) }) {
-			return nil, fmt.Errorf("header %q: is compared anyway", n)
-		}
-	}
-	for _, n := range o.IgnoreHeaders {
+	for _, n := range slices.Concat(o.CompareHeaders, o.IgnoreHeaders) {
 		if n == "" || strings.ContainsAny(n, " \t:") || strings.Contains(strings.TrimSuffix(n, "*"), "*") {
 			return nil, fmt.Errorf("header %q: expected a name, or the beginning of one and *", n)
 		}
+	}
+	for _, n := range o.CompareHeaders {
+		n := strings.ToLower(n)
+		if n != contentLength && !notCompared.overlap(n) {
+			return nil, fmt.Errorf("header %q: is compared anyway", n)
+		}
+		c.policy.compared = append(c.policy.compared, n)
+	}
+	for _, n := range o.IgnoreHeaders {
 		c.policy.ignore = append(c.policy.ignore, strings.ToLower(n))
 	}
 	for _, s := range o.IgnorePaths {
@@ -110,6 +109,16 @@ func (x *comparison) answers(p *Pair) {
 }
 
 func statuses(v1, v2 *Answer) string { return fmt.Sprintf("%d -> %d", v1.Status, v2.Status) }
+
+// Mirrors returns a copy of the totals of each mirror, as in a Report, for whoever
+// asks often: a Report may be large.
+func (c *Comparer) Mirrors() map[string]*Mirror {
+	r := NewReport()
+	c.totals.Lock()
+	defer c.totals.Unlock()
+	r.mergeTotals(c.report)
+	return r.Mirrors
+}
 
 // Report returns what was counted so far, a copy that the caller may keep. The
 // routes may lack pairs that were counted meanwhile.

@@ -171,6 +171,10 @@ func TestDifferences(t *testing.T) {
 		{name: "ignored fields", v1: answer("", "Date: now", "X-Request-Id: 1", "Connection: close, X-Hop", "X-Hop: 1", "X-B3-TraceId: 1"), v2: answer("", "Date: then", "Age: 1", "Via: p", "Content-Length: 0")},
 		{name: "ignored by option", v1: answer("", "X-Build: 1", "X-Build-Time: 1", "Y: 1"), v2: answer("", "Y: 1"), o: Options{IgnoreHeaders: []string{"x-BUILD*"}}},
 		{name: "compared by option", v1: answer("", "Via: a"), v2: answer("", "Via: b"), o: Options{CompareHeaders: []string{"Via"}}, want: []string{"header via: form"}},
+		{name: "one of a pattern compared by option", v1: answer("", "X-B3-Sampled: 1", "X-B3-TraceId: 1"), v2: answer(""), o: Options{CompareHeaders: []string{"X-B3-Sampled"}}, want: []string{"header x-b3-sampled: missing"}},
+		{name: "a pattern compared by option, but for one", v1: answer("", "X-B3-Sampled: 1", "X-B3-TraceId: 1", "X-Envoy-A: 1"), v2: answer(""),
+			o: Options{CompareHeaders: []string{"x-b*", "X-Envoy-*"}, IgnoreHeaders: []string{"x-b3-traceid"}}, want: []string{"header x-b3-sampled: missing", "header x-envoy-a: missing"}},
+		{name: "length compared by option", v1: answer("", "Content-Length: 0"), v2: answer(""), o: Options{CompareHeaders: []string{"Content-Length"}}, want: []string{"header content-length: missing"}},
 		{name: "media types", v1: answer("", "Content-Type: text/html; charset=utf-8"), v2: answer("", "Content-Type: Text/HTML;charset=UTF-8")},
 		{name: "other media types", v1: answer("", "Content-Type: text/html; charset=utf-8"), v2: answer("", "Content-Type: text/html"), want: []string{"header content-type: form"}},
 		{name: "own location", v1: answer("", "Location: http://h/a?b"), v2: answer("", "Location: http://h-shadow/a?b")},
@@ -242,6 +246,9 @@ func TestAccount(t *testing.T) {
 	c.Add(pair(cut(100, answer(`{"id":"a1","x":"`+strings.Repeat("x", 200)+`"}`)), cut(100, answer(`{"id":"b2","x":"`+strings.Repeat("x", 200)+`"}`))))
 
 	m := c.Report().Mirrors["m"]
+	if diff := cmp.Diff(m, c.Mirrors()["m"]); diff != "" {
+		t.Errorf("the totals are not those of the report (-report +totals):\n%s", diff)
+	}
 	want := &Mirror{
 		Pairs: 27, Same: 1, Different: 2,
 		Failed: map[string]uint64{"timeout": 1, "reset": 2, "unknown": 1},
@@ -272,7 +279,9 @@ func TestOptions(t *testing.T) {
 		{Options{IgnoreValues: []string{"("}}, `value "(": expected an RE2 expression`},
 		{Options{IgnoreHeaders: []string{"a b"}}, `header "a b": expected a name`},
 		{Options{IgnoreHeaders: []string{"*-id"}}, `header "*-id": expected a name`},
-		{Options{CompareHeaders: []string{"X-Mine"}}, `header "X-Mine": is compared anyway`},
+		{Options{CompareHeaders: []string{"X-Mine"}}, `header "x-mine": is compared anyway`},
+		{Options{CompareHeaders: []string{"x-mine*"}}, `header "x-mine*": is compared anyway`},
+		{Options{CompareHeaders: []string{"*-id"}}, `header "*-id": expected a name`},
 	} {
 		if _, err := New(tt.o); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%+v: %v, want %s", tt.o, err, tt.want)

@@ -50,10 +50,20 @@ type value struct {
 
 // policy is Options, compiled.
 type policy struct {
-	ignore   names
+	ignore   names // whatever compared says
+	compared names // of those that are not by default
 	masks    []mask
 	values   []*regexp.Regexp
 	inflated int
+}
+
+// ignoresField reports whether a field is not compared. Content-Length is not
+// where there is content to compare.
+func (p *policy) ignoresField(name string, content bool) bool {
+	if has(p.ignore, name) {
+		return true
+	}
+	return (has(notCompared, name) || content && equalFold(name, contentLength)) && !has(p.compared, name)
 }
 
 // ignoresValues reports whether two values are to be taken for equal.
@@ -101,6 +111,7 @@ func (c *comparisons) put(x *comparison) {
 	clear(x.found)
 	for i := range x.docs {
 		x.docs[i].src, x.members[i] = nil, x.members[i][:0]
+		x.content[i].in.Reset(nil)
 		clear(x.lines[i][:cap(x.lines[i])])
 		clear(x.cookies[i][:cap(x.cookies[i])])
 	}

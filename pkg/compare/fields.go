@@ -1,6 +1,9 @@
 package compare
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // names is a set of field names in lower case. One that ends in "*" stands for
 // all that begin like it.
@@ -54,7 +57,7 @@ var tracing = names{
 // and by which way it came.
 var moment = names{
 	"date", "age", "via", "server-timing", "x-runtime", "x-response-time",
-	"x-process-time", "x-envoy-upstream-service-time", "x-envoy-*",
+	"x-process-time", "x-envoy-*",
 }
 
 // identityIgnores are the fields of a request that decide nothing about its
@@ -64,12 +67,15 @@ var identityIgnores = append(append(names{
 	"x-real-ip", "x-envoy-*", "x-shadowtap", "dnt", "priority", "sec-*",
 }, hopByHop...), tracing...)
 
-// IgnoredHeaders returns the names of the fields that are not compared by
-// default. One that ends in "*" stands for all that begin like it.
-func IgnoredHeaders() []string {
-	var all []string
-	for _, n := range []names{hopByHop, moment, tracing} {
-		all = append(all, n...)
-	}
-	return all
+// notCompared are the fields that are not compared by default.
+var notCompared = slices.Concat(hopByHop, moment, tracing)
+
+// contentLength is another one, where there is content.
+const contentLength = "content-length"
+
+// overlap reports whether a name or a pattern, in lower case, and the set have a
+// name in common.
+func (n names) overlap(s string) bool {
+	prefix, ok := strings.CutSuffix(s, "*")
+	return has(n, prefix) || ok && slices.ContainsFunc(n, func(m string) bool { return strings.HasPrefix(m, prefix) })
 }

@@ -55,13 +55,10 @@ func (x *comparison) gather(side int, p *Pair, fields []Field) {
 			}
 		}
 	}
+	content := p.Method != "HEAD" && p.Production.Status != 304
 	lines := x.lines[side][:0]
 	for i, f := range fields {
-		if has(x.ignore, f.Name) || listed != nil && has(listed, f.Name) {
-			continue
-		}
-		// Where there is content, content is compared.
-		if equalFold(f.Name, "content-length") && p.Method != "HEAD" && p.Production.Status != 304 {
+		if x.ignoresField(f.Name, content) || listed != nil && has(listed, f.Name) {
 			continue
 		}
 		lines = append(lines, line{f, i})

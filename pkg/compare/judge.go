@@ -316,6 +316,14 @@ func percent(p float64) string {
 	return fmt.Sprintf("%.2g %%", p)
 }
 
+// times writes a ratio with three digits, or all in front of the point.
+func times(ratio float64) string {
+	if ratio >= 100 {
+		return fmt.Sprintf("%.0f", ratio)
+	}
+	return fmt.Sprintf("%.3g", ratio)
+}
+
 func (m *Mirror) latency() []LatencyRatio {
 	all := []LatencyRatio{}
 	for _, q := range []float64{0.5, 0.95, 0.99} {
@@ -340,7 +348,7 @@ func (m *Mirror) judgeLatency(l Limits, ratios []LatencyRatio, o *opinions) {
 		if float64(n)*(1-r.Quantile) < 10 {
 			o.add(Unknown, "%d latencies are too few for p%g", n, 100*r.Quantile)
 		} else if r.Ratio/(1+QuantileError) > l.MaxLatencyRatio {
-			o.add(Unsafe, "p%g is %.2g times that of production, more than %g", 100*r.Quantile, r.Ratio, l.MaxLatencyRatio)
+			o.add(Unsafe, "p%g is %s times that of production, more than %g", 100*r.Quantile, times(r.Ratio), l.MaxLatencyRatio)
 		}
 	}
 }

@@ -67,8 +67,9 @@ func cell(s string) string {
 	return b.String()
 }
 
-// code is text in a code span. A backquote would end it, and a bar the cell.
+// code is text in a code span. A backquote would end it, and a bar the cell,
+// one behind a backslash, too: that would then escape ours.
 func code(s string) string {
-	s = strings.NewReplacer("`", "'", "|", `\|`).Replace(printable(s))
+	s = strings.NewReplacer("`", "'", `\|`, `\ \|`, "|", `\|`).Replace(printable(s))
 	return "`" + s + "`"
 }

@@ -4,11 +4,11 @@ package compare
 // the default.
 type Options struct {
 	// IgnoreHeaders are names of header and trailer fields that are not
-	// compared, beside those of IgnoredHeaders. A "*" at the end stands for any
-	// end.
+	// compared, beside those that docs/COMPARE.md lists. A "*" at the end stands
+	// for any end.
 	IgnoreHeaders []string
-	// CompareHeaders are names or patterns of IgnoredHeaders that are compared
-	// after all.
+	// CompareHeaders are names or patterns like those, of fields that are not
+	// compared by default and now are, unless IgnoreHeaders names them.
 	CompareHeaders []string
 	// IgnorePaths are places in JSON documents that are not compared, with all
 	// that is below them: "$.meta.took", "$.items[].id", "$.*.etag", "$..now".

@@ -75,6 +75,20 @@ func TestMarkdown(t *testing.T) {
 	}
 }
 
+func TestCode(t *testing.T) {
+	for s, want := range map[string]string{
+		"a|b":   "`a\\|b`",
+		`a\|b`:  "`a\\ \\|b`",
+		`a\\|b`: "`a\\\\ \\|b`",
+		"`a`":   "`'a'`",
+		"a\nb":  "`a\uFFFDb`",
+	} {
+		if got := code(s); got != want {
+			t.Errorf("%q: %s, want %s", s, got, want)
+		}
+	}
+}
+
 func TestJUnit(t *testing.T) {
 	j := rendered(t)
 	parse := func() (s junitSuites) {

@@ -83,7 +83,7 @@ func (r LatencyRatio) String() string {
 		return "-"
 	}
 	seconds := func(s float64) time.Duration { return time.Duration(s * float64(time.Second)).Round(time.Microsecond) }
-	return fmt.Sprintf("%s -> %s (%.3gx)", seconds(r.Production), seconds(r.Shadow), r.Ratio)
+	return fmt.Sprintf("%s -> %s (%sx)", seconds(r.Production), seconds(r.Shadow), times(r.Ratio))
 }
 
 // parts is a sum with its parts: 3 (reset 1, timeout 2).

@@ -20,8 +20,9 @@ import (
 const (
 	// atOnce is how many agents are asked at a time.
 	atOnce = 32
-	// largestAnswer bounds an agent's answer, in bytes.
-	largestAnswer = 32 << 20
+	// largestAnswer bounds an agent's answer, in bytes. A full report of what was
+	// compared has 24 MiB, and more where names are written with escapes.
+	largestAnswer = 64 << 20
 )
 
 // Agent is one agent that can be asked.
@@ -198,5 +199,8 @@ func (r *Report) Failed() (n int) {
 // Balanced reports whether every packet, request and copy of those agents that
 // answered is accounted for.
 func (r *Report) Balanced() bool {
+	if responses := r.Account.Responses; responses != nil && !responses.Balanced() {
+		return false
+	}
 	return r.Account.Packets.Balanced() && r.Account.Requests.Balanced() && r.Account.Shadow.Balanced()
 }

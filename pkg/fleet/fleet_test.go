@@ -123,3 +123,19 @@ func TestText(t *testing.T) {
 		t.Errorf("%v: a sum that is wrong is not said to be:\n%s", err, b.String())
 	}
 }
+
+func TestBalanced(t *testing.T) {
+	with := func(responses *agent.Packets) bool {
+		s := status(2)
+		s.Account.Responses = responses
+		r := Report{Account: s.Account}
+		return r.Balanced()
+	}
+	lost := map[string]uint64{"ring_full": 1}
+	if !with(nil) || !with(&agent.Packets{Seen: 3, Copied: 2, Lost: lost}) {
+		t.Error("an account that adds up does not")
+	}
+	if with(&agent.Packets{Seen: 4, Copied: 2, Lost: lost}) {
+		t.Error("a packet of a response is in no count, and it adds up")
+	}
+}

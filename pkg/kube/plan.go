@@ -35,7 +35,8 @@ func (s *Source) plan() map[string]subject {
 	if s.cfg.Pods != nil {
 		add(s.nodePods())
 	}
-	if s.needs.Namespaces {
+	// A route without a mirror needs nothing, but may have a status.
+	if s.needs.Namespaces || s.cfg.GatewayStatus {
 		add(typed(s.clients.core, "namespaces", metav1.NamespaceAll, metav1.ListOptions{}, convertNamespace,
 			subject{class: "Namespace", what: "Namespace of v1"}))
 	}

@@ -133,16 +133,7 @@ func TestStatus(t *testing.T) {
 	for range 3 {
 		s, changes := followStatuses(t, a)
 		agents = append(agents, s)
-		go func() {
-			for {
-				select {
-				case <-changes:
-					compileFor(s)
-				case <-t.Context().Done():
-					return
-				}
-			}
-		}()
+		go compileAll(t, s, changes)
 	}
 	const gateways, classes = "gateways.gateway.networking.k8s.io", "gatewayclasses.gateway.networking.k8s.io"
 	times := a.expectStatus(t, "the route", httproutes, "shop/route", routeStatus("Accepted=True/Accepted@3", "ResolvedRefs=True/ResolvedRefs@3"))
@@ -191,6 +182,18 @@ func TestStatus(t *testing.T) {
 // followStatuses is follow for a Source that writes statuses soon.
 func followStatuses(t *testing.T, a *apiServer) (*Source, <-chan struct{}) {
 	return followWith(t, a, Config{GatewayStatus: true}, func(s *Source) { s.statusSpread = 20 * time.Millisecond })
+}
+
+// compileAll compiles whenever there is something new, until the test ends.
+func compileAll(t *testing.T, s *Source, changes <-chan struct{}) {
+	for {
+		select {
+		case <-changes:
+			compileFor(s)
+		case <-t.Context().Done():
+			return
+		}
+	}
 }
 
 // edit replaces an object, but for the fields given and the status.
@@ -257,6 +260,21 @@ func TestMergeKeeps(t *testing.T) {
 	if _, changed := mergeConditions(want, []metav1.Condition{{Type: "Added", Status: "False", Reason: "Why", ObservedGeneration: 2}}, metav1.Now()); changed {
 		t.Error("what is said already is a change")
 	}
+}
+
+// TestStatusOfNamespaces: a route is told that a Gateway asks for other labels
+// of its namespace, also if it mirrors nothing, for which rules need no labels.
+func TestStatusOfNamespaces(t *testing.T) {
+	const selector = "allowedRoutes: {namespaces: {from: Selector, selector: {matchLabels: {team: a}}}}"
+	const filters = "filters: [{type: RequestMirror, requestMirror: {backendRef: {name: shadow, port: 80}}}]\n    "
+	a := newAPIServer(t)
+	a.serveRules()
+	a.put(t, "{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {team: b}}}\n---\n"+
+		strings.Replace(mirrorClass, "protocol: HTTP}", "protocol: HTTP, "+selector+"}", 1)+
+		strings.NewReplacer(filters, "", "{name: httpbin, port: 8000}", "{name: shadow, port: 80}").Replace(attachedRoute))
+	s, changes := followStatuses(t, a)
+	go compileAll(t, s, changes)
+	a.expectStatus(t, "the route", httproutes, "shop/route", routeStatus("Accepted=False/NotAllowedByListeners@3", "ResolvedRefs=True/ResolvedRefs@3"))
 }
 
 // TestStatusNotAsked: without the option nothing is written, and no class read.

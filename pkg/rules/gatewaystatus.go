@@ -69,11 +69,12 @@ func Attach(s *Snapshot, problems Problems, controller string, own func(class st
 }
 
 // attachable is s with nothing but the Gateways of own classes, the routes that
-// name one and what backends are made of.
+// name one, the namespaces of these and what backends are made of.
 func attachable(s *Snapshot, own func(class string) bool) *Snapshot {
 	view := &Snapshot{
 		ReferenceGrants: s.ReferenceGrants, Services: s.Services, EndpointSlices: s.EndpointSlices,
 		Pods: s.Pods, ServiceEntries: s.ServiceEntries, WorkloadEntries: s.WorkloadEntries,
+		Namespaces: s.Namespaces,
 	}
 	ours := map[string]bool{}
 	for _, gw := range s.Gateways {

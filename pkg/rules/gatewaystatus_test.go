@@ -74,6 +74,9 @@ func TestAttach(t *testing.T) {
 			map[string]string{"HTTPRoute default/r 0 gw": "Accepted=False/NoMatchingListenerHostname", "Gateway default/gw a": noRoute}},
 		{"not allowed", gatewayOf("name: a, port: 80, allowedRoutes: {kinds: [{kind: GRPCRoute}]}") + routeTo("r", "parentRefs: [{name: gw}]", "app", "shadow"),
 			map[string]string{"HTTPRoute default/r 0 gw": "Accepted=False/NotAllowedByListeners", "Gateway default/gw a": "0 routes of [GRPCRoute] Conflicted=False/NoConflicts"}},
+		{"namespace without the label", gatewayOf("name: a, port: 80, allowedRoutes: {namespaces: {from: Selector, selector: {matchLabels: {team: a}}}}") +
+			"apiVersion: v1\nkind: Namespace\nmetadata: {name: default, labels: {team: b}}\n---\n" + routeTo("r", "parentRefs: [{name: gw}]", "app", "shadow"),
+			map[string]string{"HTTPRoute default/r 0 gw": "Accepted=False/NotAllowedByListeners", "Gateway default/gw a": noRoute}},
 		{"nearest refusal", gatewayOf("name: a, port: 80, hostname: a.example", "name: b, port: 81, allowedRoutes: {kinds: [{kind: GRPCRoute}]}") +
 			routeTo("r", "parentRefs: [{name: gw}]\nhostnames: [b.example]", "app", "shadow"),
 			map[string]string{"HTTPRoute default/r 0 gw": "Accepted=False/NoMatchingListenerHostname", "Gateway default/gw a": noRoute,

@@ -149,6 +149,7 @@ type (
 			} `yaml:"containers"`
 		} `yaml:"spec"`
 		Status struct {
+			Phase  string `yaml:"phase"`
 			PodIP  string `yaml:"podIP"`
 			PodIPs []struct {
 				IP string `yaml:"ip"`
@@ -273,6 +274,9 @@ func (d *decoder) pod(in *podForm) Pod {
 	}
 	if len(p.IPs) == 0 && in.Status.PodIP != "" {
 		p.IPs = []string{in.Status.PodIP}
+	}
+	if in.Status.Phase == "Succeeded" || in.Status.Phase == "Failed" {
+		p.IPs = nil // they are others' since it ended
 	}
 	for _, c := range in.Spec.Containers {
 		for _, port := range c.Ports {

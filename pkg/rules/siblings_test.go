@@ -176,3 +176,17 @@ func TestSiblingsOfTheNode(t *testing.T) {
 		t.Errorf("a Pod with the address of its node has the siblings %v", got)
 	}
 }
+
+// TestEndedPod: the address of a Pod that has ended may be another's, of which
+// nothing is to be captured.
+func TestEndedPod(t *testing.T) {
+	world := fmt.Sprintf(siblingWorld, "") +
+		"apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: x}\nspec: {hosts: ['*'], http: [{route: [{destination: {host: a, subset: v1}}], mirror: {host: a, subset: v2}}]}\n---\n"
+	for phase, want := range map[string]bool{"Pending": true, "Running": true, "Succeeded": false, "Failed": false} {
+		pod := strings.Replace(newPod("app: a, version: v1"), "status: {", "status: {phase: "+phase+", ", 1)
+		p, _ := compile(t, world+pod, Options{})
+		if got := slices.Contains(p.Targets(), netip.MustParseAddrPort("10.0.0.9:8080")); got != want {
+			t.Errorf("%s: captured %v", phase, got)
+		}
+	}
+}

@@ -38,6 +38,7 @@ var profiles = map[string]string{
 	"hostNetwork": "hostNetwork: true",
 	"surge":       "updateStrategy: {rollingUpdate: {maxSurge: 1, maxUnavailable: 0}}",
 	"stop first":  "takeover: {enabled: false}",
+	"on delete":   "updateStrategy: {type: OnDelete, rollingUpdate: null}",
 	"everything": `
 image: {digest: "sha256:` + strings.Repeat("0", 64) + `"}
 imagePullSecrets: [{name: registry}]
