@@ -271,8 +271,11 @@ func (c *comparing) copyDone(r replay.Result) {
 		c.comparer.Add(&compare.Pair{Mirror: made.mirror, Missed: compare.Memory})
 		return
 	}
-	p := &pair{of: made.of, mirror: made.mirror, shadow: r.Response, latency: r.Latency, request: identityOf(r.Request)}
+	p := &pair{of: made.of, mirror: made.mirror, shadow: r.Response, latency: r.Latency}
+	fault := c.panics.guard(inComparison, func() { p.request = identityOf(r.Request) })
 	switch {
+	case fault != nil:
+		p.missed = compare.Panic
 	case !r.Outcome.Answered():
 		p.failure = r.Outcome.String()
 		p.forget() // half an answer is none

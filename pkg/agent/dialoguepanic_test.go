@@ -5,7 +5,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/shadowtap/shadowtap/pkg/compare"
 	"github.com/shadowtap/shadowtap/pkg/reassembly"
+	"github.com/shadowtap/shadowtap/pkg/replay"
 )
 
 // TestDialoguePanic: every copy that was taken is a pair, and what was kept to
@@ -65,5 +67,30 @@ func TestDialoguePanic(t *testing.T) {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestCopyDonePanic: a copy is a pair even if its request cannot be looked at,
+// and the worker that reports it does not notice.
+func TestCopyDonePanic(t *testing.T) {
+	a := comparingAgent(t)
+	c := a.comparing
+	if !c.reserve(0, 0, comparisonCost) {
+		t.Fatal("no memory")
+	}
+	m := &comparison{comparing: c, cost: comparisonCost, text: &requestText{}}
+	m.refs.Store(2) // the dialogue's, and the copy's
+	answer, shadow := c.kept.Get(0), c.kept.Get(0)
+	c.copyDone(replay.Result{Shaper: &copied{of: m, mirror: "shadow"}, Response: shadow}) // without a request
+	m.production(answer, compare.Compared)
+	c.close()
+	if got := c.comparer.Report().Mirrors["shadow"]; got == nil || got.Pairs != 1 || got.Missed["panic"] != 1 {
+		t.Errorf("got %+v, want one pair, missed for a panic", got)
+	}
+	if n := a.panics.counts[inComparison].Load(); n != 1 {
+		t.Errorf("%d panics are counted", n)
+	}
+	if n := a.memory.used.Load(); n != 0 {
+		t.Errorf("%d bytes are still held", n)
 	}
 }

@@ -52,7 +52,7 @@ func (s *shard) renewAnswers() {
 		broken.Close()
 	}()
 	for _, d := range dialogues {
-		d.silence(compare.Panic) // which the end of its streams may not have come to
+		d.silence(compare.Panic) // the panic may have come before its end
 	}
 }
 
