@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -17,6 +18,7 @@ import (
 type reportFlags struct {
 	agentFlags
 	limits compare.Limits
+	files  []string
 	output string
 }
 
@@ -43,6 +45,10 @@ there is noise and does not count.`,
   # every agent of the cluster that kubectl talks to, for a pull request
   shadowtap report --kube -o markdown
 
+  # what a run on a capture file found
+  shadowtap run -f rules.yaml --pcap traffic.pcapng --compare --report report.json
+  shadowtap report --file report.json
+
   # for CI: at least 2000 pairs, and not one may differ
   shadowtap report --min-pairs 2000 --max-different 0 -o junit > report.xml`,
 		Args: cobra.NoArgs,
@@ -50,6 +56,7 @@ there is noise and does not count.`,
 	}
 	fl := cmd.Flags()
 	f.register(fl)
+	fl.StringArrayVarP(&f.files, "file", "f", nil, "file that run --report wrote, instead of asking an agent (repeatable)")
 	fl.Uint64Var(&f.limits.MinPairs, "min-pairs", f.limits.MinPairs, "pairs that must have been answered by production to call a shadow safe")
 	fl.Float64Var(&f.limits.MaxDifferent, "max-different", f.limits.MaxDifferent, "share of answers that may differ, 0 to 1")
 	fl.Float64Var(&f.limits.MaxFailed, "max-failed", f.limits.MaxFailed, "share of copies that may get no answer, 0 to 1")
@@ -74,7 +81,7 @@ func (f *reportFlags) run(cmd *cobra.Command) error {
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
 	defer cancel()
-	agents, client, err := f.find(ctx)
+	agents, client, err := f.sources(ctx, cmd)
 	if err != nil {
 		return err
 	}
@@ -86,6 +93,23 @@ func (f *reportFlags) run(cmd *cobra.Command) error {
 		return negativeAnswer{fmt.Sprintf("the verdict is %s", c.Verdict)}
 	}
 	return nil
+}
+
+// sources are the files given, and the agents if there are no files or they
+// were asked for as well.
+func (f *reportFlags) sources(ctx context.Context, cmd *cobra.Command) (all []fleet.Agent, client fleet.Client, err error) {
+	if len(f.files) == 0 || f.kube || cmd.Flags().Changed("agent") {
+		if all, client, err = f.find(ctx); err != nil {
+			return nil, nil, err
+		}
+	}
+	for _, name := range f.files {
+		if _, err := os.Stat(name); err != nil {
+			return nil, nil, fmt.Errorf("--file: %w", err)
+		}
+		all = append(all, fleet.Agent{Name: name, File: name})
+	}
+	return all, client, nil
 }
 
 func (f *reportFlags) check() error {

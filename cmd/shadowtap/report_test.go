@@ -2,8 +2,11 @@ package main
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -39,6 +42,22 @@ func comparing(t *testing.T, n, different int) string {
 func TestReport(t *testing.T) {
 	newer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"format":2}`)) }))
 	defer newer.Close()
+	fetch := func(url string) string {
+		resp, err := http.Get(url + "/api/v1/report")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := filepath.Join(t.TempDir(), "report.json")
+		if err := os.WriteFile(name, body, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
 	same, few, without, wrong := comparing(t, 500, 0), comparing(t, 50, 0), comparing(t, 0, 0), comparing(t, 500, 100)
 	for _, tt := range []struct {
 		name   string
@@ -60,6 +79,9 @@ func TestReport(t *testing.T) {
 		{"JSON", []string{wrong}, []string{"-o", "json"}, exitNegative, []string{`"verdict": "unsafe"`, `"different": 100`, `"format": 1`, `"comparing": true`}},
 		{"JUnit", []string{wrong}, []string{"-o", "junit"}, exitNegative, []string{`<testsuites tests="2" failures="2"`}},
 		{"Markdown", []string{wrong}, []string{"-o", "markdown"}, exitNegative, []string{"### shadowtap: unsafe"}},
+		{"a file", nil, []string{"--file", fetch(same)}, exitDone, []string{"SAFE", "report.json  500"}},
+		{"a file and an agent", []string{few}, []string{"--file", fetch(same)}, exitDone, []string{"550    550"}},
+		{"no file", nil, []string{"--file", "/nowhere"}, exitError, []string{"--file: stat /nowhere: no such file"}},
 		{"another form", []string{same}, []string{"-o", "xml"}, exitError, []string{`--output "xml": expected text, json, junit or markdown`}},
 		{"no share", []string{same}, []string{"--max-failed", "5"}, exitError, []string{"--max-failed 5: expected a share of 0 to 1"}},
 		{"no number", []string{same}, []string{"--max-missed", "NaN"}, exitError, []string{"--max-missed NaN"}},

@@ -25,7 +25,8 @@ type runFlags struct {
 	to, attach, output             string
 	maxBody, maxHead, memory, ring size
 	rate, compareBody              size
-	account, logLevel, logFormat   string
+	account, report                string
+	logLevel, logFormat            string
 	user                           string
 	meant                          meaning
 	log                            *logWriter
@@ -93,7 +94,7 @@ out and reported; the others stay in use.`,
 	fl.BoolVar(&c.DryRun, "dry-run", false, "send nothing; print each request that would be mirrored")
 	fl.StringVarP(&f.output, "output", "o", "", "print each mirrored request: json (one per line) or text; --dry-run defaults to json")
 	fl.StringVar(&f.account, "account", "", "write the final account as JSON to this file, also after a failure; - for standard output")
-	compareFlags(fl, c, &f.compareBody)
+	compareFlags(fl, &f)
 	fl.StringVar(&c.Admin, "admin", c.Admin, "address of the admin API: /metrics, /healthz, /readyz, /api/v1; empty for none")
 	fl.StringVar(&c.Metrics, "metrics", "", "address of another listener for /metrics, /healthz and /readyz alone, open to whoever reaches it")
 	fl.StringVar(&c.AdminTokenFile, "admin-token-file", "", "file with the bearer token that the admin API wants, except for /healthz and /readyz")
@@ -129,7 +130,11 @@ func (f *runFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	account, err := f.openAccount(cmd.OutOrStdout())
+	account, err := openFinal("account", f.account, cmd.OutOrStdout())
+	if err != nil {
+		return err
+	}
+	report, err := openFinal("report", f.report, cmd.OutOrStdout())
 	if err != nil {
 		return err
 	}
@@ -153,7 +158,7 @@ func (f *runFlags) run(cmd *cobra.Command) error {
 	}()
 	// Whoever wants the account wants it most when something has failed.
 	err = a.Run(ctx)
-	return errors.Join(err, f.writeAccount(account, a))
+	return errors.Join(err, f.writeAccount(account, a), writeFinal(report, a.Report()))
 }
 
 // complete fills in the fields of the configuration whose flags are of
@@ -162,6 +167,9 @@ func (f *runFlags) complete(cmd *cobra.Command) error {
 	c := &f.cfg
 	c.MaxBody, c.MaxHead, c.MemoryLimit = int64(f.maxBody), int(f.maxHead), int64(f.memory)
 	c.CompareBody = int64(f.compareBody)
+	if f.report != "" && !c.Compare {
+		return errors.New("--report is for --compare")
+	}
 	c.RingBytes, c.MaxCaptureRate = int(f.ring), uint64(f.rate)
 	c.Output, c.Stdout, c.Version = agent.Format(f.output), cmd.OutOrStdout(), version
 	var err error
@@ -193,28 +201,28 @@ func (f *runFlags) complete(cmd *cobra.Command) error {
 	return err
 }
 
-// openAccount opens where the final account goes, nil if nowhere: it may be a
+// openFinal opens where something goes in the end, nil if nowhere: it may be a
 // place that only the privileges of the start can write to.
-func (f *runFlags) openAccount(stdout io.Writer) (io.WriteCloser, error) {
-	switch f.account {
+func openFinal(flag, name string, stdout io.Writer) (io.WriteCloser, error) {
+	switch name {
 	case "":
 		return nil, nil
 	case "-":
 		return unclosed{stdout}, nil
 	}
-	file, err := os.OpenFile(f.account, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
-		return nil, fmt.Errorf("--account: %w", err)
+		return nil, fmt.Errorf("--%s: %w", flag, err)
 	}
-	return accountFile{file}, nil
+	return finalFile{file}, nil
 }
 
-// accountFile is a file that an agent which this one takes over from may write
-// its own account to meanwhile.
-type accountFile struct{ *os.File }
+// finalFile is a file that an agent which this one takes over from may write to
+// meanwhile.
+type finalFile struct{ *os.File }
 
 // Write writes p in the place of whatever is in the file.
-func (f accountFile) Write(p []byte) (int, error) {
+func (f finalFile) Write(p []byte) (int, error) {
 	_ = f.Truncate(0) // which a pipe or a terminal refuses, and does not need
 	return f.File.Write(p)
 }
@@ -233,10 +241,15 @@ func (f *runFlags) writeAccount(to io.WriteCloser, a *agent.Agent) error {
 	f.cfg.Logger.Info("final account", "seen", r.Seen, "mirrored", r.Mirrored, "filtered", r.Filtered,
 		"sampled_out", r.SampledOut, "looped", r.Looped, "dropped", r.Dropped,
 		"sent", s.Sent, "answered", s.Answered, "failed", s.Failed)
+	return writeFinal(to, account)
+}
+
+// writeFinal writes v as JSON, unless to is nil.
+func writeFinal(to io.WriteCloser, v any) error {
 	if to == nil {
 		return nil
 	}
-	out, err := json.MarshalIndent(account, "", "  ")
+	out, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return err
 	}

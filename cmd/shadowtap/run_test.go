@@ -9,9 +9,9 @@ import (
 // TestAccountOfASuccessor: two agents that were told the same file leave one
 // account in it, whoever had more to say.
 func TestAccountOfASuccessor(t *testing.T) {
-	f := runFlags{account: filepath.Join(t.TempDir(), "account.json")}
+	name := filepath.Join(t.TempDir(), "account.json")
 	write := func(text string) func() {
-		w, err := f.openAccount(nil)
+		w, err := openFinal("account", name, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -27,7 +27,7 @@ func TestAccountOfASuccessor(t *testing.T) {
 	predecessor, successor := write("a long account\n"), write("short\n")
 	predecessor()
 	successor()
-	if got, err := os.ReadFile(f.account); err != nil || string(got) != "short\n" {
+	if got, err := os.ReadFile(name); err != nil || string(got) != "short\n" {
 		t.Errorf("%q, %v", got, err)
 	}
 }

@@ -158,11 +158,12 @@ func (a *Agent) adminHandler() http.Handler {
 		writeJSON(w, status)
 	})
 	mux.HandleFunc("GET /api/v1/report", func(w http.ResponseWriter, _ *http.Request) {
-		if a.comparing == nil {
+		report := a.Report()
+		if report == nil {
 			http.Error(w, "this agent does not compare answers: it runs without --compare", http.StatusNotFound)
 			return
 		}
-		writeJSON(w, a.comparing.comparer.Report())
+		writeJSON(w, report)
 	})
 	mux.HandleFunc("GET /api/v1/rules", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, a.RulesStatus()) })
 	if a.cfg.Pprof {

@@ -97,6 +97,15 @@ func (c *comparing) compare(p *pair) {
 	c.comparer.Add(m)
 }
 
+// Report returns what was compared so far, nil without Config.Compare. It is
+// safe for concurrent use.
+func (a *Agent) Report() *compare.Report {
+	if a.comparing == nil {
+		return nil
+	}
+	return a.comparing.comparer.Report()
+}
+
 // answerOf copies what is kept of a response.
 func answerOf(r *httpstream.Response, latency time.Duration) *compare.Answer {
 	a := &compare.Answer{

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"slices"
 	"text/tabwriter"
 
@@ -47,7 +48,7 @@ type Comparison struct {
 func Compare(ctx context.Context, client Client, agents []Agent, limits compare.Limits) *Comparison {
 	reports := make([]*compare.Report, len(agents))
 	errs := make([]error, len(agents))
-	each(agents, func(i int, a Agent) { reports[i], errs[i] = fetchReport(ctx, client, a.URL) })
+	each(agents, func(i int, a Agent) { reports[i], errs[i] = fetchReport(ctx, client, a) })
 
 	c := &Comparison{Agents: []Compared{}, Report: compare.NewReport()}
 	silent := 0
@@ -89,8 +90,15 @@ func (c *Comparison) notComparing() (n int) {
 	return n
 }
 
-func fetchReport(ctx context.Context, client Client, root string) (*compare.Report, error) {
-	body, err := get(ctx, client, root, "/api/v1/report")
+func fetchReport(ctx context.Context, client Client, a Agent) (*compare.Report, error) {
+	if a.File != "" {
+		body, err := os.ReadFile(a.File)
+		if err != nil {
+			return nil, err
+		}
+		return parseReport(body)
+	}
+	body, err := get(ctx, client, a.URL, "/api/v1/report")
 	var refused statusError
 	if errors.As(err, &refused) && refused.code == http.StatusNotFound {
 		return nil, errNotComparing
@@ -98,10 +106,14 @@ func fetchReport(ctx context.Context, client Client, root string) (*compare.Repo
 	if err != nil {
 		return nil, err
 	}
+	return parseReport(body)
+}
+
+func parseReport(body []byte) (*compare.Report, error) {
 	r := compare.NewReport()
 	r.Format = 0 // it must say so itself
 	if err := json.Unmarshal(body, r); err != nil {
-		return nil, fmt.Errorf("the answer is not the report of an agent: %w", err)
+		return nil, fmt.Errorf("this is not the report of an agent: %w", err)
 	}
 	return r, nil
 }

@@ -31,6 +31,8 @@ type Agent struct {
 	Name string
 	// URL is the root of its admin API.
 	URL string
+	// File, if set, is where Compare reads its report from instead.
+	File string
 }
 
 // Answer is what one agent said, or why it said nothing.
