@@ -27,8 +27,9 @@ func newReport() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "report",
 		Short: "Say whether the shadows answered as production did",
-		Long: `Asks each agent that runs with --compare what it found, adds it up, and says of
-each shadow whether it is safe: whether it answers as production does.
+		Long: `Asks each agent that runs with --compare what it found, or reads what run --report
+wrote, adds it up, and says of each shadow whether it is safe: whether it answers
+as production does.
 
 A verdict is only given where it is proven with 95 % confidence:
 

@@ -130,11 +130,11 @@ func (f *runFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	account, err := openFinal("account", f.account, cmd.OutOrStdout())
+	account, err := openFinal("account", f.account, 0o644, cmd.OutOrStdout())
 	if err != nil {
 		return err
 	}
-	report, err := openFinal("report", f.report, cmd.OutOrStdout())
+	report, err := openReport(f.report, cmd.OutOrStdout())
 	if err != nil {
 		return err
 	}
@@ -203,18 +203,23 @@ func (f *runFlags) complete(cmd *cobra.Command) error {
 
 // openFinal opens where something goes in the end, nil if nowhere: it may be a
 // place that only the privileges of the start can write to.
-func openFinal(flag, name string, stdout io.Writer) (io.WriteCloser, error) {
+func openFinal(flag, name string, mode os.FileMode, stdout io.Writer) (io.WriteCloser, error) {
 	switch name {
 	case "":
 		return nil, nil
 	case "-":
 		return unclosed{stdout}, nil
 	}
-	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
 	if err != nil {
 		return nil, fmt.Errorf("--%s: %w", flag, err)
 	}
 	return finalFile{file}, nil
+}
+
+// openReport is openFinal for a report, which may hold secrets.
+func openReport(name string, stdout io.Writer) (io.WriteCloser, error) {
+	return openFinal("report", name, 0o600, stdout)
 }
 
 // finalFile is a file that an agent which this one takes over from may write to

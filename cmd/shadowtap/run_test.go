@@ -11,7 +11,7 @@ import (
 func TestAccountOfASuccessor(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "account.json")
 	write := func(text string) func() {
-		w, err := openFinal("account", name, nil)
+		w, err := openFinal("account", name, 0o600, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -29,5 +29,24 @@ func TestAccountOfASuccessor(t *testing.T) {
 	successor()
 	if got, err := os.ReadFile(name); err != nil || string(got) != "short\n" {
 		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// What a report says of requests is not for everybody on the node.
+func TestReportIsPrivate(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "report.json")
+	w, err := openReport(name, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		t.Errorf("mode %v", info.Mode())
 	}
 }
