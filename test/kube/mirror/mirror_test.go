@@ -74,6 +74,8 @@ func TestMirroring(t *testing.T) {
 				return nil
 			})
 			eventuallyTargets(t, 1)
+			// Attached is not yet capturing: it looks for an agent to take over from.
+			kubectl(t, "-n", shadowtap, "rollout", "status", "daemonset/"+shadowtap, "--timeout=180s")
 		}})
 	})
 	t.Run("agent rolled", func(t *testing.T) {
