@@ -131,12 +131,21 @@ func (c *conn) Dropped(reason httpstream.Reason, detail error) {
 		return
 	}
 	c.account(&c.shard.tally.dropped[reason])
+	if c.dialogue != nil && (reason == httpstream.Gap || reason == httpstream.NoMemory) {
+		// It may have been HEAD, whose response looks longer than it is.
+		c.dialogue.desync(reasonFor(reason))
+	}
 	if detail != nil {
 		c.shard.agent.logInvalid(capture.Flow(c.flow), detail)
 	}
 }
 
-func (c *conn) Skipped(n int64) { c.shard.tally.skippedBytes += uint64(n) }
+func (c *conn) Skipped(n int64) {
+	c.shard.tally.skippedBytes += uint64(n)
+	if c.dialogue != nil {
+		c.dialogue.missed()
+	}
+}
 
 // Ignore tells everyone before the parser that this flow needs no more work.
 func (c *conn) Ignore(p httpstream.Protocol) {
@@ -151,6 +160,10 @@ func (c *conn) Ignore(p httpstream.Protocol) {
 // Request decides what becomes of a complete request.
 func (c *conn) Request(r *httpstream.Request) {
 	c.held = r
+	if c.asked != nil {
+		// Whatever becomes of it, its response is framed by that.
+		c.asked.toHEAD = string(r.Method()) == "HEAD"
+	}
 	flow := capture.Flow(c.flow)
 	r.Source, r.Destination = flow.Source(), c.shard.agent.source.Endpoint(flow)
 	c.account(c.decide(r))

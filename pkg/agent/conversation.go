@@ -1,8 +1,6 @@
 package agent
 
 import (
-	"bytes"
-
 	"github.com/shadowtap/shadowtap/pkg/compare"
 	"github.com/shadowtap/shadowtap/pkg/httpstream"
 )
@@ -14,7 +12,6 @@ func (c *conn) compare(r *httpstream.Request) *comparison {
 	if c.asked == nil {
 		return nil
 	}
-	c.asked.toHEAD = bytes.Equal(r.Method(), []byte("HEAD"))
 	return c.shard.agent.comparing.begin(r, &c.shard.decision, c.source)
 }
 

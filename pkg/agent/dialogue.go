@@ -10,7 +10,7 @@ import (
 
 // maxAsked bounds how many requests of one connection may wait for their
 // responses. Hardly any client sends a second one before the first is answered.
-const maxAsked = 64
+const maxAsked = 32
 
 // dialogue joins the two directions of a connection: it knows which request
 // the next response answers. It belongs to the goroutine of its shard.
@@ -115,7 +115,7 @@ func (d *dialogue) ask() *asked {
 	return q
 }
 
-// missed says that bytes of the requests are lost. Where the client does not
+// missed says that bytes of the requests are lost or not understood. Where the client does not
 // wait, a request may be among them whose answer comes all the same, and would
 // be taken for the next one's.
 func (d *dialogue) missed() {

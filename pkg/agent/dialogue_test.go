@@ -224,6 +224,28 @@ func TestDialogue(t *testing.T) {
 			c.answer(okFor("a") + okFor("else") + okFor("b"))
 			c.finish()
 		}, same(2)},
+		{"HEAD, not mirrored, in between", func(c *talk) {
+			c.open()
+			c.ask("HEAD /else HTTP/1.1\r\nHost: www.bookinfo.com\r\n\r\n")
+			c.answer(fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", len(okFor("a"))))
+			for _, p := range []string{"a", "b"} {
+				c.ask(getFor(p))
+				c.answer(okFor(p))
+			}
+			c.finish()
+		}, same(2)},
+		{"HEAD, partly lost", func(c *talk) {
+			c.open()
+			c.ask("HEAD /httpbin/x HTTP/1.1\r\nHost: www.book")
+			c.client, c.missedUp = c.client+8, true
+			c.ask("\r\n\r\n")
+			c.answer(fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", len(okFor("a"))))
+			for _, p := range []string{"a", "b"} {
+				c.ask(getFor(p))
+				c.answer(okFor(p))
+			}
+			c.finish()
+		}, same(2)},
 		{"answered early", func(c *talk) {
 			c.open()
 			c.ask("POST /httpbin/a HTTP/1.1\r\nHost: www.bookinfo.com\r\nContent-Length: 2\r\n\r\n")
