@@ -32,9 +32,11 @@ type dialogue struct {
 	requests  bool   // a stream of requests is there
 	whole     bool   // from its first byte
 	responses bool   // a stream of responses is there
+	begun     bool   // a request was seen
 	pipelined bool   // the client does not wait for answers
 	holed     bool   // requests may be lost, but not their answers
 	await     uint32 // what the client acknowledged with its last request
+	known     bool   // await is
 	awaiting  bool   // the answer to that begins there, wherever responses are
 }
 
@@ -94,18 +96,21 @@ func (s *shard) newDialogue(f reassembly.Flow) *dialogue {
 // ask notes that a request begins. What is lost before it is known by then.
 func (d *dialogue) ask() *asked {
 	q := &asked{}
-	ack := d.shard.segment.Ack
+	// Not that of the last segment: the request may have waited for it.
+	ack, known := d.shard.asm.Acknowledged()
 	switch {
-	case d.await == ack && (len(d.asked) > 0 || d.answering != nil):
-		d.pipelined = true // the client has no answer to the one before
+	case known && d.known && d.await == ack:
+		// The client has no answer to the one before, which may be given up
+		// already, but is to come.
+		d.pipelined = true
 		if d.holed {
 			d.desync(compare.Gap)
 		}
 	case !d.answers.Synced():
 		d.giveUp(d.unknown())
-		d.awaiting = true
+		d.awaiting = known && (d.known || !d.begun)
 	}
-	d.await = ack
+	d.await, d.known, d.begun = ack, known, true
 	if len(d.asked) == maxAsked {
 		d.desync(compare.Gap)
 		q.answer(nil, compare.Gap)

@@ -292,6 +292,32 @@ func TestDialogue(t *testing.T) {
 			c.answer(okFor("c"), okFor("d"), okFor("e"))
 			c.finish()
 		}, missed(1, "gap", 2)},
+		{"pipelined, content of a request lost", func(c *talk) {
+			c.open()
+			c.ask("POST /httpbin/a HTTP/1.1\r\nHost: www.bookinfo.com\r\nContent-Length: 9\r\n\r\nabc")
+			c.client += 6
+			c.missedUp = true
+			c.ask(getFor("b")) // whose place is known, unlike that of its answer
+			c.answer(okFor("a"))
+			c.answer(okFor("b"))
+			c.ask(getFor("c"))
+			c.answer(okFor("c"))
+			c.finish()
+		}, missed(0, "gap", 2)},
+		{"delivered late, after another connection's", func(c *talk) {
+			c.open()
+			c.ask("POST /httpbin/a HTTP/1.1\r\nHost: www.bookinfo.com\r\nContent-Length: 9\r\n\r\nabc")
+			c.client += 6
+			c.answer(okFor("a"))
+			c.ask(getFor("b")) // waits behind the hole
+			c.now += int64(time.Minute)
+			other := newTalk(c.shard, c.flow.SrcPort+1)
+			other.now, other.server = c.now, 12345
+			other.open()
+			c.answer(okFor("b"))
+			c.finish()
+			other.finish()
+		}, same(1)},
 		{"pipelined, more than is remembered", func(c *talk) {
 			c.open()
 			c.ask(strings.Repeat(getFor("a"), maxAsked+1))

@@ -16,6 +16,9 @@ type Assembler struct {
 	queues   []*queue // free ones
 	pool     bufferPool
 	stats    Stats
+	// Of the bytes being delivered; see Acknowledged.
+	ack   uint32
+	acked bool
 }
 
 // New returns an Assembler. cfg.NewStream must not be nil.
@@ -257,3 +260,9 @@ func (a *Assembler) Next(f Flow) (seq uint32, known bool) {
 	}
 	return 0, false
 }
+
+// Acknowledged returns what the bytes acknowledge that are being delivered, for
+// a Stream to ask during Data: they may have come some time before the segment
+// that made them the next ones. It is not known at other times, and of bytes on
+// a SYN.
+func (a *Assembler) Acknowledged() (ack uint32, known bool) { return a.ack, a.acked }

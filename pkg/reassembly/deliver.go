@@ -98,7 +98,9 @@ func (a *Assembler) deliver(r *record, t *text) {
 		r.ack, r.acked = t.ack, t.acked
 	}
 	a.stats.BytesDelivered += uint64(len(t.p))
+	a.ack, a.acked = t.ack, t.acked
 	r.stream.Data(t.p, start, t.now)
+	a.acked = false
 }
 
 // answered reports whether a peer that acknowledged old and now acknowledges
