@@ -53,7 +53,8 @@ type exchange struct {
 	up             *upload
 	sent, received int64
 	stale          bool // the connection was not usable; nothing was sent
-	partial        bool // not everything was sent, or not everything read
+	unsent         bool // not all of the copy was sent
+	unread         bool // not all of the answer was read
 	failed         bool
 	outcome        Outcome // if failed
 	err            error   // if failed
@@ -87,7 +88,7 @@ func (x *exchange) compose(r *httpstream.Request, s Shaper, extra []byte) error 
 
 // clear forgets the exchange before.
 func (x *exchange) clear() {
-	x.c, x.begun, x.stale, x.partial = nil, false, false, false
+	x.c, x.begun, x.stale, x.unsent, x.unread = nil, false, false, false, false
 	x.failed, x.outcome, x.err = false, 0, nil
 	x.sent, x.received, x.r, x.w = 0, 0, 0, 0
 	x.resp.Reset(false, nil)
@@ -130,7 +131,7 @@ func (x *exchange) forget() {
 
 // reusable reports whether the connection can carry another exchange.
 func (x *exchange) reusable() bool {
-	return !x.failed && !x.partial && x.r == x.w && x.about.persists(&x.resp)
+	return !x.failed && !x.unsent && !x.unread && x.r == x.w && x.about.persists(&x.resp)
 }
 
 func (x *exchange) fail(o Outcome, err error) {
@@ -199,7 +200,7 @@ func (x *exchange) write(fd uintptr) bool {
 	case errno == 0, errno == syscall.EAGAIN, errno == syscall.EINTR:
 		x.startUpload(x.out[n:])
 	default:
-		x.partial = true
+		x.unsent = true
 		return false
 	}
 	return true
@@ -216,7 +217,7 @@ func (x *exchange) streamed() {
 		x.startUpload(x.out, x.body)
 	} else {
 		n, err := x.c.Write(x.out)
-		x.sent, x.partial = int64(n), err != nil
+		x.sent, x.unsent = int64(n), err != nil
 	}
 	for {
 		b := x.space()
@@ -271,7 +272,7 @@ func (x *exchange) got(n int, eof bool) (done bool) {
 	case x.resp.Complete():
 		return true
 	case x.received > x.limit && x.resp.Final():
-		x.partial = true
+		x.unread = true
 		return true
 	}
 	return false
@@ -327,7 +328,7 @@ func (x *exchange) endUpload() {
 	}
 	x.sent += u.n
 	if u.err != nil {
-		x.partial = true
+		x.unsent = true
 		x.c.discard()
 	}
 }

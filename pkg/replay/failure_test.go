@@ -100,8 +100,8 @@ func TestAnswers(t *testing.T) {
 				}
 				r := <-c.results
 				want(t, r, test.outcome)
-				if r.Status != test.status || r.Partial != test.partial {
-					t.Errorf("status %d, partial %v; want %d, %v", r.Status, r.Partial, test.status, test.partial)
+				if r.Status != test.status || r.Partial != test.partial || r.Unsent {
+					t.Errorf("status %d, partial %v, unsent %v; want %d, %v, false", r.Status, r.Partial, r.Unsent, test.status, test.partial)
 				}
 				if r.Endpoint != s.endpoint() || r.Sent != int64(len(test.request)) {
 					t.Errorf("to %v, sent %d, want %v, %d", r.Endpoint, r.Sent, s.endpoint(), len(test.request))
@@ -148,8 +148,8 @@ func TestEarlyAnswer(t *testing.T) {
 				r := c.do(raw)
 				close(answered)
 				want(t, r, Answered4xx)
-				if !r.Partial || r.Sent >= int64(len(raw)) {
-					t.Errorf("partial %v, sent %d of %d", r.Partial, r.Sent, len(raw))
+				if !r.Unsent || r.Partial || r.Sent >= int64(len(raw)) {
+					t.Errorf("unsent %v, partial %v, sent %d of %d", r.Unsent, r.Partial, r.Sent, len(raw))
 				}
 				c.settled()
 				if n := c.Stats().Connections; n != 0 {
@@ -176,8 +176,8 @@ func TestSlowUpload(t *testing.T) {
 		c := newClient(t, cfg)
 		r := c.do(raw)
 		want(t, r, Answered2xx)
-		if r.Sent != int64(len(raw)) || r.Partial {
-			t.Errorf("sent %d of %d, partial %v", r.Sent, len(raw), r.Partial)
+		if r.Sent != int64(len(raw)) || r.Partial || r.Unsent {
+			t.Errorf("sent %d of %d, partial %v, unsent %v", r.Sent, len(raw), r.Partial, r.Unsent)
 		}
 		c.settled()
 		if n := c.Stats().Connections; n != 1 {

@@ -98,8 +98,10 @@ type Result struct {
 	Latency time.Duration
 	// Sent and Received are the bytes written and read, without TLS.
 	Sent, Received int64
-	// Partial says that the answer came before all of the copy was sent, or
-	// is longer than Config.MaxResponse.
+	// Unsent says that the answer came before all of the copy was sent. It is an
+	// answer like any other: a 413, say.
+	Unsent bool
+	// Partial says that the answer is longer than Config.MaxResponse.
 	Partial bool
 	// Response is what was kept of the answer: nil unless Config.Keep is set,
 	// if there was none, or for want of memory. It is the receiver's to

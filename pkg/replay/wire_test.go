@@ -67,7 +67,7 @@ func TestBytes(t *testing.T) {
 				c := newClient(t, cfg)
 				for range 2 { // the second on the same connection
 					r := c.do(test.head + "\r\n" + test.body)
-					if r.Outcome != Answered2xx || r.Sent != int64(len(want)) || r.Partial {
+					if r.Outcome != Answered2xx || r.Sent != int64(len(want)) || r.Unsent || r.Partial {
 						t.Fatalf("%+v", r)
 					}
 					c.settled()

@@ -210,7 +210,7 @@ func (w *worker) result() Result {
 	x := &w.x
 	r := Result{
 		Request: w.req, Shaper: w.shaper, Outcome: w.outcome(),
-		Sent: x.sent, Received: x.received, Partial: x.partial && !x.failed, Err: x.err,
+		Sent: x.sent, Received: x.received, Unsent: x.unsent && !x.failed, Partial: x.unread && !x.failed, Err: x.err,
 	}
 	if w.ep != nil {
 		r.Endpoint = w.ep.Endpoint
