@@ -151,11 +151,12 @@ type requestText struct {
 func (c *comparing) begin(r *httpstream.Request, d *rules.Decision, source uint32) *comparison {
 	method, target, host := clip(r.Method()), clip(r.Target()), clip(r.Host())
 	cost := comparisonCost + len(method) + len(target) + len(host)
+	rule := ruleName(d.Route.Rule()) // before anything is reserved: it may panic
 	if !c.reserve(source, 0, cost) {
 		return nil
 	}
 	m := &comparison{comparing: c, source: source, cost: cost, start: r.Start, text: &requestText{
-		time: time.Unix(0, r.Start), method: string(method), target: string(target), host: string(host), rule: ruleName(d.Route.Rule()),
+		time: time.Unix(0, r.Start), method: string(method), target: string(target), host: string(host), rule: rule,
 	}}
 	m.refs.Store(1)
 	return m
@@ -221,10 +222,11 @@ func (p *pair) forget() {
 
 // copy is what a mirror is given instead of to. m may be nil.
 func (m *comparison) copy(to *rules.RouteMirror) *copied {
+	made := &copied{Shaper: to, of: m, mirror: to.Mirror.Key()}
 	if m != nil {
 		m.refs.Add(1)
 	}
-	return &copied{Shaper: to, of: m, mirror: to.Mirror.Key()}
+	return made
 }
 
 // notTaken says that the mirror did not take the last copy. m may be nil.
@@ -252,10 +254,10 @@ func (m *comparison) production(r *httpstream.Response, why compare.Reason) {
 	early := m.early
 	m.early = nil
 	m.mu.Unlock()
+	defer m.release()
 	for _, p := range early {
 		m.send(p)
 	}
-	m.release()
 }
 
 // copyDone is replay.Config.OnResult.

@@ -6,8 +6,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/shadowtap/shadowtap/pkg/compare"
+	"github.com/shadowtap/shadowtap/pkg/httpstream"
 	"github.com/shadowtap/shadowtap/pkg/reassembly"
 	"github.com/shadowtap/shadowtap/pkg/replay"
+	"github.com/shadowtap/shadowtap/pkg/rules"
 )
 
 // TestDialoguePanic: every copy that was taken is a pair, and what was kept to
@@ -90,6 +92,50 @@ func TestCopyDonePanic(t *testing.T) {
 	if n := a.panics.counts[inComparison].Load(); n != 1 {
 		t.Errorf("%d panics are counted", n)
 	}
+	if n := a.memory.used.Load(); n != 0 {
+		t.Errorf("%d bytes are still held", n)
+	}
+}
+
+// TestSubmitPanic: what was reserved for a copy that a panic kept from being
+// taken is given back.
+func TestSubmitPanic(t *testing.T) {
+	a := comparingAgent(t)
+	c := newTalk(a.shards[0], 40000)
+	c.open()
+	c.ask(getFor("a"))
+	c.answer(okFor("a"))
+	g := a.current.Load()
+	a.current.Store(&generation{agent: a, program: g.program, mirrors: []*replay.Mirror{nil}})
+	c.ask(getFor("b"))
+	a.current.Store(g)
+	c.answer(okFor("b"))
+	c.finish()
+	if diff := cmp.Diff(compared{Same: 1, Missed: map[string]int{}}, result(t, a)); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if n := a.shards[0].tally.dropped[dropPanic]; n != 1 {
+		t.Errorf("%d requests were dropped as panic", n)
+	}
+}
+
+// TestBeginPanic: nothing is reserved yet when a rule turns out not to have a
+// name.
+func TestBeginPanic(t *testing.T) {
+	a := comparingAgent(t)
+	r, err := httpstream.ParseRequest([]byte(getFor("a")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("there was no panic: the test tries nothing")
+			}
+		}()
+		a.comparing.begin(r, new(rules.Decision), 0)
+	}()
 	if n := a.memory.used.Load(); n != 0 {
 		t.Errorf("%d bytes are still held", n)
 	}

@@ -52,14 +52,7 @@ func (g *generation) mirror(r *httpstream.Request, d *rules.Decision, answers *c
 		return 0, true
 	}
 	for i, to := range d.Selected {
-		var shaper replay.Shaper = to
-		if a.comparing != nil {
-			shaper = answers.copy(to)
-		}
-		reason, taken := g.submit(r, shaper, g.mirrors[to.Mirror.ID()])
-		if !taken {
-			answers.notTaken()
-		}
+		reason, taken := g.copy(r, to, answers)
 		if taken {
 			ok = true
 		} else if i == 0 {
@@ -77,6 +70,21 @@ func (g *generation) print(r *httpstream.Request, d *rules.Decision) bool {
 	// Bodies are copied as they are, fields into two strings each.
 	size := int64(len(d.Selected)) * (2*int64(r.Size()) + 2048)
 	return g.agent.printer.print(size, func() *rules.Record { return rules.NewRecord(r, d) })
+}
+
+// copy queues one copy of a request.
+func (g *generation) copy(r *httpstream.Request, to *rules.RouteMirror, answers *comparison) (refused dropReason, taken bool) {
+	m := g.mirrors[to.Mirror.ID()]
+	if g.agent.comparing == nil {
+		return g.submit(r, to, m)
+	}
+	made := answers.copy(to)
+	defer func() {
+		if !taken { // also if it panics
+			answers.notTaken()
+		}
+	}()
+	return g.submit(r, made, m)
 }
 
 func (g *generation) submit(r *httpstream.Request, s replay.Shaper, m *replay.Mirror) (dropReason, bool) {

@@ -62,7 +62,8 @@ func New(cfg Config) *Mirror {
 
 // Submit queues a copy of r with the head that s writes, or says why not. It
 // never waits. If the copy is accepted the mirror holds a reference to r
-// until the copy's outcome is known.
+// until the copy's outcome is known. If it panics, which only a method of s can
+// make it do, the copy was not accepted.
 func (m *Mirror) Submit(r *httpstream.Request, s Shaper) Refusal {
 	m.mu.Lock()
 	defer m.mu.Unlock()
