@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/shadowtap/shadowtap/pkg/compare"
 	"github.com/shadowtap/shadowtap/pkg/rules"
 )
 
@@ -157,13 +158,17 @@ func (a *Agent) adminHandler() http.Handler {
 		}
 		writeJSON(w, status)
 	})
-	mux.HandleFunc("GET /api/v1/report", func(w http.ResponseWriter, _ *http.Request) {
-		report := a.Report()
-		if report == nil {
+	mux.HandleFunc("GET /api/v1/report", func(w http.ResponseWriter, r *http.Request) {
+		if a.comparing == nil {
 			http.Error(w, "this agent does not compare answers: it runs without --compare", http.StatusNotFound)
 			return
 		}
-		writeJSON(w, report)
+		a.comparing.readReport(r.Context(), func(report *compare.Report) {
+			// Others wait for their turn.
+			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(reportTimeout))
+			w.Header().Set("Content-Type", "application/json")
+			_ = report.WriteJSON(w) // an error is the client's connection failing
+		})
 	})
 	mux.HandleFunc("GET /api/v1/rules", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, a.RulesStatus()) })
 	if a.cfg.Pprof {
@@ -175,6 +180,9 @@ func (a *Agent) adminHandler() http.Handler {
 	}
 	return mux
 }
+
+// reportTimeout is how long whoever asked for the report may take to read it.
+const reportTimeout = time.Minute
 
 func writeJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -18,7 +19,9 @@ type comparing struct {
 	kept     *httpstream.ResponsePool
 	comparer *compare.Comparer
 	memory   *budget
-	used     atomic.Int64 // of it
+	used     atomic.Int64  // of it
+	charged  int64         // of that, for the report; only run uses it
+	reading  chan struct{} // holds one: a copy of the report is being made or read
 	panics   *panics
 	pairs    chan *pair
 	ending   sync.Once
@@ -46,6 +49,7 @@ func newComparing(cfg *Config, memory *budget, panics *panics) (*comparing, erro
 		comparer: comparer,
 		memory:   memory,
 		panics:   panics,
+		reading:  make(chan struct{}, 1),
 		pairs:    make(chan *pair, pairsWaiting),
 	}
 	c.kept = httpstream.NewResponsePool(int(cfg.CompareBody), c.reserve, c.release)
@@ -77,7 +81,18 @@ func (c *comparing) run() {
 			c.comparer.Add(p.pair())
 		}
 		p.release()
+		c.charge(c.comparer.Size())
 	}
+	c.charge(0) // nothing is mirrored any more
+}
+
+// charge makes n what the report takes of the budget, which it is not refused:
+// its tables are bounded, and what is in them stays. Where they take all that
+// is for comparing, no more pairs are begun.
+func (c *comparing) charge(n int64) {
+	c.used.Add(n - c.charged)
+	c.memory.used.Add(n - c.charged)
+	c.charged = n
 }
 
 // close compares what waits. No pair may come any more. It may be called again.
@@ -104,6 +119,21 @@ func (a *Agent) Report() *compare.Report {
 		return nil
 	}
 	return a.comparing.comparer.Report()
+}
+
+// readReport calls read with a copy of the report, unless ctx ends before its
+// turn has come: there is one copy at a time, which the budget is charged for.
+func (c *comparing) readReport(ctx context.Context, read func(*compare.Report)) {
+	select {
+	case c.reading <- struct{}{}:
+	case <-ctx.Done():
+		return
+	}
+	defer func() { <-c.reading }()
+	size := c.comparer.Size()
+	c.memory.used.Add(size)
+	defer c.memory.used.Add(-size)
+	read(c.comparer.Report())
 }
 
 // answerOf copies what is kept of a response.

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // Comparer compares pairs and counts. It is safe for concurrent use.
@@ -23,6 +24,7 @@ type Comparer struct {
 	details sync.Mutex
 	key     []byte // of the route, used again
 	ids     []uint64
+	size    atomic.Int64 // see Size
 }
 
 // New returns a Comparer. An error says which option is malformed.

@@ -12,7 +12,9 @@ func (c *Comparer) begin(p *Pair) *Mirror {
 	c.report.span(p.Time)
 	m := c.report.Mirrors[p.Mirror]
 	if m == nil {
+		before := len(c.report.Mirrors)
 		m = c.report.mirror(clip(p.Mirror))
+		c.size.Add(int64(len(c.report.Mirrors)-before) * mirrorCost)
 	}
 	m.Pairs++
 	return m
@@ -37,11 +39,13 @@ func (c *Comparer) unanswered(p *Pair, missed Reason) {
 	c.details.Lock()
 	defer c.details.Unlock()
 	if r := c.route(p); r != nil {
+		before := r.size()
 		r.Failed++
 		c.place(p, r, &difference{
 			part: PartFailure, path: failure, id: placeID(PartFailure, failure, ""),
 			v1: value{note: strconv.Itoa(p.Production.Status)}, v2: value{note: failure},
 		})
+		c.size.Add(r.size() - before)
 	}
 }
 
@@ -69,6 +73,8 @@ func (c *Comparer) answered(p *Pair, x *comparison) {
 	if r == nil {
 		return
 	}
+	before := r.size()
+	defer func() { c.size.Add(r.size() - before) }()
 	if p.Request != 0 && v1.Status == v2.Status {
 		c.learn(p, r, x)
 	}
@@ -98,6 +104,8 @@ func (c *Comparer) route(p *Pair) *Route {
 	if r := c.report.Routes[string(c.key)]; r != nil {
 		return r
 	}
+	before := c.routesSize() // of which one may have to go
+	defer func() { c.size.Add(c.routesSize() - before) }()
 	return c.report.route(string(c.key), func() *Route {
 		r := newRoute()
 		r.Mirror, r.Rule, r.Method, r.Class = mirror, rule, method, class

@@ -3,12 +3,13 @@ package compare
 import (
 	"encoding/json"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 )
 
-// TestReportSize fills every table of a report with the largest that fits.
-func TestReportSize(t *testing.T) {
+// fullReport has every table filled with the largest that fits.
+func fullReport() *Report {
 	name := func(i int) string { return fmt.Sprintf("%0*d", maxName, i) }
 	r := NewReport()
 	for i := range maxRoutes {
@@ -39,6 +40,11 @@ func TestReportSize(t *testing.T) {
 			}
 		}
 	}
+	return r
+}
+
+func TestReportSize(t *testing.T) {
+	r := fullReport()
 	b, err := json.MarshalIndent(r, "", "  ") // as agents answer with it
 	if err != nil {
 		t.Fatal(err)
@@ -50,4 +56,55 @@ func TestReportSize(t *testing.T) {
 	if err := r.check(); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestSizeIsABound: what a report is said to take is no less than it does.
+func TestSizeIsABound(t *testing.T) {
+	before := heap()
+	c := newComparer(t, Options{})
+	c.report = fullReport()
+	took := heap() - before
+	size := c.routesSize() + int64(len(c.report.Mirrors))*mirrorCost
+	if took > size || size > 16<<20 {
+		t.Errorf("%d KiB are taken for %d KiB: expected 16 MiB at most", took>>10, size>>10)
+	}
+	t.Logf("%d KiB are taken for %d KiB", took>>10, size>>10)
+	runtime.KeepAlive(c)
+}
+
+func heap() int64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// TestSize: it is kept up as entries come and are thrown out for others.
+func TestSize(t *testing.T) {
+	c := newComparer(t, Options{})
+	check := func() {
+		t.Helper()
+		if want := c.routesSize() + int64(len(c.report.Mirrors))*mirrorCost; c.Size() != want {
+			t.Fatalf("size %d, want %d", c.Size(), want)
+		}
+	}
+	check()
+	for i := range 3 * maxRoutes {
+		for k := range 3 {
+			p := pair(answer(fmt.Sprintf(`{"a%d":1,"b%d":2}`, i+k, k)), answer(`{}`))
+			p.Mirror, p.Rule, p.Request = fmt.Sprint(i%(maxMirrors+9)), fmt.Sprint(i), uint64(k+1)
+			c.Add(p)
+		}
+		c.Add(&Pair{Time: start, Method: "GET", Rule: fmt.Sprint(i), Mirror: "m", Production: answer("{}"), Failure: "timeout"})
+		c.Add(&Pair{Mirror: fmt.Sprint(i), Missed: Busy})
+		check()
+	}
+	if len(c.report.Routes) != maxRoutes || c.report.Mirrors[other] == nil {
+		t.Errorf("%d routes, %d mirrors: the tables are not full", len(c.report.Routes), len(c.report.Mirrors))
+	}
+	for i := range 2 * maxPlaces {
+		c.Add(pair(answer(fmt.Sprintf(`{"a%d":1}`, i)), answer(`{}`)))
+	}
+	check()
 }
