@@ -87,6 +87,7 @@ func New(cfg Config) (*Agent, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	cfg.Rules.MaxMemory = int(cfg.MemoryLimit / rulesShare)
 	if cfg.DryRun && cfg.Output == NoOutput {
 		cfg.Output = JSONOutput
 	}

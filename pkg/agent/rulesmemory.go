@@ -14,6 +14,11 @@ const (
 	loadingCost = 60
 )
 
+// rulesShare is the part of the limit of memory, one in so many, that rules may
+// take beyond what their text does; see rules.Options. It is reckoned on the
+// high side, and taken twice while rules are loaded.
+const rulesShare = 4
+
 // checkRulesSize says what becomes of the bound of memory if files of so many
 // bytes are loaded: nothing reserves memory for them, so that an error comes
 // before they are read rather than from the kernel.

@@ -25,6 +25,10 @@ type Options struct {
 	// path is rewritten, and x-envoy-expected-rq-timeout-ms where there is a
 	// timeout.
 	EnvoyHeaders bool
+	// MaxMemory bounds, in bytes, what rules take beyond what their text does
+	// where parts of them are multiplied with each other; 0 is no bound. An
+	// object for which there is no room has an error.
+	MaxMemory int
 }
 
 // Compile makes a Program of the rules in s, or says everything that is wrong
@@ -113,6 +117,8 @@ type compiler struct {
 	asked           []*clientMatch
 	namespaces      map[string]*Namespace
 	asksNamespaces  bool // a listener is for routes of namespaces with certain labels
+	costs           costs
+	arrive          map[arrivalKey]map[netip.AddrPort]struct{} // see capturedAt
 }
 
 func newCompiler(o Options) *compiler {
@@ -121,6 +127,8 @@ func newCompiler(o Options) *compiler {
 		services:  serviceTable{},
 		subsets:   map[string]map[string][]*hostRules{},
 		known:     map[string]*Mirror{},
+		arrive:    map[arrivalKey]map[netip.AddrPort]struct{}{},
+		costs:     costs{of: map[string]int{}, objects: map[named]int{}, denied: map[named]bool{}, told: map[named]int{}, erred: map[named]bool{}},
 		form:      o.Normalize,
 		options:   o,
 	}
@@ -151,6 +159,9 @@ func (c *compiler) warnf(meta *Meta, f *field, value, format string, args ...any
 }
 
 func (c *compiler) report(meta *Meta, f *field, value string, warning bool, format string, args ...any) {
+	if !c.tell(meta, warning) {
+		return
+	}
 	c.problems = append(c.problems, Problem{
 		Position: meta.position(f), Object: meta.object(), Group: meta.Group, Field: f.String(), Value: value,
 		Message: fmt.Sprintf(format, args...), Warning: warning,
@@ -222,14 +233,27 @@ func (c *compiler) incomplete(s *Snapshot) {
 // link gathers the targets and mirrors of all routes that requests can reach.
 func (c *compiler) link(p *Program) {
 	live := map[*Route]bool{}
+	type list struct { // of routes, which many hosts may share
+		first **Route
+		n     int
+	}
+	indexes := map[list]*routeIndex{}
 	p.virtualHosts(func(h *virtualHost) {
-		for _, rt := range h.routes {
-			if !live[rt] {
-				live[rt] = true
-				rt.bind()
+		if n := len(h.routes); n > 0 {
+			l := list{&h.routes[0], n}
+			index, known := indexes[l]
+			if !known {
+				for _, rt := range h.routes {
+					if !live[rt] {
+						live[rt] = true
+						rt.bind()
+					}
+				}
+				index = newRouteIndex(h.routes)
+				indexes[l] = index
 			}
+			h.index = index
 		}
-		h.index = newRouteIndex(h.routes)
 		h.selects = h.owner != nil && h.selective()
 		p.hosts.selects = p.hosts.selects || h.selects
 	})

@@ -74,6 +74,9 @@ func (c *compiler) delegatedRoutes(root *VirtualService, in *networking.HTTPRout
 			c.errorf(&d.src.Meta, f.dot("delegate"), leaf.Delegate.Name, "is not possible: a delegate cannot delegate further")
 			continue
 		}
+		if !c.chargeMerge(&root.Meta, base, leaf) {
+			return nil
+		}
 		merged := mergeRoute(base, leaf)
 		if merged == nil {
 			c.warnf(&d.src.Meta, f, leaf.Name, "has no effect: its matches are no part of those of %s, which delegates to it", root.object())

@@ -124,17 +124,56 @@ func (c *compiler) captured(vs *VirtualService, in *networking.HTTPRoute, at *fi
 		if t == nil || (len(in.Route) > 1 && rd.Weight == 0) {
 			continue // Istio leaves out destinations of weight 0 among several
 		}
-		out[i] = map[netip.AddrPort]struct{}{}
-		c.capture(vs, t, f, out[i], mirrored)
+		found := map[netip.AddrPort]struct{}{}
+		c.capture(vs, t, f, found, mirrored)
+		out[i] = c.capturedAt(&vs.Meta, t, found)
 	}
 	return out
 }
 
-// union is the addresses of all.
+// arrivalKey is what decides where requests for a target arrive.
+type arrivalKey struct {
+	service   *service
+	namespace string // of who refers to it: subsets may differ
+	subset    string
+	port      uint32 // 0 for all
+}
+
+// capturedAt is found, or the same set as another route has with that target:
+// services have many endpoints, and often many routes. It is not to be changed.
+func (c *compiler) capturedAt(meta *Meta, t *target, found map[netip.AddrPort]struct{}) map[netip.AddrPort]struct{} {
+	key := arrivalKey{service: t.service, namespace: meta.Namespace, subset: t.subset}
+	if t.named || len(t.ports) == 1 {
+		key.port = t.ports[0].number
+	}
+	if known := c.arrive[key]; maps.Equal(known, found) && known != nil {
+		return known
+	}
+	if !c.charge(meta, len(found)*arrivalCost) {
+		return nil
+	}
+	c.arrive[key] = found
+	return found
+}
+
+// union is the addresses of all. It is not to be changed either.
 func union(sets []map[netip.AddrPort]struct{}) map[netip.AddrPort]struct{} {
-	out := map[netip.AddrPort]struct{}{}
+	var out map[netip.AddrPort]struct{}
+	several := false
 	for _, s := range sets {
-		maps.Copy(out, s)
+		switch {
+		case s == nil:
+		case out == nil:
+			out = s
+		default:
+			if !several {
+				several, out = true, maps.Clone(out)
+			}
+			maps.Copy(out, s)
+		}
+	}
+	if out == nil {
+		out = map[netip.AddrPort]struct{}{}
 	}
 	return out
 }
@@ -147,6 +186,10 @@ func (c *compiler) capture(vs *VirtualService, t *target, at *field, out map[net
 		report = func(*Meta, *field, string, string, ...any) {}
 	}
 	readable := 0
+	if mirrored {
+		before := len(c.arrivals.all)
+		defer func() { c.charge(&vs.Meta, (len(c.arrivals.all)-before)*arrivalCost) }()
+	}
 	for i := range t.ports {
 		p := &t.ports[i]
 		if !p.http() {

@@ -236,16 +236,17 @@ func (c *compiler) gatewayCaptured(gr *gatewayRoute, backends []gateway.HTTPBack
 			c.need(t.service.host)
 			c.warnEmpty(gr.meta, t, f)
 		}
-		out[i] = map[netip.AddrPort]struct{}{}
+		found := map[netip.AddrPort]struct{}{}
 		for _, e := range t.endpoints {
 			if !e.addr.IsValid() {
 				report(gr.meta, f, e.host, "cannot be captured by name: the addresses of the endpoints are needed")
 				break
 			}
 			if at, ok := e.at(p); ok {
-				out[i][at] = struct{}{}
+				found[at] = struct{}{}
 			}
 		}
+		out[i] = c.capturedAt(gr.meta, t, found)
 	}
 	return out
 }

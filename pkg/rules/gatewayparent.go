@@ -172,6 +172,9 @@ func (c *compiler) attachGateway(gr *gatewayRoute, ref *gateway.ParentReference,
 	a := c.admit(gr, ref, at)
 	for _, by := range a.by {
 		for _, host := range by.hosts {
+			if !c.charge(gr.meta, hostCost+len(gr.routes)*bindCost) {
+				break
+			}
 			by.routes[host] = append(by.routes[host], gr.ranked()...)
 		}
 		gr.hosts, gr.gateways = append(gr.hosts, by.hosts...), append(gr.gateways, name)

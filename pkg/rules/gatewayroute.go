@@ -151,6 +151,7 @@ func (c *compiler) newGatewayRoute(meta *Meta, common gateway.CommonRouteSpec, h
 func (c *compiler) add(gr *gatewayRoute, i int, in *gatewayRule) {
 	at := (*field)(nil).dot("spec").dot("rules").at(i)
 	a, rewrite := c.gatewayAction(gr, in, at)
+	c.chargeAction(gr.meta, a, max(len(in.matches), 1))
 	for j := range in.matches {
 		m := &in.matches[j]
 		rt := &Route{
@@ -205,6 +206,9 @@ func (c *compiler) pathMatch(meta *Meta, in *gateway.HTTPPathMatch, at *field, m
 // gatewayRegex compiles a regular expression, which as in Istio is one of RE2
 // and has to match the whole value.
 func (c *compiler) gatewayRegex(meta *Meta, expr string, at *field) text {
+	if !c.chargeRegex(meta, expr) {
+		return text{kind: present}
+	}
 	t, err := regexText(expr)
 	if err != nil {
 		c.errorf(meta, at, expr, "expected an RE2 expression: %s", strings.TrimPrefix(err.Error(), "error parsing regexp: "))

@@ -103,7 +103,8 @@ func (c *compiler) grpcMethod(meta *Meta, in *gateway.GRPCMethodMatch, at *field
 		} else {
 			c.gatewayRegex(meta, method, at.dot("method"))
 		}
-		if t, err := regexText(fmt.Sprintf("/(?:%s)/(?:%s)", service, method)); err == nil {
+		both := fmt.Sprintf("/(?:%s)/(?:%s)", service, method)
+		if t, err := regexText(both); err == nil && c.chargeRegex(meta, both) {
 			m.uri = t
 		}
 		m.path = 1

@@ -28,9 +28,13 @@ func (c *compiler) hosts() hostTable {
 func (c *compiler) bind(t *hostTable, host string, vs *virtualService, at *field) {
 	told := false
 	for _, gateway := range vs.gateways {
-		if gateway == meshGateway && len(c.covered(host)) > 0 {
-			vs.names = append(vs.names, c.covered(host)...)
-			continue // it stands for those services, and is no host of its own
+		if gateway == meshGateway {
+			if covered := c.covered(host); len(covered) > 0 {
+				if c.charge(&vs.src.Meta, len(covered)*nameCost) {
+					vs.names = append(vs.names, covered...)
+				}
+				continue // it stands for those services, and is no host of its own
+			}
 		}
 		names := []string{host}
 		if gateway != meshGateway {
@@ -46,6 +50,9 @@ func (c *compiler) bind(t *hostTable, host string, vs *virtualService, at *field
 // bindAt makes the routes of vs those of a host at a gateway. told is whether
 // it has been said that the host is another rule's for other clients.
 func (c *compiler) bindAt(t *hostTable, name, gateway string, vs *virtualService, at *field, told *bool) {
+	if !c.charge(&vs.src.Meta, hostCost) {
+		return
+	}
 	h := &virtualHost{routes: vs.routes, owner: vs, gateway: gateway, any: name == "*"}
 	if s := c.services.of(name, vs.src.Namespace); s != nil {
 		h.ports = s.httpPorts()
@@ -69,6 +76,7 @@ func (c *compiler) bindAt(t *hostTable, name, gateway string, vs *virtualService
 			rival.owner.src.object())
 	case rival.owner == vs:
 		// Two servers of the gateway come to the same host.
+	case !c.charge(&vs.src.Meta, (len(rival.routes)+len(vs.routes))*bindCost):
 	default:
 		rival.routes = slices.Concat(rival.routes, vs.routes)
 		slices.SortStableFunc(rival.routes, func(a, b *Route) int { return compareCatchAll(&a.match, &b.match) })
@@ -116,7 +124,7 @@ func (c *compiler) bindCovered(t *hostTable) {
 				routes: w.vs.routes, owner: w.vs, gateway: meshGateway,
 				covered: true, ports: c.services.of(name, w.vs.src.Namespace).httpPorts(),
 			}
-			if t.get(name).find(func(o *virtualHost) bool { return o.rivals(h) }) == nil {
+			if t.get(name).find(func(o *virtualHost) bool { return o.rivals(h) }) == nil && c.charge(&w.vs.src.Meta, hostCost) {
 				t.append(name, h)
 				w.vs.services = append(w.vs.services, name)
 			}
@@ -142,6 +150,9 @@ func (c *compiler) alternates(t *hostTable) {
 	added := map[string]*virtualHost{} // the last of each name
 	older := make(map[*virtualService]bool, len(c.virtualServices))
 	add := func(name string, h *virtualHost) {
+		if !c.charge(&h.owner.src.Meta, hostCost) {
+			return
+		}
 		alias := &virtualHost{routes: h.routes, owner: h.owner, gateway: h.gateway, alias: true, ports: h.ports}
 		rival := t.exact[name].find(func(o *virtualHost) bool { return !o.alias && o.rivals(alias) && !o.selective() })
 		if len(c.services[name]) > 0 || rival != nil && older[rival.owner] {

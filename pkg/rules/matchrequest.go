@@ -95,6 +95,9 @@ func (c *compiler) path(meta *Meta, in *networking.StringMatch, at *field) text 
 		if m.Regex == "" || len(m.Regex) > maxRegex {
 			c.errorf(meta, f, m.Regex, "expected an expression of 1 to %d bytes", maxRegex)
 		}
+		if !c.chargeRegex(meta, m.Regex) {
+			return text{kind: present}
+		}
 		t, err := regexText(m.Regex)
 		if err != nil {
 			c.errorf(meta, f, m.Regex, "expected an RE2 expression: %s",

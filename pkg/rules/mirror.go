@@ -227,6 +227,9 @@ func (c *compiler) mirror(meta *Meta, t *target, port *servicePort, at *field) *
 	if known := c.known[m.Key()]; known != nil {
 		return known
 	}
+	if !c.charge(meta, len(t.endpoints)*reachCost) {
+		return m
+	}
 	for _, e := range t.endpoints {
 		if e.notReady || e.port(port) == 0 {
 			continue

@@ -35,6 +35,9 @@ func (c *compiler) regexRewrite(meta *Meta, in *networking.RegexRewrite, at *fie
 		c.errorf(meta, at.dot("match"), in.Match, "expected an expression of 1 to %d bytes", maxRegex)
 		return nil
 	}
+	if !c.chargeRegex(meta, in.Match) {
+		return nil
+	}
 	re, err := regexp.Compile(in.Match)
 	if err != nil {
 		c.errorf(meta, at.dot("match"), in.Match, "expected an RE2 expression: %s",

@@ -142,7 +142,7 @@ func (c *compiler) serviceEntry(se *ServiceEntry) {
 		if len(spec.Endpoints) > 0 {
 			c.errorf(&se.Meta, at.dot("workloadSelector"), "", "cannot be given together with endpoints")
 		}
-		s.endpoints = c.selected(se)
+		s.endpoints = c.chargeEndpoints(&se.Meta, c.selected(se))
 	}
 	if len(spec.Hosts) == 0 {
 		c.errorf(&se.Meta, at.dot("hosts"), "", "expected at least one host")

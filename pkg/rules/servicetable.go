@@ -43,7 +43,9 @@ func (c *compiler) addService(s *service, at *field) {
 	list := c.services[s.host]
 	if i := slices.IndexFunc(list, func(o *service) bool { return o.namespace == s.namespace }); i >= 0 {
 		c.warnf(s.source, at, s.host, "is also a host of %s: the endpoints of both are taken together", list[i].source.object())
-		list[i].join(s)
+		if c.charge(s.source, (len(list[i].endpoints)+len(s.endpoints))*(endpointCost+len(list[i].ports)*nameCost)) {
+			list[i].join(s)
+		}
 		return
 	}
 	if len(list) > 0 {

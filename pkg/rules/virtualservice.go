@@ -125,9 +125,11 @@ func (c *compiler) httpRoutes(vs *virtualService, at *field) {
 			last = c.httpRoute(vs, vs.src, in, f, rule, last)
 			continue
 		}
+		c.costs.payer = &vs.src.Meta
 		for _, d := range c.delegatedRoutes(vs.src, in, f) {
 			last = c.httpRoute(vs, d.src, d.route, d.at, rule, last)
 		}
+		c.costs.payer = nil
 	}
 	c.shadowed(vs)
 }
@@ -235,6 +237,7 @@ func (c *compiler) action(src *VirtualService, in *networking.HTTPRoute, at *fie
 		})
 	}
 	c.extraValues(&src.Meta, a)
+	c.chargeAction(&src.Meta, a, max(len(in.Match), 1))
 	return a
 }
 

@@ -112,6 +112,7 @@ func (c *compiler) kubernetesServices(snapshot *Snapshot) {
 		case len(in.Selector) > 0:
 			s.endpoints = podEndpoints(in, c.pods[in.Namespace])
 		}
+		s.endpoints = c.chargeEndpoints(&in.Meta, s.endpoints)
 		if !slices.ContainsFunc(c.services[s.host], func(o *service) bool { return o.namespace == s.namespace }) {
 			c.addService(s, nil) // one that is given twice is reported as that
 		}
