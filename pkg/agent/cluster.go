@@ -45,7 +45,7 @@ func (a *Agent) openCluster() error {
 	c := newCluster()
 	cfg := kube.Config{
 		Kubeconfig: a.cfg.Kubeconfig, Version: a.cfg.Version, Guard: a.panics.in(inCluster), Logger: a.log,
-		GatewayStatus: a.cfg.GatewayStatus,
+		GatewayStatus: a.cfg.GatewayStatus, MaxMemory: a.cfg.MemoryLimit / objectsShare,
 	}
 	if kube.InPod() {
 		cfg.StartWithin = startWithin

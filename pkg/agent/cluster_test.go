@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -40,7 +41,7 @@ func (f *fakeCluster) Need(rules.Needs) bool                  { f.asked++; retur
 func (f *fakeCluster) Report(*rules.Snapshot, rules.Problems) {}
 func (f *fakeCluster) Touch()                                 { f.touched <- struct{}{} }
 func (f *fakeCluster) Status() kube.Status {
-	return kube.Status{Reached: true, Missing: []string{"Pod of v1"}, Watches: 3, Objects: 7, Failures: 2}
+	return kube.Status{Reached: true, Missing: []string{"Pod of v1"}, Watches: 3, Objects: 7, Memory: 5, Failures: 2}
 }
 
 func clusterAgent(t *testing.T, text string) (*Agent, *fakeCluster) {
@@ -103,7 +104,7 @@ func TestClusterRules(t *testing.T) {
 	text = a.getForTest("/metrics").Body.String()
 	for _, want := range []string{
 		`shadowtap_rule_problems{kind="VirtualService",severity="error"} 1`,
-		"shadowtap_kube_reached 1", "shadowtap_kube_watches 3", "shadowtap_kube_objects 7", "shadowtap_kube_request_failures_total 2",
+		"shadowtap_kube_reached 1", "shadowtap_kube_watches 3", "shadowtap_kube_objects 7", "shadowtap_rules_memory_bytes 5", "shadowtap_kube_request_failures_total 2",
 	} {
 		if !strings.Contains(text, want+"\n") {
 			t.Errorf("no %s in the metrics", want)
@@ -111,6 +112,37 @@ func TestClusterRules(t *testing.T) {
 	}
 	if f.asked != 2 {
 		t.Errorf("asked %d times what is needed", f.asked)
+	}
+}
+
+// TestClusterRulesThatDoNotFit: an object that takes too much memory is left out
+// and named, and the others stay in use.
+func TestClusterRulesThatDoNotFit(t *testing.T) {
+	var root, leaf strings.Builder
+	for i := range 300 {
+		_, _ = fmt.Fprintf(&root, "{match: [{headers: {a: {exact: '%d'}}}], delegate: {name: leaf}}, ", i)
+		_, _ = fmt.Fprintf(&leaf, "{match: [{uri: {prefix: /%d}}], route: [{destination: {host: httpbin.default.svc.cluster.local}}]}, ", i)
+	}
+	a, f := clusterAgent(t, shadowRules("10.99.1.2:80")+`---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: root, namespace: bad}
+spec: {hosts: [elsewhere.example], http: [`+root.String()+`]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: leaf, namespace: bad}
+spec: {http: [`+leaf.String()+"]}\n")
+	f.asked = 1
+	a.reloadCluster()
+	status := a.RulesStatus()
+	if len(status.Mirrors) != 1 || status.Failed {
+		t.Errorf("%+v", status)
+	}
+	if !slices.ContainsFunc(status.Problems, func(p string) bool {
+		return strings.Contains(p, "VirtualService bad/root: takes too much memory")
+	}) {
+		t.Errorf("problems %q", status.Problems)
 	}
 }
 

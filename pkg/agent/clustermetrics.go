@@ -12,7 +12,7 @@ import (
 type clusterMetrics struct {
 	agent *Agent
 
-	up, failures, watches, objects, problems *prometheus.Desc
+	up, failures, watches, objects, memory, problems *prometheus.Desc
 }
 
 func (a *Agent) clusterMetrics() *clusterMetrics {
@@ -25,6 +25,7 @@ func (a *Agent) clusterMetrics() *clusterMetrics {
 		failures: desc("kube_request_failures_total", "Requests to the API server that failed."),
 		watches:  desc("kube_watches", "Watches of the API server."),
 		objects:  desc("kube_objects", "Objects that are known from the API server."),
+		memory:   desc("rules_memory_bytes", rulesMemoryHelp),
 		problems: desc("rule_problems", "What is wrong with rules, by the kind of object.", "kind", "severity"),
 	}
 }
@@ -58,6 +59,7 @@ func (m *clusterMetrics) collect(ch chan<- prometheus.Metric) {
 	gauge(m.up, reached)
 	gauge(m.watches, float64(st.Watches))
 	gauge(m.objects, float64(st.Objects))
+	gauge(m.memory, float64(st.Memory))
 	ch <- prometheus.MustNewConstMetric(m.failures, prometheus.CounterValue, float64(st.Failures))
 }
 

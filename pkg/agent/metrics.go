@@ -54,7 +54,7 @@ func (a *Agent) registry() *prometheus.Registry {
 			shadowOpen:        desc("shadow_connections_open", "Open connections to a mirror's endpoints.", "mirror"),
 			memory:            desc("traffic_memory_bytes", "Bytes of traffic held."),
 			memoryLimit:       desc("traffic_memory_limit_bytes", "Bound of traffic_memory_bytes."),
-			rulesMemory:       desc("rules_memory_bytes", "What rules from files take of the memory limit, estimated from their size."),
+			rulesMemory:       desc("rules_memory_bytes", rulesMemoryHelp),
 			hooks:             desc("hooks", "Interfaces and directions the TC program is attached to."),
 			namespaces:        desc("namespaces", "Network namespaces other than the agent's that are captured in."),
 			namespacesMissing: desc("namespaces_missing", "Addresses of pods to be captured that no network namespace has."),
@@ -128,7 +128,9 @@ func (m *metrics) collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(m.memory, uint64(m.agent.memory.used.Load()))
 	gauge(m.memoryLimit, uint64(m.agent.memory.limit))
-	gauge(m.rulesMemory, uint64(m.agent.rulesSize.Load()*rulesCost))
+	if m.agent.cluster == nil { // which has its own
+		gauge(m.rulesMemory, uint64(m.agent.rulesSize.Load()*rulesCost))
+	}
 	gauge(m.hooks, uint64(len(m.agent.source.Hooks())))
 	if pods, ok := m.agent.source.(*podSource); ok {
 		captured, missing := pods.Namespaces()

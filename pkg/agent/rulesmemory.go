@@ -17,7 +17,13 @@ const (
 // rulesShare is the part of the limit of memory, one in so many, that rules may
 // take beyond what their text does; see rules.Options. It is reckoned on the
 // high side, and taken twice while rules are loaded.
-const rulesShare = 4
+const rulesShare = 8
+
+// objectsShare is the part, one in so many, that the objects of a cluster and the
+// text of its rules may take, compiled twice.
+const objectsShare = 4
+
+const rulesMemoryHelp = "What rules, and the objects of a cluster, take of the memory limit, reckoned from their size."
 
 // checkRulesSize says what becomes of the bound of memory if files of so many
 // bytes are loaded: nothing reserves memory for them, so that an error comes

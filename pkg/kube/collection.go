@@ -20,6 +20,9 @@ type object struct {
 	uid     types.UID
 	version string // metadata.resourceVersion
 	part    part
+	// cost is what it takes of the room, and replaced what the version before
+	// it did, as long as that is kept instead.
+	cost, replaced int64
 	// What Config.GatewayStatus takes; see ownStatus.
 	generation int64
 	status     map[string]any
@@ -35,6 +38,7 @@ type collection struct {
 
 	objects map[string]*object // by namespace/name
 	synced  bool
+	ended   bool // nothing is kept any more
 }
 
 var _ cache.TransformingStore = (*collection)(nil)
@@ -63,33 +67,36 @@ func (c *collection) decode(obj any) (key string, o *object, err error) {
 	before := c.objects[key]
 	c.source.mu.Unlock()
 	var old part
+	if before != nil {
+		o.replaced = before.cost
+	}
 	if before != nil && before.uid == o.uid {
-		if before.version == o.version {
+		if before.version == o.version && !isLeftOut(before.part) {
 			return key, before, nil
 		}
 		old = before.part
+	}
+	o.cost = weigh(obj)
+	c.source.mu.Lock()
+	fits := c.source.room.take(m.GetNamespace(), o.cost, o.replaced)
+	c.source.mu.Unlock()
+	if !fits {
+		o.part, o.cost = c.source.room.leftOut(obj, key, o.cost), 0
+		return key, o, nil
 	}
 	// Not under the lock: decoding takes its time. Only the reflector writes.
 	fault := c.source.cfg.Guard(func() { o.part, err = c.convert(obj, old) })
 	switch {
 	case fault != nil:
-		o.part = unreadable(obj, key, fault)
+		// Like one that is wrong, it must not keep others from being known.
+		o.part = standIn(obj, key, "cannot be read for a defect: "+fault.Error())
 	case err != nil:
+		c.source.mu.Lock()
+		c.drop(key, o)
+		c.source.mu.Unlock()
 		return key, nil, err
 	}
 	return key, o, nil
-}
-
-// unreadable stands for an object whose conversion met with a panic: like one
-// that is wrong, it must not keep others from being known.
-func unreadable(obj any, key string, fault error) part {
-	_, kind, _ := strings.Cut(fmt.Sprintf("%T", obj), ".")
-	problem := rules.Problem{Message: "cannot be read for a defect: " + fault.Error()}
-	if u, ok := obj.(*unstructured.Unstructured); ok {
-		kind, problem.Group = u.GetKind(), u.GroupVersionKind().Group
-	}
-	problem.Object = kind + " " + key
-	return &customPart{snapshot: &rules.Snapshot{}, problems: rules.Problems{problem}}
 }
 
 // Add keeps a new object.
@@ -103,7 +110,12 @@ func (c *collection) Update(obj any) error {
 	}
 	c.source.mu.Lock()
 	defer c.source.mu.Unlock()
+	if c.ended {
+		c.drop(key, o)
+		return nil
+	}
 	before := c.objects[key]
+	o.replaced = o.cost
 	c.objects[key] = o
 	if before != nil && !samePart(before.part, o.part) {
 		c.noteChange(before.part)
@@ -128,6 +140,7 @@ func (c *collection) Delete(obj any) error {
 	defer c.source.mu.Unlock()
 	if o := c.objects[key]; o != nil {
 		delete(c.objects, key)
+		c.source.room.give(namespaceOf(key), o.cost)
 		c.noteChange(o.part)
 	}
 	return nil
@@ -139,14 +152,31 @@ func (c *collection) Replace(list []any, _ string) error {
 	for _, obj := range list {
 		key, o, err := c.decode(obj)
 		if err != nil {
+			c.source.mu.Lock()
+			defer c.source.mu.Unlock()
+			for key, o := range next {
+				c.drop(key, o)
+			}
 			return fmt.Errorf("object of a list: %w", err)
 		}
 		next[key] = o
 	}
 	c.source.mu.Lock()
 	defer c.source.mu.Unlock()
+	if c.ended {
+		for key, o := range next {
+			c.drop(key, o)
+		}
+		return nil
+	}
+	for key, o := range c.objects {
+		if next[key] == nil {
+			c.source.room.give(namespaceOf(key), o.cost)
+		}
+	}
 	same := c.synced && len(next) == len(c.objects)
 	for key, o := range next {
+		o.replaced = o.cost
 		before := c.objects[key]
 		same = same && before != nil && samePart(before.part, o.part)
 	}

@@ -4,17 +4,22 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/shadowtap/shadowtap/pkg/rules"
 )
 
+// maxProblems is how many problems of an object are reported.
+const maxProblems = 100
+
 // customPart is an object of a CustomResourceDefinition.
 type customPart struct {
 	snapshot *rules.Snapshot   // of this object
 	problems rules.Problems    // met when it was decoded
 	sum      [sha256.Size]byte // of the text that it was decoded from
+	leftOut  bool              // for want of room
 }
 
 func (p *customPart) addTo(s *rules.Snapshot) { s.Add(p.snapshot) }
@@ -74,5 +79,6 @@ func convertCustom(in *unstructured.Unstructured, before part) (part, error) {
 		return before, nil
 	}
 	p.snapshot, p.problems = rules.DecodeObject(text)
+	p.problems = slices.Clone(p.problems[:min(len(p.problems), maxProblems)])
 	return p, nil
 }

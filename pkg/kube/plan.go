@@ -135,6 +135,9 @@ func (s *Source) reconcile(ctx context.Context) {
 	for key, w := range s.watches {
 		if !s.desired[key] && !unknown[w.class] {
 			w.stop()
+			if c := w.collected(); c != nil {
+				c.end()
+			}
 			delete(s.watches, key)
 			s.changed = true
 		}

@@ -35,6 +35,10 @@ type Config struct {
 	// StartWithin is the time within which, at random, Run begins to ask: all
 	// agents of a cluster may have been started at once. 0 is immediately.
 	StartWithin time.Duration
+	// MaxMemory bounds, in bytes, what objects may take with the rules that are
+	// compiled of them. One for which there is no room is left out, which is a
+	// problem of it. 0 is no bound.
+	MaxMemory int64
 	// Version of the program, for the log of the API server.
 	Version string
 	// Guard runs a step of the work. It may contain a panic of the step, which
@@ -63,6 +67,7 @@ type Source struct {
 	statusSpread time.Duration // within which a status is written
 
 	mu      sync.Mutex
+	room    room
 	release *string           // of the Gateway API, nil if it is not known
 	served  map[string]string // version of each kind by definition; nil before the first discovery
 	needs   rules.Needs
@@ -111,6 +116,7 @@ func newSource(cfg Config, rc *rest.Config) (*Source, error) {
 		pace:    pace{quick: 10 * time.Millisecond, settle: 100 * time.Millisecond, maxSettle: 500 * time.Millisecond, rest: 9},
 		wake:    make(chan struct{}, 1),
 		kinds:   kindState{changed: make(chan struct{}, 1)},
+		room:    room{limit: cfg.MaxMemory},
 		reports: reports{wake: make(chan struct{}, 1)},
 		spread:  reportSpread,
 
@@ -148,6 +154,8 @@ func (s *Source) Run(ctx context.Context, changed func()) {
 	}
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	retry := time.NewTicker(retryLeftOut)
+	defer retry.Stop()
 	for {
 		next := faultPause // unless the step gets to its end
 		_ = s.cfg.Guard(func() { next = s.step(ctx, time.Now(), changed) })
@@ -157,6 +165,8 @@ func (s *Source) Run(ctx context.Context, changed func()) {
 			return
 		case <-s.wake:
 		case <-timer.C:
+		case <-retry.C:
+			s.retry()
 		}
 	}
 }
@@ -317,13 +327,16 @@ type Status struct {
 	// Watches is how many watches there are, Objects how many objects they
 	// hold.
 	Watches, Objects int
+	// Memory is what these objects are reckoned to take, in bytes; see
+	// Config.MaxMemory.
+	Memory int64
 }
 
 // Status returns how s is doing.
 func (s *Source) Status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := Status{Reached: !s.contact.lost, Failures: s.contact.failures, Missing: s.missing(), Watches: len(s.watches)}
+	st := Status{Reached: !s.contact.lost, Failures: s.contact.failures, Missing: s.missing(), Watches: len(s.watches), Memory: s.room.used}
 	for _, w := range s.watches {
 		if c := w.collected(); c != nil {
 			st.Objects += len(c.objects)

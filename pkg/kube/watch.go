@@ -36,6 +36,7 @@ type running struct {
 	subject
 	store cache.ReflectorStore
 	stop  context.CancelFunc
+	again again
 }
 
 // collected is the objects of the watch, nil if it does not collect them.
@@ -68,6 +69,10 @@ func (s *Source) start(ctx context.Context, sub subject) *running {
 			return list, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			ctx, err := r.again.watch(ctx)
+			if err != nil {
+				return nil, err
+			}
 			w, err := sub.watch(ctx, o)
 			s.noteContact(ctx, sub.what, err)
 			return w, err

@@ -24,7 +24,7 @@ const (
 	bindCost     = 1 << 7  // a route of a host that it does not share with others
 	endpointCost = 1 << 8  // an endpoint of a service that selects it
 	arrivalCost  = 160     // an endpoint where requests of a route arrive
-	reachCost    = 1 << 9  // an endpoint of a mirror, in pkg/replay, too
+	reachCost    = 3 << 7  // an endpoint of a mirror, in pkg/replay, too
 	shapeCost    = 200     // a mirror of a route, for each change that destinations make
 	stepCost     = 300     // of a regular expression, which is also matched
 	problemCost  = 1 << 9
