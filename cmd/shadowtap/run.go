@@ -134,7 +134,7 @@ func (f *runFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	report, err := openReport(f.report, cmd.OutOrStdout())
+	report, err := openReport(f.report, cmd.OutOrStdout(), a.TakesOver())
 	if err != nil {
 		return err
 	}
@@ -158,7 +158,7 @@ func (f *runFlags) run(cmd *cobra.Command) error {
 	}()
 	// Whoever wants the account wants it most when something has failed.
 	err = a.Run(ctx)
-	return errors.Join(err, f.writeAccount(account, a), writeFinal(report, a.Report()))
+	return errors.Join(err, f.writeAccount(account, a), report.write(a.Report()))
 }
 
 // complete fills in the fields of the configuration whose flags are of
@@ -215,11 +215,6 @@ func openFinal(flag, name string, mode os.FileMode, stdout io.Writer) (io.WriteC
 		return nil, fmt.Errorf("--%s: %w", flag, err)
 	}
 	return finalFile{file}, nil
-}
-
-// openReport is openFinal for a report, which may hold secrets.
-func openReport(name string, stdout io.Writer) (io.WriteCloser, error) {
-	return openFinal("report", name, 0o600, stdout)
 }
 
 // finalFile is a file that an agent which this one takes over from may write to

@@ -43,6 +43,10 @@ func (a *Agent) meet() error {
 	return a.greet(ctx, conn)
 }
 
+// TakesOver reports whether another agent was found to take over from. It is to be
+// called before Run.
+func (a *Agent) TakesOver() bool { return a.predecessor != nil }
+
 func (a *Agent) meeting() meeting { return meeting{agent: a.cfg.Name, dir: a.cfg.TakeoverDir} }
 
 // greet says hello to the agent that this one is to take over from, and again
