@@ -132,12 +132,14 @@ func zoneOf(s *rules.Snapshot, node string) string {
 // logProblems logs the problems that are new. In a cluster rules are compiled
 // anew whenever an endpoint comes or goes.
 func (a *Agent) logProblems(problems rules.Problems) {
-	var known rules.Problems
+	known := map[rules.Problem]bool{}
 	if last := a.loaded.Load(); last != nil {
-		known = last.Problems
+		for _, p := range last.Problems {
+			known[p] = true
+		}
 	}
 	for _, p := range problems {
-		if slices.Contains(known, p) {
+		if known[p] {
 			continue
 		}
 		if p.Warning {

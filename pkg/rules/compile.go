@@ -1,7 +1,6 @@
 package rules
 
 import (
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -89,6 +88,7 @@ func byAge[T any](objects []T, meta func(*T) *Meta) []*T {
 // compiler is the state of one Compile.
 type compiler struct {
 	problems  Problems
+	told      map[told]int
 	supported map[protoreflect.FullName]support
 	form      Normalization
 
@@ -118,6 +118,7 @@ type compiler struct {
 func newCompiler(o Options) *compiler {
 	return &compiler{
 		supported: supportedFields(),
+		told:      map[told]int{},
 		services:  serviceTable{},
 		subsets:   map[string]map[string][]*hostRules{},
 		known:     map[string]*Mirror{},
@@ -151,10 +152,22 @@ func (c *compiler) warnf(meta *Meta, f *field, value, format string, args ...any
 }
 
 func (c *compiler) report(meta *Meta, f *field, value string, warning bool, format string, args ...any) {
-	c.problems = append(c.problems, Problem{
-		Position: meta.position(f), Object: meta.object(), Group: meta.Group, Field: f.String(), Value: value,
-		Message: fmt.Sprintf(format, args...), Warning: warning,
-	})
+	of := told{meta.named(), warning}
+	switch c.told[of]++; {
+	case c.told[of] > maxProblems+1:
+		return
+	case c.told[of] > maxProblems:
+		f, value, format, args = nil, "", moreProblems, nil
+	}
+	p := newProblem(f, value, format, args...)
+	p.Position, p.Object, p.Group, p.Warning = meta.position(f), of.object, of.group, warning
+	c.problems = append(c.problems, p)
+}
+
+// told is the errors, or the warnings, of an object.
+type told struct {
+	named
+	warning bool
 }
 
 // metas calls f for every object.

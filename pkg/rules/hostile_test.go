@@ -1,0 +1,68 @@
+package rules
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// TestListOfItself: an alias can make a List an item of itself, and a few nested
+// Lists more objects than there is memory for.
+func TestListOfItself(t *testing.T) {
+	itself := "apiVersion: v1\nkind: List\nitems: &items\n- {apiVersion: v1, kind: List, items: *items}\n"
+	nested := "apiVersion: v1\nkind: List\nitems:\n- &l0 {apiVersion: v1, kind: Namespace, metadata: {name: a}}\n"
+	for i := range 12 {
+		items := strings.Repeat(fmt.Sprintf("*l%d, ", i), 10)
+		nested += fmt.Sprintf("- &l%d {apiVersion: v1, kind: List, items: [%s]}\n", i+1, items)
+	}
+	for name, text := range map[string]string{"itself": itself, "nested": nested} {
+		t.Run(name, func(t *testing.T) {
+			_, ps := decodeAll(t, text)
+			if ps.Err() == nil || !strings.Contains(ps.Error(), "too deep or too large") {
+				t.Errorf("%.300v", ps)
+			}
+		})
+	}
+}
+
+// TestManyProblems: of an object with a hundred thousand of them enough are
+// listed for a person, what is wrong with others too, and nothing of it is used.
+func TestManyProblems(t *testing.T) {
+	const n = 20000
+	many := func(entry string) string { return strings.Repeat(entry+", ", n) }
+	long := strings.Repeat("x", 1<<20)
+	for name, routes := range map[string]string{
+		"fields":   "{" + toV1Flow + ", match: [" + many("{nonsense: {exact: /}}") + "]}",
+		"values":   "{" + toV1Flow + ", match: [" + many("{uri: {regex: '('}}") + "]}",
+		"warnings": "{" + toV1Flow + "}, " + many("{match: [{uri: {prefix: /}}], "+toV1Flow+"}"),
+		"long":     "{" + toV1Flow + ", match: [{uri: {regex: '(" + long + "'}}, {" + long + ": 1}]}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, decoded := decodeAll(t, services+namedRule("z", "z.com", gone)+
+				"---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: many}\nspec: {hosts: [m.com], http: ["+routes+"]}\n")
+			p, problems := CompileEach(s, Options{})
+			if p == nil {
+				t.Fatal("nothing compiled")
+			}
+			problems = append(decoded, problems...)
+			if len(problems) > 2*maxProblems+10 || len(problems.Error()) > 100<<10 {
+				t.Errorf("%d problems, %d bytes", len(problems), len(problems.Error()))
+			}
+			if !strings.Contains(problems.Error(), `VirtualService default/z: spec.http[0].mirror.subset: "v9"`) {
+				t.Error("what is wrong with another object is not among them")
+			}
+			if name != "long" && !strings.Contains(problems.Error(), "VirtualService default/many: "+moreProblems) {
+				t.Errorf("it is not said that there are more:\n%.2000s", problems.Error())
+			}
+			want := Filtered
+			if name == "warnings" {
+				want = Mirrored
+			}
+			if d := decide(t, p, request(t, "GET /\nHost: m.com"), "10.0.0.1:80"); d.Verdict != want {
+				t.Errorf("%v, want %v", d.Verdict, want)
+			}
+		})
+	}
+}
+
+const toV1Flow = "route: [{destination: {host: httpbin, subset: v1}}], mirror: {host: httpbin, subset: v2}"
