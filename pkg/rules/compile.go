@@ -89,6 +89,7 @@ func byAge[T any](objects []T, meta func(*T) *Meta) []*T {
 type compiler struct {
 	problems  Problems
 	told      map[told]int
+	unfolded  map[named]int // by the expressions of each object
 	supported map[protoreflect.FullName]support
 	form      Normalization
 
@@ -119,6 +120,7 @@ func newCompiler(o Options) *compiler {
 	return &compiler{
 		supported: supportedFields(),
 		told:      map[told]int{},
+		unfolded:  map[named]int{},
 		services:  serviceTable{},
 		subsets:   map[string]map[string][]*hostRules{},
 		known:     map[string]*Mirror{},

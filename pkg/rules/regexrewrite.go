@@ -35,7 +35,11 @@ func (c *compiler) regexRewrite(meta *Meta, in *networking.RegexRewrite, at *fie
 		c.errorf(meta, at.dot("match"), in.Match, "expected an expression of 1 to %d bytes", maxRegex)
 		return nil
 	}
-	re, err := regexp.Compile(in.Match)
+	var re *regexp.Regexp
+	err := c.unfold(meta, in.Match)
+	if err == nil {
+		re, err = regexp.Compile(in.Match)
+	}
 	if err != nil {
 		c.errorf(meta, at.dot("match"), in.Match, "expected an RE2 expression: %s",
 			strings.TrimPrefix(err.Error(), "error parsing regexp: "))
