@@ -89,7 +89,8 @@ func byAge[T any](objects []T, meta func(*T) *Meta) []*T {
 type compiler struct {
 	problems  Problems
 	told      map[told]int
-	unfolded  map[named]int // by the expressions of each object
+	unfolded  map[string]int // by the expressions of each namespace
+	merged    map[string]int // by the delegations of each namespace, in bytes
 	supported map[protoreflect.FullName]support
 	form      Normalization
 
@@ -120,7 +121,8 @@ func newCompiler(o Options) *compiler {
 	return &compiler{
 		supported: supportedFields(),
 		told:      map[told]int{},
-		unfolded:  map[named]int{},
+		unfolded:  map[string]int{},
+		merged:    map[string]int{},
 		services:  serviceTable{},
 		subsets:   map[string]map[string][]*hostRules{},
 		known:     map[string]*Mirror{},
@@ -237,7 +239,23 @@ func (c *compiler) incomplete(s *Snapshot) {
 // link gathers the targets and mirrors of all routes that requests can reach.
 func (c *compiler) link(p *Program) {
 	live := map[*Route]bool{}
+	// The hosts of an object share one list of routes: an index of its own for
+	// each would have hosts times routes entries.
+	type list struct {
+		first **Route
+		n     int
+	}
+	linked := map[list]*virtualHost{}
 	p.virtualHosts(func(h *virtualHost) {
+		var of list
+		if len(h.routes) > 0 {
+			of = list{&h.routes[0], len(h.routes)}
+		}
+		if same := linked[of]; same != nil && (same.owner == nil) == (h.owner == nil) {
+			h.index, h.selects = same.index, same.selects
+			return
+		}
+		linked[of] = h
 		for _, rt := range h.routes {
 			if !live[rt] {
 				live[rt] = true

@@ -66,3 +66,50 @@ func TestManyProblems(t *testing.T) {
 }
 
 const toV1Flow = "route: [{destination: {host: httpbin, subset: v1}}], mirror: {host: httpbin, subset: v2}"
+
+// TestProducts: what an object multiplies to is refused before it is made.
+func TestProducts(t *testing.T) {
+	list := func(n int, format string) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, format+", ", i)
+		}
+		return "[" + b.String() + "]"
+	}
+	const head = "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: %s}\n"
+	for name, tt := range map[string]struct{ object, refused string }{
+		"matches": {
+			fmt.Sprintf(head, "hostile") + "spec: {hosts: [h.com], http: [{match: " + list(20000, "{name: r%d}") + ", delegate: {name: leaf}}]}\n" +
+				fmt.Sprintf(head, "leaf") + "spec: {http: [{match: " + list(20000, "{name: l%d}") + ", " + toV1Flow + "}]}\n",
+			"the delegations of namespace default come to more than 32 MiB",
+		},
+		"delegations": {
+			fmt.Sprintf(head, "hostile") + "spec: {hosts: [h.com], http: " + list(20000, "{match: [{name: r%d}], delegate: {name: leaf}}") + "}\n" +
+				fmt.Sprintf(head, "leaf") + "spec: {http: [{match: [{uri: {prefix: /" + strings.Repeat("x", 500000) + "}}], " + toV1Flow + "}]}\n",
+			"the delegations of namespace default come to more than 32 MiB",
+		},
+		"hosts": {
+			fmt.Sprintf(head, "hostile") + "spec: {hosts: " + list(20000, "h%d.com") + ", gateways: " + list(200, "g%d") + ", http: [{" + toV1Flow + "}]}\n",
+			"20000 hosts at 200 gateways are too many",
+		},
+		"gateways": {
+			fmt.Sprintf(head, "hostile") + "spec: {hosts: [h.com], gateways: " + list(30000, "g%d") + ", http: [{" + toV1Flow + "}]}\n",
+			"1 hosts at 30000 gateways are too many",
+		},
+		"none": {
+			fmt.Sprintf(head, "large") + "spec: {hosts: " + list(5000, "h%d.com") + ", http: [{match: " + list(5, "{name: r%d}") + ", delegate: {name: leaf}}]}\n" +
+				fmt.Sprintf(head, "leaf") + "spec: {http: [" + strings.Repeat("{match: "+list(20, "{uri: {prefix: /l%d}}")+", "+toV1Flow+"}, ", 100) + "]}\n", "",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, _ := decodeAll(t, services+tt.object+namedRule("sound", "s.com", toV1))
+			p, problems := CompileEach(s, Options{})
+			if p == nil || (problems.Err() != nil) != (tt.refused != "") || !strings.Contains(problems.Error(), tt.refused) {
+				t.Fatalf("%.1000v", problems)
+			}
+			if d := decide(t, p, request(t, "GET /\nHost: s.com"), "10.0.0.1:80"); d.Verdict != Mirrored {
+				t.Errorf("the sound rule: %v, %v", d.Verdict, d.Why)
+			}
+		})
+	}
+}

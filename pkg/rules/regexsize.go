@@ -1,7 +1,6 @@
 package rules
 
 import (
-	"errors"
 	"fmt"
 	"regexp/syntax"
 	"strings"
@@ -13,9 +12,9 @@ const (
 	// maxProgram is the largest program of an expression that Istio has Envoy
 	// accept (re2.max_program_size.error_level).
 	maxProgram = 32768
-	// maxUnfolded is how much the expressions of one object may unfold to
-	// beyond what they are as text: about 20 MiB of memory.
-	maxUnfolded = 1 << 19
+	// maxUnfolded is how much the expressions of one namespace may unfold to
+	// beyond what they are as text: about 40 MiB of memory.
+	maxUnfolded = 1 << 20
 )
 
 // regex compiles a regular expression, which is one of RE2 and has to match the
@@ -32,7 +31,7 @@ func (c *compiler) regex(meta *Meta, expr string, at *field) text {
 	return t
 }
 
-// unfold says why expr, of an object, must not be compiled, nil if it may be.
+// unfold says why expr must not be compiled, nil if it may be.
 func (c *compiler) unfold(meta *Meta, expr string) error {
 	re, err := syntax.Parse(expr, syntax.Perl)
 	if err != nil {
@@ -42,8 +41,8 @@ func (c *compiler) unfold(meta *Meta, expr string) error {
 	if size > maxProgram {
 		return fmt.Errorf("its program has more than %d instructions, which Envoy refuses", maxProgram)
 	}
-	if c.unfolded[meta.named()] += max(0, size-2*len(expr)); c.unfolded[meta.named()] > maxUnfolded {
-		return errors.New("together with those before it in this object it unfolds to too much: use fewer counted repetitions")
+	if c.unfolded[meta.Namespace] += max(0, size-2*len(expr)); c.unfolded[meta.Namespace] > maxUnfolded {
+		return fmt.Errorf("together with others of namespace %s it unfolds to too much: use fewer counted repetitions", meta.Namespace)
 	}
 	return nil
 }
