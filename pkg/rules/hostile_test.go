@@ -96,6 +96,11 @@ func TestProducts(t *testing.T) {
 			fmt.Sprintf(head, "hostile") + "spec: {hosts: [h.com], gateways: " + list(30000, "g%d") + ", http: [{" + toV1Flow + "}]}\n",
 			"1 hosts at 30000 gateways are too many",
 		},
+		"header fields": {
+			fmt.Sprintf(head, "hostile") + "spec: {hosts: [h.com], http: [{" + toV1Flow + ", headers: {request: {add: {" +
+				strings.NewReplacer("[", "", "]", "").Replace(list(20000, "x-%d: y")) + "}}}}]}\n",
+			`spec.http[0].headers.request: "20000": expected at most 1000 entries`,
+		},
 		"none": {
 			fmt.Sprintf(head, "large") + "spec: {hosts: " + list(5000, "h%d.com") + ", http: [{match: " + list(5, "{name: r%d}") + ", delegate: {name: leaf}}]}\n" +
 				fmt.Sprintf(head, "leaf") + "spec: {http: [" + strings.Repeat("{match: "+list(20, "{uri: {prefix: /l%d}}")+", "+toV1Flow+"}, ", 100) + "]}\n", "",
