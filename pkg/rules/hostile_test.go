@@ -118,3 +118,28 @@ func TestProducts(t *testing.T) {
 		})
 	}
 }
+
+// TestControlCharacters: what an object, or a request, is called does nothing to
+// a terminal.
+func TestControlCharacters(t *testing.T) {
+	const name, path = `"a\u001b[2J\nok\u202e"`, `"/\u001b]0;x\u0007"`
+	rule := strings.Replace(namedRule("NAME", "s.com", "name: NAME\nmatch: [{uri: {exact: PATH}}, {uri: {prefix: /}, name: NAME}]\n"+toV1), "nonsense", "", 1)
+	text := services + strings.NewReplacer("NAME", name, "PATH", path).Replace(rule)
+	unsafe := func(s string) bool { return strings.ContainsAny(strings.ReplaceAll(s, "\n", ""), "\x1b\a\u202e") }
+	p, _ := compile(t, text, Options{})
+	var b strings.Builder
+	for _, target := range []string{"/", "/x\u202e"} {
+		if err := p.Explain(request(t, "GET "+target+"\nHost: s.com")).WriteText(&b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if unsafe(b.String()) || strings.Contains(b.String(), "\nok") || !strings.Contains(b.String(), "VirtualService default/a\ufffd[2J") {
+		t.Errorf("%q", b.String())
+	}
+	for _, broken := range []string{strings.Replace(text, "subset: v2}\n", "subset: "+name+"}\n", 1), text + "---\n{apiVersion: " + name + ", kind: " + name + "}\n",
+		strings.Replace(text, "mirror:", name+": 1\n    mirror:", 1)} {
+		if ps := problemsOf(t, broken); ps.Err() == nil || unsafe(ps.Error()) || strings.Contains(ps.Error(), "\nok") {
+			t.Errorf("%q", ps.Error())
+		}
+	}
+}

@@ -43,7 +43,7 @@ type Problem struct {
 }
 
 // Error is the problem in one line: "file:line: object: field: value: what is
-// expected".
+// expected". Nothing in it does anything to a terminal.
 func (p Problem) Error() string {
 	parts := make([]string, 0, 6)
 	if at := p.Position.String(); at != "" {
@@ -61,7 +61,7 @@ func (p Problem) Error() string {
 	if p.Value != "" {
 		parts = append(parts, strconv.Quote(p.Value))
 	}
-	return strings.Join(append(parts, p.Message), ": ")
+	return printable(strings.Join(append(parts, p.Message), ": "))
 }
 
 // noEndpointNow is in the message of a problem with a service that has no
