@@ -24,6 +24,11 @@ type Options struct {
 	// path is rewritten, and x-envoy-expected-rq-timeout-ms where there is a
 	// timeout.
 	EnvoyHeaders bool
+	// PodsAt, if not nil, says of which namespaces the Pods are that have an
+	// address, besides those of the Snapshot; it is called by Compile alone.
+	// Nothing that arrives at a Pod is captured for services of other
+	// namespaces than its own.
+	PodsAt func(netip.Addr) (namespaces []string)
 }
 
 // Compile makes a Program of the rules in s, or says everything that is wrong
@@ -49,6 +54,7 @@ func compileOnce(s *Snapshot, o Options) (*Program, Problems) {
 	for _, dr := range byAge(s.DestinationRules, func(dr *DestinationRule) *Meta { return &dr.Meta }) {
 		c.destinationRule(dr)
 	}
+	c.markForeign()
 	c.findDelegates(s)
 	for _, vs := range byAge(s.VirtualServices, func(vs *VirtualService) *Meta { return &vs.Meta }) {
 		if vs := c.virtualService(vs); vs != nil {
@@ -62,6 +68,7 @@ func compileOnce(s *Snapshot, o Options) (*Program, Problems) {
 	c.link(p)
 	p.clients, p.asksClient = c.clients(s), c.asksClient
 	p.asksPort = c.asksPort
+	p.claims = c.claims(p)
 	p.needs, p.kinds = c.needs(p, s), c.kinds(p, s)
 	if !o.AllowLoops {
 		c.loops(p)
@@ -100,7 +107,8 @@ type compiler struct {
 	pods            map[string][]*Pod           // by namespace
 	newPods         map[string][]*Pod           // of those, which are in no EndpointSlice
 	podOf           map[podKey]*Pod
-	delegates       map[string]*delegate // by namespace/name
+	owners          map[netip.Addr][]string // namespaces of the Pods that have an address
+	delegates       map[string]*delegate    // by namespace/name
 	services        serviceTable
 	arrivals        *arrivals                          // of the object being compiled
 	annotated       []*mirrorExtra                     // of the object being compiled

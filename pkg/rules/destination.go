@@ -159,6 +159,9 @@ func (c *compiler) capture(vs *VirtualService, t *target, at *field, out map[net
 				return
 			}
 			addr, ok := e.at(p)
+			if mirrored && e.foreign {
+				c.warnForeign(&vs.Meta, at, t.service, e)
+			}
 			if !ok {
 				continue
 			}

@@ -244,6 +244,8 @@ func (c *compiler) gatewayCaptured(gr *gatewayRoute, backends []gateway.HTTPBack
 			}
 			if at, ok := e.at(p); ok {
 				out[i][at] = struct{}{}
+			} else if mirrored && e.foreign {
+				c.warnForeign(gr.meta, f, t.service, e)
 			}
 		}
 	}
