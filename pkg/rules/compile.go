@@ -24,6 +24,9 @@ type Options struct {
 	// path is rewritten, and x-envoy-expected-rq-timeout-ms where there is a
 	// timeout.
 	EnvoyHeaders bool
+	// OwnNamespace permits a rule to mirror only requests to services of its own
+	// namespace.
+	OwnNamespace bool
 	// PodsAt, if not nil, says of which namespaces the Pods are that have an
 	// address, besides those of the Snapshot; it is called by Compile alone.
 	// Nothing that arrives at a Pod is captured for services of other

@@ -67,7 +67,7 @@ func (c *compiler) delegatedRoutes(root *VirtualService, in *networking.HTTPRout
 	}
 	d.used = true
 	base := resolved(in, root.Namespace)
-	src := &VirtualService{Meta: d.src.Meta, Spec: &networking.VirtualService{Gateways: root.Spec.Gateways}, delegated: true}
+	src := &VirtualService{Meta: d.src.Meta, Spec: &networking.VirtualService{Gateways: root.Spec.Gateways}, delegated: true, root: root.Namespace}
 	for i, leaf := range d.src.Spec.Http {
 		f := (*field)(nil).dot("spec").dot("http").at(i)
 		if leaf.Delegate != nil {

@@ -50,6 +50,16 @@ func (c *compiler) warnForeign(meta *Meta, at *field, s *service, e *endpoint) {
 	c.warnf(meta, at, e.host, "is the address of a Pod of another namespace than that of %s (%s): what arrives there is not mirrored for it", s.host, s.namespace)
 }
 
+// checkNamespace reports a rule that mirrors requests to a service of another
+// namespace, if that is not permitted: what others may be mirrored where is not
+// for anybody with a rule to say then. from are the namespaces of the objects
+// that the rule is made of.
+func (c *compiler) checkNamespace(meta *Meta, at *field, s *service, from ...string) {
+	if c.options.OwnNamespace && slices.ContainsFunc(from, func(ns string) bool { return ns != s.namespace }) {
+		c.errorf(meta, at, s.host, "is a service of namespace %s: with --own-namespace a rule mirrors only requests to those of its own", s.namespace)
+	}
+}
+
 // claims are the namespaces of the services that have an endpoint at an address
 // of a target.
 func (c *compiler) claims(p *Program) map[netip.Addr][]string {

@@ -185,3 +185,46 @@ func TestForeignClient(t *testing.T) {
 		}
 	}
 }
+
+// TestOwnNamespace: with the option a rule mirrors only requests to services of
+// its own namespace, also where another object delegates to it; what mirrors
+// nothing, and where copies go, does not matter.
+func TestOwnNamespace(t *testing.T) {
+	const (
+		object   = "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: %s, namespace: %s}\nspec: {%s}\n"
+		mirrored = "route: [{destination: {host: app.shop.svc.cluster.local}}], mirror: {host: spy.other.svc.cluster.local}"
+	)
+	vs := func(name, namespace, spec string) string { return fmt.Sprintf(object, name, namespace, spec) }
+	route := func(namespace string) string {
+		return "---\n" + strings.NewReplacer("namespace: other", "namespace: "+namespace, "{name: spy, port", "{name: spy, namespace: other, port", "{name: claim,", "{name: app, namespace: shop,").
+			Replace(fmt.Sprintf(spyByRoute, "{name: none}")) +
+			"---\napiVersion: gateway.networking.k8s.io/v1\nkind: ReferenceGrant\nmetadata: {name: all, namespace: shop}\n" +
+			"spec: {from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: other}], to: [{group: '', kind: Service}]}\n" +
+			"---\napiVersion: gateway.networking.k8s.io/v1\nkind: ReferenceGrant\nmetadata: {name: all, namespace: other}\n" +
+			"spec: {from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: shop}], to: [{group: '', kind: Service}]}\n"
+	}
+	for name, tt := range map[string]struct {
+		rule    string
+		refused bool
+	}{
+		"own":                      {vs("x", "shop", "hosts: [x.com], http: [{"+mirrored+"}]"), false},
+		"another's":                {vs("x", "other", "hosts: [x.com], http: [{"+mirrored+"}]"), true},
+		"another's, no mirror":     {vs("x", "other", "hosts: [x.com], http: [{route: [{destination: {host: app.shop.svc.cluster.local}}]}]"), false},
+		"by an own delegate":       {vs("x", "shop", "hosts: [x.com], http: [{delegate: {name: y}}]") + vs("y", "shop", "http: [{"+mirrored+"}]"), false},
+		"by another's delegate":    {vs("x", "shop", "hosts: [x.com], http: [{delegate: {name: y, namespace: other}}]") + vs("y", "other", "http: [{"+mirrored+"}]"), true},
+		"by a delegate of another": {vs("x", "other", "hosts: [x.com], http: [{delegate: {name: y, namespace: shop}}]") + vs("y", "shop", "http: [{"+mirrored+"}]"), true},
+		"own HTTPRoute":            {route("shop"), false},
+		"another's HTTPRoute":      {route("other"), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, own := range []bool{false, true} {
+				s, _ := decodeAll(t, victim+tt.rule)
+				_, ps := Compile(s, Options{AllowLoops: true, OwnNamespace: own})
+				want := own && tt.refused
+				if got := ps.Err() != nil; got != want || want != strings.Contains(ps.Error(), "is a service of namespace shop: with --own-namespace") {
+					t.Errorf("own namespace %v: %v", own, ps)
+				}
+			}
+		})
+	}
+}
