@@ -370,14 +370,18 @@ func (w *Watcher) visit(n *Namespace) error {
 		}
 		w.byNSID[n.nsid] = n
 	}
+	var c uint64
 	var addresses []netip.Addr
 	if err := n.Enter(func() (err error) {
-		n.cookie.Store(cookie()) // the inode may be another's than last time
+		if c, err = cookie(); err != nil {
+			return err
+		}
 		addresses, err = listAddresses()
 		return err
 	}); err != nil {
 		return err
 	}
+	n.cookie.Store(c) // the inode may be another's than last time
 	n.addresses.Store(&addresses)
 	return nil
 }
