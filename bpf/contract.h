@@ -76,7 +76,7 @@ struct flow_state {
 	__u8 opened;  /* the SYN was seen */
 	__u8 ignored; /* set by the agent with requests: stop copying, both ways */
 	__u8 lost;    /* a packet was not handed over since the last record */
-	__u8 pad;
+	__u8 subflow; /* it is one of Multipath TCP, see FLAG_SUBFLOW */
 };
 
 /* Indexes of the programs that instances share. */
@@ -100,6 +100,9 @@ enum {
 	FLAG_LOST = 0x100,
 	/* From the target. */
 	FLAG_RESPONSE = 0x200,
+	/* Of a subflow of Multipath TCP: what is between this payload and the one
+	 * before may have gone by another connection. */
+	FLAG_SUBFLOW = 0x400,
 };
 
 enum direction {

@@ -68,3 +68,16 @@ __inline enum outcome track(const struct packet *p, enum kind kind, __u32 hook,
 	}
 	return OUTCOME_COPIED;
 }
+
+/* Marks the packet if it is of a subflow. Once that is known it is so for all that
+ * follow: not every packet says so. */
+__inline void mark_subflow(struct __sk_buff *skb, struct packet *p, struct flow_state *fs)
+{
+	if (is_subflow(skb, p)) {
+		if (fs)
+			fs->subflow = 1;
+	} else if (!fs || !fs->subflow) {
+		return;
+	}
+	p->flags |= FLAG_SUBFLOW;
+}

@@ -37,6 +37,14 @@ enum {
 	IPV6_EXTENSIONS_MAX = 6,
 
 	TCP_HLEN_MIN = 20,
+	TCP_OPTION_END = 0,
+	TCP_OPTION_NOP = 1,
+	TCP_OPTION_MPTCP = 30,
+	/* The one option that most segments carry, with its padding. */
+	TCP_TIMESTAMPS_LEN = 12,
+	/* Options that are looked at; no stack sends nearly as many. */
+	TCP_OPTIONS_MAX = 16,
+	MP_JOIN = 1,
 };
 
 /* What a packet is to a target. It is always a constant: what handles packets is
@@ -256,4 +264,38 @@ __inline bool parse_tcp(struct __sk_buff *skb, struct packet *p)
 	p->flags = h.flags;
 	p->len = p->end - p->payload;
 	return true;
+}
+
+/*
+ * Whether the packet says that its connection is a subflow of Multipath TCP
+ * (RFC 8684): a SYN that joins one to others, or payload that comes with any of
+ * its options. A SYN that only offers it does not, since most servers decline,
+ * and then no more of it is heard.
+ */
+__inline bool is_subflow(struct __sk_buff *skb, const struct packet *p)
+{
+	__u32 at = p->l4 + TCP_HLEN_MIN;
+	struct {
+		__u8 kind;
+		__u8 len;
+		__u8 subtype; /* upper half */
+	} option;
+
+	if (!(p->flags & FLAG_SYN) && (!p->len || p->payload - at <= TCP_TIMESTAMPS_LEN))
+		return false; /* none that would say where the payload belongs */
+	for (int i = 0; i < TCP_OPTIONS_MAX; i++) {
+		if (at + sizeof(option) > p->payload ||
+		    bpf_skb_load_bytes(skb, at, &option, sizeof(option)))
+			return false; /* no room for one any more */
+		if (option.kind == TCP_OPTION_MPTCP)
+			return !(p->flags & FLAG_SYN) || option.subtype >> 4 == MP_JOIN;
+		if (option.kind == TCP_OPTION_NOP) {
+			at++;
+			continue;
+		}
+		if (option.kind == TCP_OPTION_END || option.len < 2)
+			return false; /* receivers stop here, too */
+		at += option.len;
+	}
+	return true; /* or whoever wants to be overlooked would send that many */
 }

@@ -109,6 +109,8 @@ __inline enum outcome handle(struct __sk_buff *skb, struct packet *p, enum kind 
 	outcome = track(p, kind, skb->ifindex << 1 | direction, &fs);
 	if (outcome != OUTCOME_COPIED)
 		return outcome;
+	if (kind == REQUEST)
+		mark_subflow(skb, p, fs);
 	if (kind == REQUEST && p->flow.instance)
 		note_hello(skb, p, fs);
 	if (over_budget(ctl, now, sizeof(struct record) + p->len, kind)) {

@@ -42,7 +42,7 @@ type tapFlowState struct {
 	Opened  uint8
 	Ignored uint8
 	Lost    uint8
-	Pad     uint8
+	Subflow uint8
 }
 
 type tapOutcome uint32
