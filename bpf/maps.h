@@ -75,7 +75,8 @@ struct {
 	__type(value, struct scratch);
 } scratch SEC(".maps");
 
-/* The instance that the packet being handled belongs to; see enter() in tap.bpf.c. */
+/* The instance that the packet being handled belongs to; see enter() in
+ * tap.bpf.c. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);

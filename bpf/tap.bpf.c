@@ -2,9 +2,9 @@
 /*
  * The tap: copies the TCP segments that go to a target, and those that come from
  * one if responses are wanted, into ring buffers, and leaves every packet as it
- * is. It attaches to tcx and to clsact alike and
- * returns TC_NEXT whatever happens, so that it hides nothing from the programs
- * behind it. Runs on Linux 5.10 and later.
+ * is. It attaches to tcx and to clsact alike and returns TC_NEXT whatever
+ * happens, so that it hides nothing from the programs behind it. Runs on Linux
+ * 5.10 and later.
  */
 #include "contract.h"
 #include "maps.h"
