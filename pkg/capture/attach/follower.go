@@ -121,16 +121,9 @@ func (f *Follower) roundOrLog() {
 
 // round looks at every link there is, and at what became of those there were.
 func (f *Follower) round() error {
-	var links []netlink.Link
-	var err error
-	for range dumpAttempts {
-		links, err = f.nl.LinkList()
-		if !errors.Is(err, netlink.ErrDumpInterrupted) {
-			break
-		}
-	}
+	links, err := f.links()
 	if err != nil {
-		return fmt.Errorf("list links: %w", err)
+		return err
 	}
 	present := make(map[int]bool, len(links))
 	for _, l := range links {
@@ -152,6 +145,19 @@ func (f *Follower) round() error {
 		close(f.ready)
 	}
 	return nil
+}
+
+func (f *Follower) links() (links []netlink.Link, err error) {
+	for range dumpAttempts {
+		links, err = f.nl.LinkList()
+		if !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list links: %w", err)
+	}
+	return links, nil
 }
 
 // guarded runs a step whose panic is an error of it, if it is contained.
