@@ -10,6 +10,8 @@ volatile const __u64 budget_cost; /* 2^-20 ns one byte costs; 0: no budget */
 /* Whether what comes from targets is copied, too. If not, the verifier removes
  * whatever depends on it. */
 volatile const bool responses;
+/* Whether the kernel is one of those that find_ip_behind is for. */
+volatile const bool tunnel_headers;
 /* Random: chooses the shard of a flow, see ship.h. */
 volatile const __u64 shard_key[SHARD_KEYS];
 

@@ -6,7 +6,7 @@
  */
 #pragma once
 
-#include "contract.h"
+#include "maps.h"
 
 enum link {
 	LINK_ETH, /* starts with an Ethernet header */
@@ -95,7 +95,30 @@ union ip_head {
 		__u8 hop_limit;
 		__u32 src;
 	} v6;
+	__u32 words[3];
 };
+
+/* The offset of the IP header in what came out of a tunnel. Before Linux 5.14
+ * the headers that it went through the tunnel with are still in front of it,
+ * as if they were one long MAC header. The kernel does not tell how long they
+ * are, only what the IP header is, whose packet ends where they all end. */
+__inline int find_ip_behind(struct __sk_buff *skb)
+{
+	union ip_head want, found;
+	__u32 offset = skb->len;
+
+	if (bpf_skb_load_bytes_relative(skb, 0, &want, sizeof(want), BPF_HDR_START_NET))
+		return 0;
+	if (want.version >> 4 == 4)
+		offset -= bpf_ntohs(want.v4.tot_len);
+	else
+		offset -= IPV6_HLEN + bpf_ntohs(want.v6.payload_len);
+	if (bpf_skb_load_bytes(skb, offset, &found, sizeof(found)) ||
+	    found.words[0] != want.words[0] || found.words[1] != want.words[1] ||
+	    found.words[2] != want.words[2])
+		return 0;
+	return offset;
+}
 
 /* The offset of the IP header, or -1 if there is none. An outer VLAN tag
  * usually sits in the packet's metadata; up to two may be in line. */
@@ -105,7 +128,7 @@ __inline int find_ip(struct __sk_buff *skb, enum link link)
 	__u16 proto;
 
 	if (link == LINK_L3)
-		return 0;
+		return tunnel_headers ? find_ip_behind(skb) : 0;
 	for (int i = 0; i <= VLANS_MAX; i++) {
 		if (bpf_skb_load_bytes(skb, offset - 2, &proto, sizeof(proto)))
 			return -1;
