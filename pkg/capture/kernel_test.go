@@ -51,6 +51,11 @@ func loadKernel(t testing.TB, shards, ringBytes int, maxBytesPerSecond uint64, r
 	if err != nil {
 		t.Fatal(err)
 	}
+	return loadSpec(t, spec, responses, targets...)
+}
+
+func loadSpec(t testing.TB, spec *ebpf.CollectionSpec, responses bool, targets ...Target) *kernel {
+	t.Helper()
 	objs, maps, err := load(spec)
 	if err != nil {
 		t.Fatal(err)

@@ -202,6 +202,7 @@ type Follower struct {
 	ready   chan struct{}
 	resync  chan struct{}
 	hooks   atomic.Pointer[[]Hook]
+	every   time.Duration // resyncInterval
 
 	// What follows belongs to the goroutine of Run.
 	nl      *netlink.Handle
@@ -232,6 +233,7 @@ func newFollower(o Options) *Follower {
 		o:       o,
 		ready:   make(chan struct{}),
 		resync:  make(chan struct{}, 1),
+		every:   resyncInterval,
 		devices: make(map[int]*device),
 	}
 }
