@@ -167,21 +167,22 @@ func TestEveryFlagIsExplained(t *testing.T) {
 
 func TestSize(t *testing.T) {
 	for in, want := range map[string]struct {
-		n   size
+		n   int64
 		out string
 	}{
 		"0": {0, "0"}, "1000": {1000, "1000"}, "2KiB": {2048, "2KiB"}, "10Mi": {10 << 20, "10MiB"},
 		"1GB": {1e9, "1000000000"}, "3 MiB": {3 << 20, "3MiB"}, "512B": {512, "512"},
 	} {
-		var s size
-		if err := s.Set(in); err != nil || s != want.n || s.String() != want.out {
-			t.Errorf("%q: %d %q, %v", in, s, s.String(), err)
+		var n int64
+		s := size[int64]{&n}
+		if err := s.Set(in); err != nil || n != want.n || s.String() != want.out {
+			t.Errorf("%q: %d %q, %v", in, n, s, err)
 		}
 	}
 	for _, in := range []string{"", "-1", "x", "1.5MiB", "9223372036854775807KiB", "MiB"} {
-		var s size
-		if err := s.Set(in); err == nil {
-			t.Errorf("%q was accepted as %d", in, s)
+		var n int64
+		if err := (size[int64]{&n}).Set(in); err == nil {
+			t.Errorf("%q was accepted as %d", in, n)
 		}
 	}
 }
