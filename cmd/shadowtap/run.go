@@ -76,30 +76,37 @@ func (f *runFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	if err := confine(a.Needs(), f.user, f.cfg.Logger); err != nil {
-		return err // nothing is attached yet, and the rest goes with the process
+		return err // nothing is attached yet, and what is open ends with the process
 	}
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
 	ctx, cancel := context.WithCancel(cmd.Context())
 	defer cancel()
+	defer reloadOnHangup(ctx, a)()
+	// Whoever wants the account wants it most when something has failed.
+	err = a.Run(ctx)
+	return errors.Join(err, f.writeAccount(account, a), writeFinal(report, a.Report()))
+}
+
+// reloadOnHangup reloads the rules at each SIGHUP until ctx ends. From when
+// stop is called on, SIGHUP ends the process again.
+func reloadOnHangup(ctx context.Context, a *agent.Agent) (stop func()) {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
 	go func() {
 		for {
 			select {
-			case <-hup:
+			case <-hangup:
 				a.Reload()
 			case <-ctx.Done():
 				return
 			}
 		}
 	}()
-	// Whoever wants the account wants it most when something has failed.
-	err = a.Run(ctx)
-	return errors.Join(err, f.writeAccount(account, a), writeFinal(report, a.Report()))
+	return func() { signal.Stop(hangup) }
 }
 
-// openFinal opens where something goes in the end, nil if nowhere: it may be a
-// place that only the privileges of the start can write to.
+// openFinal opens the file of a flag that is written when the agent has ended;
+// "-" is standard output, and "" gives nil. It is opened before privileges are
+// given up, since it may be where only root can write.
 func openFinal(flag, name string, mode os.FileMode, stdout io.Writer) (io.WriteCloser, error) {
 	switch name {
 	case "":
@@ -114,13 +121,15 @@ func openFinal(flag, name string, mode os.FileMode, stdout io.Writer) (io.WriteC
 	return finalFile{file}, nil
 }
 
-// openReport is openFinal for a report, which may hold secrets.
+// openReport is openFinal for --report: what requests asked for is nobody
+// else's to read.
 func openReport(name string, stdout io.Writer) (io.WriteCloser, error) {
 	return openFinal("report", name, 0o600, stdout)
 }
 
-// finalFile is a file that an agent which this one takes over from may write to
-// meanwhile.
+// finalFile replaces what is in a file. After a takeover that may be more than
+// what openFinal left: both agents have the file open, and the predecessor
+// writes its own account to it.
 type finalFile struct{ *os.File }
 
 // Write writes p in the place of whatever is in the file.
@@ -129,11 +138,12 @@ func (f finalFile) Write(p []byte) (int, error) {
 	return f.File.Write(p)
 }
 
-// unclosed is a writer that is somebody else's to close.
+// unclosed makes Close do nothing: standard output is not ours to close.
 type unclosed struct{ io.Writer }
 
 func (unclosed) Close() error { return nil }
 
+// writeAccount logs the final account, and writes it to a file if to is not nil.
 func (f *runFlags) writeAccount(to io.WriteCloser, a *agent.Agent) error {
 	account, err := a.Account()
 	if err != nil {
@@ -146,7 +156,7 @@ func (f *runFlags) writeAccount(to io.WriteCloser, a *agent.Agent) error {
 	return writeFinal(to, account)
 }
 
-// writeFinal writes v as JSON, unless to is nil.
+// writeFinal writes v as JSON and closes to, unless that is nil.
 func writeFinal(to io.WriteCloser, v any) error {
 	if to == nil {
 		return nil
