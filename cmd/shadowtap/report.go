@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -98,7 +99,7 @@ func (f *reportFlags) run(cmd *cobra.Command) error {
 
 // sources returns the reports to read: the files that were given, and the agents
 // if there are no files or agents were asked for as well.
-func (f *reportFlags) sources(ctx context.Context, cmd *cobra.Command) (all []fleet.Agent, client fleet.Client, err error) {
+func (f *reportFlags) sources(ctx context.Context, cmd *cobra.Command) (all []fleet.Agent, client *http.Client, err error) {
 	if len(f.files) == 0 || f.kube || cmd.Flags().Changed("agent") {
 		if all, client, err = f.find(ctx); err != nil {
 			return nil, nil, err

@@ -128,7 +128,7 @@ func TestBalanced(t *testing.T) {
 	with := func(responses *agent.Packets) bool {
 		s := status(2)
 		s.Account.Responses = responses
-		r := Report{Account: s.Account}
+		r := Status{Account: s.Account}
 		return r.Balanced()
 	}
 	lost := map[string]uint64{"ring_full": 1}

@@ -12,8 +12,8 @@ import (
 	"github.com/shadowtap/shadowtap/pkg/agent"
 )
 
-// WriteText writes the report for people.
-func (r *Report) WriteText(w io.Writer) error {
+// WriteText writes the sum for people, in tables.
+func (r *Status) WriteText(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "AGENT\tVERSION\tCAPTURING\tSEEN\tMIRRORED\tDROPPED\tPENDING")
 	for _, a := range r.Agents {
@@ -61,7 +61,7 @@ func (r *Report) WriteText(w io.Writer) error {
 	return t.Flush()
 }
 
-func (r *Report) account() string {
+func (r *Status) account() string {
 	p, q, s := r.Account.Packets, r.Account.Requests, r.Account.Shadow
 	var b strings.Builder
 	fmt.Fprintf(&b, "since     %s\n", r.Account.Since.Format(time.RFC3339))
