@@ -67,8 +67,8 @@ func (r *Route) variesAt(place uint64) (why string, ok bool) {
 	if float64(differ) < noiseShare*float64(pairs) || float64(varied) < noiseShare*float64(repeated) || contradictions < noiseRepeats {
 		return "", false
 	}
-	return fmt.Sprintf("of %d requests that were made more than once production answered %d differently each time; %d of their %d pairs differ here",
-		repeated, varied, differ, pairs), true
+	return fmt.Sprintf("%d of %d requests that were repeated got another answer from production each time; %d of their %d pairs differ here",
+		varied, repeated, differ, pairs), true
 }
 
 // onlyNoise returns how many pairs of the route differ in nothing but noise.
