@@ -59,7 +59,7 @@ func (f *runFlags) registerCapture(fl *pflag.FlagSet) {
 	fl.Var(&c.Attach, "attach", "hook to attach to: tcx (Linux 6.6 and later), clsact, or auto: tcx where the kernel has it")
 	fl.Uint16Var(&c.Priority, "tc-priority", 0, "with clsact: `PRIORITY` of the filter; 0 chooses a free one")
 	fl.Var(size[int]{&c.RingBytes}, "ring-size", "size of each ring buffer between kernel and agent, a power of two; 0 chooses 4MiB to 16MiB by the number of CPUs")
-	fl.Var(size[uint64]{&c.MaxCaptureRate}, "max-capture-rate", "bytes per second that are copied out of the kernel at most; packets beyond are counted as lost; 0 is no bound")
+	fl.Var(size[uint64]{&c.MaxCaptureRate}, "max-capture-rate", "bytes per second that are copied out of the kernel at most; packets beyond are counted as over_budget; 0 is no bound")
 	fl.Var(size[int64]{&c.MaxBody}, "max-body", "largest body of a request, in bytes; larger requests are dropped and counted")
 	fl.Var(size[int]{&c.MaxHead}, "max-header", "largest head of a request, in bytes; larger requests are dropped and counted")
 	fl.Var(size[int64]{&c.MemoryLimit}, "memory-limit", "bound of the agent's memory, in bytes; what does not fit is dropped and counted")
