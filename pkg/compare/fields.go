@@ -70,7 +70,8 @@ var identityIgnores = append(append(names{
 // notCompared are the fields that are not compared by default.
 var notCompared = slices.Concat(hopByHop, moment, tracing)
 
-// contentLength is another one, where there is content.
+// contentLength is not compared either where there is content, which is compared
+// itself.
 const contentLength = "content-length"
 
 // overlap reports whether a name or a pattern, in lower case, and the set have a
