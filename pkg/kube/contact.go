@@ -30,7 +30,7 @@ func (s *Source) noteContact(ctx context.Context, what string, err error) {
 	switch {
 	case !reached(err) && !c.lost:
 		c.lost = true
-		s.log.Warn("API server cannot be reached: what is known of rules and endpoints stays", "error", err)
+		s.log.Warn("API server cannot be reached: what is known of rules and endpoints stays in use", "error", err)
 	case reached(err) && c.lost:
 		c.lost = false
 		s.log.Info("API server is reached again")
@@ -41,7 +41,7 @@ func (s *Source) noteContact(ctx context.Context, what string, err error) {
 			c.refused = map[string]bool{}
 		}
 		c.refused[what] = true
-		s.log.Error("not permitted by the API server", "what", what, "error", err)
+		s.log.Error("the API server does not permit a request that rules or their reports need: check the role of the agent", "request", what, "error", err)
 	} else if err == nil {
 		delete(c.refused, what)
 	}
