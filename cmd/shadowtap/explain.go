@@ -75,7 +75,7 @@ func (f *explainFlags) run(cmd *cobra.Command, method, rawURL string) error {
 	}
 	request, err := httpstream.ParseRequest(raw)
 	if err != nil {
-		return fmt.Errorf("%s %s: not a valid HTTP/1.1 request: %w", method, rawURL, err)
+		return fmt.Errorf("%q %s: not a valid HTTP/1.1 request: %w", method, rawURL, err)
 	}
 	defer request.Release()
 	program, problems, err := f.rules.compile(f.files)

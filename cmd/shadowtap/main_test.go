@@ -48,6 +48,8 @@ func TestExitCodesAndMessages(t *testing.T) {
 		{"run with both", []string{"run", "-f", rulesFile, "--port", "1", "--to", "http://x"}, 2, "", "exclude each other"},
 		{"run with a missing file", []string{"run", "-f", dir + "/none.yaml", "--pcap", "x"}, 2, "", "none.yaml"},
 		{"run with a bad target", []string{"run", "--port", "1", "--to", "ftp://x", "--pcap", "x"}, 2, "", "--to ftp://x"},
+		{"run with a target without a host", []string{"run", "--port", "1", "--to", "http:///x", "--pcap", "x"}, 2, "", `--to "http:///x": expected http://HOST[:PORT]`},
+		{"run with a bad path to ignore", []string{"run", "-f", rulesFile, "--compare", "--compare-ignore-path", "x", "--pcap", "x"}, 2, "", `shadowtap: ignored path "x": expected "$"`},
 		{"run with bad rules", []string{"run", "-f", bad, "--pcap", "x"}, 2, "", bad + ":8: VirtualService default/x: spec.http[0].nonsense"},
 		{"run with a bad size of rings", []string{"run", "-f", rulesFile, "--admin", "", "--ring-size", "3"}, 2, "", "shadowtap: ring size 3: expected a power of two"},
 		{"run with a bad size of rings in namespaces", []string{"run", "-f", rulesFile, "--admin", "", "--ring-size", "3", "--netns", "/none"}, 2, "", "shadowtap: ring size 3: expected a power of two"},

@@ -139,6 +139,9 @@ func (f *runFlags) complete(cmd *cobra.Command) error {
 		if c.To, err = url.Parse(f.to); err != nil {
 			return fmt.Errorf("--to: %w", err)
 		}
+		if c.To.Host == "" {
+			return fmt.Errorf("--to %q: expected http://HOST[:PORT] or https://HOST[:PORT]", f.to)
+		}
 	}
 	if !c.Kube && len(c.Files) == 0 && c.Port == 0 && c.To == nil && c.PCAP == "" {
 		c.Kube = agent.InPod()
