@@ -62,7 +62,7 @@ func (f *runFlags) registerCapture(fl *pflag.FlagSet) {
 	fl.Var(size[uint64]{&c.MaxCaptureRate}, "max-capture-rate", "bytes per second that are copied out of the kernel at most; packets beyond are counted as over_budget; 0 is no bound")
 	fl.Var(size[int64]{&c.MaxBody}, "max-body", "largest body of a request, in bytes; larger requests are dropped and counted")
 	fl.Var(size[int]{&c.MaxHead}, "max-header", "largest head of a request, in bytes; larger requests are dropped and counted")
-	fl.Var(size[int64]{&c.MemoryLimit}, "memory-limit", "bound of the agent's memory, in bytes; what does not fit is dropped and counted")
+	fl.Var(size[int64]{&c.MemoryLimit}, "memory-limit", "bound of the agent's memory, in bytes, the rings of --ring-size not included; what does not fit is dropped and counted")
 }
 
 // registerTakeover defines how one agent takes over from another.
