@@ -28,14 +28,18 @@ func (c *capturedConnection) accept() *capturedConnection {
 // compares its answers with those that the file has of v1: pairs that are the
 // same, pairs that differ, a copy that is not answered, and a request that v1
 // has not answered when the file ends. Then it has the written report judged.
+// The file has many times as many answers as there is memory for; since nothing
+// waits for its reader, that waits for v2.
 func TestPCAPCompare(t *testing.T) {
 	t.Parallel()
 	const (
 		same, differ, fail = 300, 60, 5
 		pairs              = same + differ + fail + 1
 	)
-	answer := func(status, body string) string {
-		return fmt.Sprintf("HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", status, len(body), body)
+	padding := strings.Repeat("x", 30_000)
+	answer := func(price int) string {
+		body := fmt.Sprintf(`{"price":%d,"padding":"%s"}`, price, padding)
+		return fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 	}
 	l := newLab(t)
 	serve(t, l.v2, v4.v2At(), func(c net.Conn, m message) error {
@@ -43,10 +47,10 @@ func TestPCAPCompare(t *testing.T) {
 		case "//fails":
 			return net.ErrClosed
 		case "//differs":
-			_, err := c.Write([]byte(answer("200 OK", `{"price":2}`)))
+			_, err := c.Write([]byte(answer(2)))
 			return err
 		}
-		_, err := c.Write([]byte(answer("200 OK", `{"price":1}`)))
+		_, err := c.Write([]byte(answer(1)))
 		return err
 	})
 
@@ -67,7 +71,7 @@ func TestPCAPCompare(t *testing.T) {
 		for range part.n {
 			ask(part.path)
 			// In two segments that change places.
-			a := answer("200 OK", `{"price":1}`)
+			a := answer(1)
 			first, second := server.segment(a[:20]), server.segment(a[20:])
 			second()
 			first()
@@ -76,7 +80,7 @@ func TestPCAPCompare(t *testing.T) {
 	ask("/same")
 	must(t, w.close())
 
-	a := launch(t, l.node, "-f", rulesFile(t, seedRules(t, v4)), "--pcap", capture, "--compare", "--report", report, "--max-failures", "1000000")
+	a := launch(t, l.node, "-f", rulesFile(t, seedRules(t, v4)), "--pcap", capture, "--compare", "--report", report, "--max-failures", "1000000", "--memory-limit", "16MiB")
 	a.ended().expect(t, outcome{mirrored: pairs, answered: map[string]uint64{"2xx": pairs - fail}, failed: map[string]uint64{"reset": fail}})
 
 	text, err := os.ReadFile(report)
