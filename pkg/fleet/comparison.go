@@ -15,8 +15,11 @@ import (
 	"github.com/shadowtap/shadowtap/pkg/compare"
 )
 
+// NotComparing is what is said of an agent that compares nothing.
+const NotComparing = "not comparing: it runs without --compare"
+
 // errNotComparing is fetchReport's for an agent that has no report.
-var errNotComparing = errors.New("not comparing: it runs without --compare")
+var errNotComparing = errors.New(NotComparing)
 
 // Compared is what one agent compared, or why it has no report.
 type Compared struct {
@@ -127,7 +130,7 @@ func (c *Comparison) WriteText(w io.Writer) error {
 	for _, a := range c.Agents {
 		switch {
 		case !a.Comparing:
-			fmt.Fprintf(t, "%s\t%s\n", a.Agent, errNotComparing)
+			fmt.Fprintf(t, "%s\t%s\n", a.Agent, NotComparing)
 		case a.Error != "":
 			fmt.Fprintf(t, "%s\tno report: %s\n", a.Agent, a.Error)
 		default:

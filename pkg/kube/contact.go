@@ -41,7 +41,7 @@ func (s *Source) noteContact(ctx context.Context, what string, err error) {
 			c.refused = map[string]bool{}
 		}
 		c.refused[what] = true
-		s.log.Error("the API server does not permit a request that rules or their reports need: check the role of the agent", "request", what, "error", err)
+		s.log.Error("not permitted by the API server", "what", what, "error", err)
 	} else if err == nil {
 		delete(c.refused, what)
 	}

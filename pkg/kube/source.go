@@ -63,18 +63,18 @@ type Source struct {
 	statuses     statuses
 	statusSpread time.Duration // see the constant
 
-	mu           sync.Mutex
-	release      *string                    // of the Gateway API, nil if it is not known
-	served       map[string]string          // version of each kind by definition; nil before the first discovery
-	needs        rules.Needs                // what the compiled rules depend on
-	needed       map[rules.ServiceName]bool // its Services
-	planned      bool                       // desired is what served and needs ask for
-	watches      map[string]*running        // by subject.key
-	desired      map[string]bool            // keys of the watches that are wanted
-	changed      bool                       // since the last delivery
-	ready        bool                       // all that the rules need was known once
-	missingSince time.Time                  // zero if nothing is
-	contact      contact
+	mu      sync.Mutex
+	release *string           // of the Gateway API, nil if it is not known
+	served  map[string]string // version of each kind by definition; nil before the first discovery
+	needs   rules.Needs
+	needed  map[rules.ServiceName]bool
+	planned bool // watches are those that served and needs ask for
+	watches map[string]*running
+	desired map[string]bool
+	changed bool      // since the last delivery
+	ready   bool      // all that rules need was known once
+	since   time.Time // something is missing
+	contact contact
 }
 
 // grace is how long changes wait for objects that rules came to need, once
@@ -209,16 +209,16 @@ func (s *Source) prepare(ctx context.Context, now time.Time) time.Duration {
 // as it takes, which is idle; any later one for grace. The lock is held.
 func (s *Source) waitForMissing(now time.Time) time.Duration {
 	if len(s.missing()) == 0 {
-		s.missingSince = time.Time{}
+		s.since = time.Time{}
 		return 0
 	}
-	if s.missingSince.IsZero() {
-		s.missingSince = now
+	if s.since.IsZero() {
+		s.since = now
 	}
 	if !s.ready {
 		return idle
 	}
-	return max(0, s.missingSince.Add(grace).Sub(now))
+	return max(0, s.since.Add(grace).Sub(now))
 }
 
 // signal wakes Run.
@@ -249,8 +249,7 @@ func (s *Source) Read() (*rules.Snapshot, rules.Problems) {
 	defer s.mu.Unlock()
 	out := &rules.Snapshot{}
 	var problems rules.Problems
-	// Always in the same order: which of two rules that compete comes first must
-	// not depend on the iteration of a map.
+	// In an order of their own: rules that compete must not take turns.
 	watches := slices.SortedFunc(maps.Values(s.watches), func(a, b *running) int {
 		if a, b := s.desired[a.key], s.desired[b.key]; a != b {
 			return cmp.Compare(order(a), order(b))
@@ -269,7 +268,7 @@ func (s *Source) Read() (*rules.Snapshot, rules.Problems) {
 	return out, problems
 }
 
-// order sorts watches that are wanted before those whose place they take.
+// order puts watches that are wanted before those whose place they take.
 func order(wanted bool) int {
 	if wanted {
 		return 0
@@ -303,7 +302,7 @@ func (s *Source) need(n rules.Needs) bool {
 			s.planned = true
 			return len(s.missing()) == 0
 		}
-		s.missingSince = time.Time{}
+		s.since = time.Time{}
 		return false
 	}
 	return s.waitForMissing(time.Now()) == 0
