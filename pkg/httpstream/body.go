@@ -1,9 +1,12 @@
 package httpstream
 
-// maxChunkOverhead is how many bytes of chunk framing a message may have
-// beyond one for every byte of content: chunks of one byte pass, endless
-// extensions do not.
-const maxChunkOverhead = 64 << 10
+// A message may have maxChunkOverhead bytes of chunk framing, and
+// overheadPerByte more for every byte of content: chunks of one byte, of which
+// each takes five, pass; endless extensions do not.
+const (
+	maxChunkOverhead = 64 << 10
+	overheadPerByte  = 8
+)
 
 // chunkLines consumes bytes of a chunk-size line or of the trailer section.
 func (p *RequestParser) chunkLines(b []byte) int {
@@ -35,7 +38,7 @@ func (p *RequestParser) chunkLine(line []byte) {
 		return
 	}
 	p.overhead += int64(len(line)) + 4
-	if p.overhead > p.contentN+size+maxChunkOverhead {
+	if (p.overhead-maxChunkOverhead)/overheadPerByte > p.contentN+size {
 		p.refuse(Invalid, errChunkOverhead)
 		return
 	}

@@ -14,6 +14,8 @@ type connectionFields struct {
 	upgrade                 bool // an Upgrade field
 	upgradeOption           bool // "upgrade" in Connection
 	h2c                     bool // the only protocol asked for is h2c
+	close, keepAlive        bool // in Connection
+	last                    bool // the connection ends with this message
 }
 
 // What makes a message invalid. Each is worded for the log line that names
@@ -37,6 +39,7 @@ var (
 	errChunkEnd      = errors.New("chunk data not followed by CRLF")
 	errChunkOverhead = errors.New("more chunk framing than content")
 	errTrailer       = errors.New("framing field in trailers")
+	errBehindLast    = errors.New("bytes behind a request that closes the connection")
 	errNoMemory      = errors.New("no memory for more fields") // not invalid
 )
 
@@ -152,7 +155,7 @@ func (p *RequestParser) headLine(line []byte) error {
 	if !p.req.addField(&p.req.fields, f) {
 		return errNoMemory
 	}
-	return p.conn.note(p.req.raw[f.start:f.nameEnd], p.req.raw[f.valueStart:f.valueEnd])
+	return p.conn.note(p.req.raw[f.start:f.nameEnd], line[f.nameEnd-f.start+1:len(line)-2])
 }
 
 // parseRequestLine takes "method SP request-target SP HTTP-version"
@@ -212,7 +215,9 @@ func parseField(line []byte, at uint32) (field, error) {
 }
 
 // note records the fields that decide framing. They are told apart by length
-// first: most fields are none of them.
+// first: most fields are none of them. value is what follows the colon. Around
+// a length or coding only spaces are taken for whitespace: nginx does not know
+// tabs there.
 func (c *connectionFields) note(name, value []byte) error {
 	switch len(name) {
 	case len("Host"):
@@ -223,19 +228,22 @@ func (c *connectionFields) note(name, value []byte) error {
 		}
 	case len("Upgrade"):
 		if equalFold(name, "upgrade") {
+			value = trimOWS(value)
 			c.h2c = !c.upgrade && len(value) == 3 && equalFold(value, "h2c")
 			c.upgrade = true
 		}
 	case len("Connection"):
 		if equalFold(name, "connection") {
 			c.upgradeOption = c.upgradeOption || hasListToken(value, "upgrade")
+			c.keepAlive = c.keepAlive || hasListToken(value, "keep-alive")
+			c.close = c.close || contains(value, "close") // as nginx reads it
 		}
 	case len("Content-Length"):
 		if equalFold(name, "content-length") {
 			if c.lengths++; c.lengths > 1 {
 				return errLengths
 			}
-			n, ok := parseLength(value)
+			n, ok := parseLength(bytes.Trim(value, " "))
 			if !ok {
 				return errLengthValue
 			}
@@ -244,6 +252,7 @@ func (c *connectionFields) note(name, value []byte) error {
 	case len("Transfer-Encoding"):
 		if equalFold(name, "transfer-encoding") {
 			c.codings++
+			value = bytes.Trim(value, " ")
 			if c.codings > 1 || len(value) != len("chunked") || !equalFold(value, "chunked") {
 				return errCoding
 			}
@@ -284,6 +293,9 @@ func (p *RequestParser) endHead() error {
 		p.ignore(Upgrade)
 		return nil
 	}
+	// RFC 9112 section 9.3. Of two requests sent together the server answers
+	// only the first if that says so.
+	c.last = c.close || r.minor == 0 && !c.keepAlive
 	// An h2c offer (RFC 7540 section 3.2) is usually declined, and what
 	// follows then is HTTP/1 again; whether it was is seen from the next
 	// bytes. Any other protocol's bytes could be taken for a request.
