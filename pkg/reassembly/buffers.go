@@ -5,8 +5,8 @@ package reassembly
 var classes = [...]int{256, 2 << 10, 16 << 10, 64 << 10}
 
 // fragmentCost is charged for each buffer on top of its capacity, for its
-// place in the queue, whose array may be twice as long as it is full.
-const fragmentCost = 128
+// place in the queue, whose array may be four times as long as it is full.
+const fragmentCost = 256
 
 // bufferPool hands out buffers of the capacities in classes within a bound on
 // the bytes in use. It keeps free ones for reuse, up to an eighth of that.

@@ -13,7 +13,8 @@
 //     connection may carry any number of bytes.
 //   - Of several copies of a byte the first to arrive is delivered, and two
 //     copies that disagree condemn the new segment and every waiting run of
-//     bytes it overlaps: all of it becomes a Gap. RFC 9293 section 3.10.7.4
+//     bytes it overlaps, and what lies between that and what was condemned
+//     before: all of it becomes a Gap. RFC 9293 section 3.10.7.4
 //     leaves open which copy a receiver keeps, and receivers differ (Novak
 //     and Sturges, "Target-Based TCP Stream Reassembly", 2007). Linux trims
 //     what it has queued in order for the application, but among segments
