@@ -24,6 +24,7 @@ const (
 	FlagRST Flags = 0x04
 	FlagPSH Flags = 0x08
 	FlagACK Flags = 0x10
+	FlagURG Flags = 0x20
 	// FlagLost is not a TCP bit: the tap lost at least one earlier segment of
 	// this flow, so a hole in front of this segment will not be filled.
 	FlagLost Flags = 0x100
