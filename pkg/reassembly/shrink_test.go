@@ -69,3 +69,22 @@ func TestWhatWaitedTakesNothing(t *testing.T) {
 		})
 	}
 }
+
+// TestFreeBuffersAreFew: what is kept for reuse is in no budget.
+func TestFreeBuffersAreFew(t *testing.T) {
+	a := New(Config{MaxBufferedTotal: 64 << 20, NewStream: func(Flow, bool, int64) Stream { return new(quiet) }})
+	for i := range uint16(100) {
+		a.Segment(port(i), &Segment{Flags: FlagSYN})
+		a.Segment(port(i), &Segment{Seq: 2, Flags: FlagACK, Payload: make([]byte, 60_000)})
+	}
+	a.Close()
+	kept := 0
+	for _, buffers := range a.pool.free {
+		for _, b := range buffers {
+			kept += cap(b)
+		}
+	}
+	if kept == 0 || kept > 1<<20 {
+		t.Errorf("%d bytes are kept for reuse", kept)
+	}
+}
