@@ -12,12 +12,12 @@ const (
 func (p *RequestParser) chunkLines(b []byte) int {
 	limit := maxChunkLine
 	if p.state == stTrailer {
-		limit = p.cfg.MaxHead - p.trailerN
+		limit = p.room(p.trailerN)
 	}
 	line, n, tooLong := p.line(b, limit)
 	switch {
 	case tooLong && p.state == stTrailer:
-		p.refuse(HeadTooLarge, nil)
+		return p.outgrown(n)
 	case tooLong:
 		p.refuse(Invalid, errChunkLine)
 	case line == nil:
@@ -87,25 +87,23 @@ func (p *RequestParser) trailerLine(line []byte) {
 	}
 	p.trailerN += len(line) + 2
 	f, err := parseField(line, uint32(p.lineAt))
-	if err == nil {
+	if err == nil || err == errValue {
 		var c connectionFields
-		name := line[:f.nameEnd-f.start]
-		if err = c.note(name, nil); c.lengths+c.codings+c.hosts > 0 {
+		if _ = c.note(line[:f.nameEnd-f.start], nil); c.lengths+c.codings+c.hosts > 0 {
 			err = errTrailer
 		}
 	}
-	if err != nil {
+	switch {
+	case err == errValue:
+		p.drop(Invalid, err)
+	case err != nil:
 		p.refuse(Invalid, err)
 		return
-	}
-	if p.req != nil {
-		if len(p.req.trailers) == maxFields {
-			p.refuse(Invalid, errFields)
-			return
-		}
-		if !p.req.addField(&p.req.trailers, f) {
-			p.drop(NoMemory, nil)
-		}
+	case p.req == nil:
+	case len(p.req.trailers) == maxFields:
+		p.drop(Invalid, errFields)
+	case !p.req.addField(&p.req.trailers, f):
+		p.drop(NoMemory, nil)
 	}
 	p.endLine()
 }

@@ -98,7 +98,7 @@ type RequestParser struct {
 	fresh   bool  // nothing of this connection was understood or passed over yet
 	chunkCR uint8 // bytes of the CRLF behind chunk data so far
 
-	conn connectionFields
+	conn connectionFields // of the message that was last begun
 }
 
 // Reset makes p ready for a new connection. synced is whether its first byte
