@@ -24,6 +24,7 @@ type comparing struct {
 	reading  chan struct{} // holds one: a copy of the report is being made or read
 	panics   *panics
 	pairs    chan *pair
+	throttle *throttle // nil unless the traffic comes from a file
 	ending   sync.Once
 	done     sync.WaitGroup
 }
@@ -52,6 +53,9 @@ func newComparing(cfg *Config, memory *budget, panics *panics) (*comparing, erro
 		reading:  make(chan struct{}, 1),
 		pairs:    make(chan *pair, pairsWaiting),
 	}
+	if cfg.PCAP != "" {
+		c.throttle = newThrottle()
+	}
 	c.kept = httpstream.NewResponsePool(int(cfg.CompareBody), c.reserve, c.release)
 	c.done.Go(c.run)
 	return c, nil
@@ -66,6 +70,10 @@ func (c *comparing) reserve(source uint32, held, n int) bool {
 	c.used.Add(int64(-n))
 	return false
 }
+
+// room reports whether two thirds of what reserve allows are free: what is held
+// are production's answers in the main, and the shadow's are as large.
+func (c *comparing) room() bool { return c.used.Load() <= c.memory.limit/12 }
 
 func (c *comparing) release(source uint32, n int) {
 	c.used.Add(int64(-n))
@@ -82,6 +90,7 @@ func (c *comparing) run() {
 		}
 		p.release()
 		c.charge(c.comparer.Size())
+		c.throttle.end()
 	}
 	c.charge(0) // nothing is mirrored any more
 }
@@ -218,6 +227,14 @@ func (c *copied) Timeout() time.Duration {
 	return 0
 }
 
+// HeadBound implements replay.Growing.
+func (c *copied) HeadBound(r *httpstream.Request) int {
+	if g, ok := c.Shaper.(replay.Growing); ok {
+		return g.HeadBound(r)
+	}
+	return len(r.HeaderBlock())
+}
+
 // pair is one copy that is done.
 type pair struct {
 	of      *comparison
@@ -296,6 +313,7 @@ func (c *comparing) copyDone(r replay.Result) {
 	if !ok { // queued before comparing was asked for: cannot be
 		return
 	}
+	defer c.throttle.end()
 	if made.of == nil {
 		if r.Response != nil {
 			r.Response.Release()
@@ -339,14 +357,20 @@ func identityOf(r *httpstream.Request) uint64 {
 
 // send has a pair compared, of which both sides are known.
 func (m *comparison) send(p *pair) {
+	c := m.comparing
 	if m.answer == nil {
 		p.missed = m.missed
 	}
+	c.throttle.begin()
+	if c.throttle != nil {
+		c.pairs <- p // neither a worker nor the reader of a file is in a hurry
+		return
+	}
 	select {
-	case m.comparing.pairs <- p:
+	case c.pairs <- p:
 	default:
 		p.missed = compare.Busy
-		m.comparing.comparer.Add(p.pair())
+		c.comparer.Add(p.pair())
 		p.release()
 	}
 }

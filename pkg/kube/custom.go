@@ -4,15 +4,11 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
-	"slices"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/shadowtap/shadowtap/pkg/rules"
 )
-
-// maxProblems is how many problems of an object are reported.
-const maxProblems = 100
 
 // customPart is an object of a CustomResourceDefinition.
 type customPart struct {
@@ -79,6 +75,5 @@ func convertCustom(in *unstructured.Unstructured, before part) (part, error) {
 		return before, nil
 	}
 	p.snapshot, p.problems = rules.DecodeObject(text)
-	p.problems = slices.Clone(p.problems[:min(len(p.problems), maxProblems)])
 	return p, nil
 }

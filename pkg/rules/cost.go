@@ -1,8 +1,6 @@
 package rules
 
 import (
-	"regexp/syntax"
-
 	"google.golang.org/protobuf/proto"
 	networking "istio.io/api/networking/v1alpha3"
 )
@@ -27,10 +25,6 @@ const (
 	reachCost    = 3 << 7  // an endpoint of a mirror, in pkg/replay, too
 	shapeCost    = 200     // a mirror of a route, for each change that destinations make
 	stepCost     = 300     // of a regular expression, which is also matched
-	problemCost  = 1 << 9
-
-	// maxTold is how many problems of an object are reported.
-	maxTold = 100
 )
 
 // costs is what was counted.
@@ -39,10 +33,6 @@ type costs struct {
 	of      map[string]int // by namespace
 	objects map[named]int
 	denied  map[named]bool
-	// told is how many problems were reported, all of them and of each object.
-	allTold int
-	told    map[named]int
-	erred   map[named]bool // there is an error among them
 	// payer, if there is one, is charged for everything: whoever delegates to
 	// another object must not cost that one its own routes.
 	payer *Meta
@@ -82,27 +72,6 @@ func (c *compiler) charge(meta *Meta, n int) bool {
 	return true
 }
 
-// tell reports whether a problem of an object is to be reported: each object has
-// its first error, but what more is said of it is bounded.
-func (c *compiler) tell(meta *Meta, warning bool) bool {
-	limit := c.options.MaxMemory
-	if limit <= 0 {
-		return true
-	}
-	k, who := &c.costs, meta.named()
-	switch {
-	case k.denied[who]:
-		return false // which says enough
-	case !warning && !k.erred[who]:
-		k.erred[who] = true
-	case k.told[who] >= maxTold, k.allTold*problemCost > limit/8:
-		return false
-	}
-	k.allTold++
-	k.told[who]++
-	return true
-}
-
 // chargeMerge is charge for the routes that leaf and each of its matches become
 // together with root.
 func (c *compiler) chargeMerge(meta *Meta, root, leaf *networking.HTTPRoute) bool {
@@ -125,38 +94,16 @@ func (c *compiler) chargeEndpoints(meta *Meta, endpoints []endpoint) []endpoint 
 // chargeAction is charge for what each of n routes with an action takes for its
 // mirrors. If there is no room for it, the action has none.
 func (c *compiler) chargeAction(meta *Meta, a *action, n int) {
-	changes, limits := 1, 0
+	changes, limits, places := 1, 0, 0
 	if a.variants != nil {
-		changes += len(a.variants.edits)
+		changes, places = 1+len(a.variants.edits), len(a.variants.at)
 	}
 	for i := range a.mirrors {
 		if x := a.mirrors[i].extra; x != nil && x.limit != nil {
 			limits++
 		}
 	}
-	if !c.charge(meta, n*len(a.mirrors)*changes*shapeCost+limits*len(a.captured)*arrivalCost) {
+	if !c.charge(meta, n*len(a.mirrors)*changes*shapeCost+(limits*len(a.captured)+places)*arrivalCost) {
 		a.mirrors, a.variants = nil, nil
 	}
-}
-
-// chargeRegex is charge for an expression, which is not compiled without.
-func (c *compiler) chargeRegex(meta *Meta, expr string) bool {
-	if c.options.MaxMemory <= 0 {
-		return true
-	}
-	re, err := syntax.Parse(expr, syntax.Perl)
-	return err != nil || c.charge(meta, stepCost*steps(re)) // an error is reported by whoever compiles it
-}
-
-// steps is about how many instructions an expression is compiled to: what is
-// repeated a number of times is there as many times.
-func steps(re *syntax.Regexp) int {
-	n := 1 + len(re.Rune)
-	for _, sub := range re.Sub {
-		n += steps(sub)
-	}
-	if re.Op == syntax.OpRepeat {
-		n *= max(re.Min, re.Max, 1)
-	}
-	return n
 }

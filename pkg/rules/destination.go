@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -124,6 +125,9 @@ func (c *compiler) captured(vs *VirtualService, in *networking.HTTPRoute, at *fi
 		if t == nil || (len(in.Route) > 1 && rd.Weight == 0) {
 			continue // Istio leaves out destinations of weight 0 among several
 		}
+		if mirrored {
+			c.checkNamespace(&vs.Meta, f, t.service, vs.Namespace, cmp.Or(vs.root, vs.Namespace))
+		}
 		found := map[netip.AddrPort]struct{}{}
 		c.capture(vs, t, f, found, mirrored)
 		out[i] = c.capturedAt(&vs.Meta, t, found)
@@ -156,24 +160,18 @@ func (c *compiler) capturedAt(meta *Meta, t *target, found map[netip.AddrPort]st
 	return found
 }
 
-// union is the addresses of all. It is not to be changed either.
-func union(sets []map[netip.AddrPort]struct{}) map[netip.AddrPort]struct{} {
-	var out map[netip.AddrPort]struct{}
-	several := false
-	for _, s := range sets {
-		switch {
-		case s == nil:
-		case out == nil:
-			out = s
-		default:
-			if !several {
-				several, out = true, maps.Clone(out)
-			}
-			maps.Copy(out, s)
-		}
+// union is the addresses of all, which is not to be changed either.
+func (c *compiler) union(meta *Meta, sets []map[netip.AddrPort]struct{}) map[netip.AddrPort]struct{} {
+	sets = slices.DeleteFunc(slices.Clone(sets), func(s map[netip.AddrPort]struct{}) bool { return s == nil })
+	if len(sets) == 1 {
+		return sets[0]
 	}
-	if out == nil {
-		out = map[netip.AddrPort]struct{}{}
+	out := map[netip.AddrPort]struct{}{}
+	for _, s := range sets {
+		maps.Copy(out, s)
+	}
+	if !c.charge(meta, len(out)*arrivalCost) {
+		clear(out)
 	}
 	return out
 }
@@ -202,6 +200,9 @@ func (c *compiler) capture(vs *VirtualService, t *target, at *field, out map[net
 				return
 			}
 			addr, ok := e.at(p)
+			if mirrored && e.foreign {
+				c.warnForeign(&vs.Meta, at, t.service, e)
+			}
 			if !ok {
 				continue
 			}

@@ -31,7 +31,7 @@ func (c *compiler) gatewayAction(gr *gatewayRoute, in *gatewayRule, at *field) (
 	}
 	backends := at.dot("backendRefs")
 	arrive := c.gatewayCaptured(gr, in.backends, backends, wanted && !answered)
-	a.captured = union(arrive)
+	a.captured = c.union(gr.meta, arrive)
 	own := c.backendFilters(gr.meta, in.backends, backends, wanted, change)
 	a.edit = change.edit()
 	if wanted {
@@ -233,6 +233,7 @@ func (c *compiler) gatewayCaptured(gr *gatewayRoute, backends []gateway.HTTPBack
 			continue
 		}
 		if mirrored {
+			c.checkNamespace(gr.meta, f, t.service, gr.meta.Namespace)
 			c.need(t.service.host)
 			c.warnEmpty(gr.meta, t, f)
 		}
@@ -244,6 +245,8 @@ func (c *compiler) gatewayCaptured(gr *gatewayRoute, backends []gateway.HTTPBack
 			}
 			if at, ok := e.at(p); ok {
 				found[at] = struct{}{}
+			} else if mirrored && e.foreign {
+				c.warnForeign(gr.meta, f, t.service, e)
 			}
 		}
 		out[i] = c.capturedAt(gr.meta, t, found)
