@@ -45,7 +45,7 @@ func TestEarlyAnswerIsCompared(t *testing.T) {
 		<-done
 	})
 
-	a := comparingAgentOf(t, listener.Addr().String())
+	a := comparingAgentOf(t, listener.Addr().String(), 32<<20)
 	c := newTalk(a.shards[0], 40000)
 	c.open()
 	const size = 24 << 20 // more than the sockets take

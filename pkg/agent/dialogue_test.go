@@ -110,15 +110,15 @@ func comparingAgent(t *testing.T) *Agent {
 		_, _ = fmt.Fprint(w, r.URL.Path)
 	}))
 	t.Cleanup(shadow.Close)
-	return comparingAgentOf(t, shadow.Listener.Addr().String())
+	return comparingAgentOf(t, shadow.Listener.Addr().String(), DefaultConfig().MaxBody)
 }
 
 // comparingAgentOf is an agent whose shadow has the given address.
-func comparingAgentOf(t *testing.T, shadow string) *Agent {
+func comparingAgentOf(t *testing.T, shadow string, maxBody int64) *Agent {
 	t.Helper()
 	cfg := testConfig(t, strings.Replace(shadowRules(shadow), "rewrite: {uri: /}", "rewrite: {uri: /httpbin}", 1), writePCAP(t))
 	cfg.Compare, cfg.Timeout = true, time.Minute
-	cfg.MaxBody = 32 << 20
+	cfg.MaxBody = maxBody
 	a, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
