@@ -23,7 +23,8 @@ type Handler interface {
 // Config bounds the parsers that share it. It must not change while in use.
 type Config struct {
 	// MaxHead is the largest head, and apart from it the largest trailer
-	// section, in bytes. Default 128 KiB.
+	// section, in bytes. Default 128 KiB. A larger one is followed line by line
+	// to where the message ends, for as long as no line has more than 1 MiB.
 	MaxHead int
 	// MaxBody is the largest content, in bytes without chunk framing.
 	// Default 10 MiB.
