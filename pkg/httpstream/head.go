@@ -60,21 +60,18 @@ func (p *RequestParser) line(b []byte, max int) (line []byte, n int, tooLong boo
 		return nil, n, true
 	}
 	p.lineLen += n
-	if p.req == nil {
-		// Followed only for its framing: keep just what is split.
-		if complete && p.spill == nil {
-			line = b[:n]
-		} else if !p.spillOver(b[:n]) {
-			p.state = stSeek
-			return nil, n, false
-		} else {
-			line = p.spill.raw
-		}
-	} else if !p.store(b[:n]) {
+	switch whole := complete && p.lineLen == n; {
+	case p.req != nil && p.store(b[:n]):
+		line = p.req.raw[p.lineAt:]
+	case whole:
+		line = b[:n]
+	// Followed only for its framing: keep just what is split. What the
+	// message could not hold is lost if it is a part of a line.
+	case p.spill == nil && p.lineLen > n, !p.spillOver(b[:n]):
 		p.state = stSeek
 		return nil, n, false
-	} else {
-		line = p.req.raw[p.lineAt:]
+	default:
+		line = p.spill.raw
 	}
 	if !complete {
 		return nil, n, false

@@ -202,9 +202,7 @@ func (p *RequestParser) Held() (n int, since int64) {
 // one of p's does.
 func (p *RequestParser) GiveUp() {
 	switch p.state {
-	case stLine, stHeader:
-		p.state = stSeek // without the head the framing is unknown
-	case stChunkLine, stTrailer:
+	case stLine, stHeader, stChunkLine, stTrailer:
 		if p.lineLen > 0 {
 			p.state = stSeek // a part of the line is lost
 		}
@@ -227,9 +225,7 @@ func (p *RequestParser) open() {
 	p.state = stLine
 	p.req = p.cfg.Pool.getRequest(p.source, p.now)
 	if p.req == nil {
-		// Without the head the framing is unknown.
 		p.drop(NoMemory, nil)
-		p.state = stSeek
 	}
 }
 
