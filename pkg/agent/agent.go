@@ -25,7 +25,8 @@ import (
 	"github.com/shadowtap/shadowtap/pkg/httpstream"
 )
 
-// Agent is one run. Create it with New, then call Run once.
+// Agent is one run. Create it with New, then call Run once. Its other methods may
+// be called concurrently, before, during and after Run.
 type Agent struct {
 	cfg    Config
 	log    *slog.Logger
@@ -334,7 +335,8 @@ func (a *Agent) logInvalid(f capture.Flow, detail error) {
 	})
 }
 
-// Account returns the account as it stands; after Run, the final one.
+// Account returns the account as it stands; after Run, the final one. An error
+// says that the kernel's counters could not be read, which the result lacks.
 func (a *Agent) Account() (Account, error) {
 	if final := a.final.Load(); final != nil {
 		return *final, nil

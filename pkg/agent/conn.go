@@ -152,6 +152,14 @@ func (c *conn) Skipped(n int64) {
 	}
 }
 
+// refuse gives the connection up for what the parser cannot see. Bytes of the
+// request under way may be missing.
+func (c *conn) refuse(p httpstream.Protocol) {
+	defer c.contain()
+	c.parser.Close(httpstream.Gap)
+	c.Ignore(p)
+}
+
 // Ignore tells everyone before the parser that this flow needs no more work.
 func (c *conn) Ignore(p httpstream.Protocol) {
 	s := c.shard

@@ -271,6 +271,22 @@ func (a *Assembler) unwanted(r *record, n int) {
 	}
 }
 
+// StreamOf returns the stream that a segment is of without giving it the
+// segment: for a flow that is not known, or not any more, one is asked for. It is
+// nil if the flow is ignored.
+func (a *Assembler) StreamOf(f Flow, s *Segment) Stream {
+	a.clock = max(a.clock, s.Time)
+	syn, isn := s.Flags&FlagSYN != 0, s.Seq
+	if !syn {
+		isn--
+	}
+	r := a.flows.find(f)
+	if r == nil || r.state == closed || r.state == ignored && syn && isn != r.isn {
+		r = a.start(f, isn, syn, s.Time)
+	}
+	return r.stream
+}
+
 // Next returns the sequence number of the next byte that the flow's stream will
 // be given, and whether it is known: the flow has a stream.
 func (a *Assembler) Next(f Flow) (seq uint32, known bool) {
