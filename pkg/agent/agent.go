@@ -33,7 +33,7 @@ type Agent struct {
 	since  time.Time
 	memory *budget
 	// disorder is the part of memory that is for bytes out of order.
-	disorder atomic.Int64
+	disorder *budget
 	own      *ownBudget
 	source   source
 	shards   []*shard
@@ -104,6 +104,7 @@ func New(cfg Config) (*Agent, error) {
 		established: make(chan struct{}),
 		user:        os.Geteuid(),
 	}
+	a.disorder = newBudget(a.memory.limit / 4)
 	a.own = &ownBudget{budget: a.memory}
 	a.drainCtx, a.stopDrain = context.WithCancel(context.Background())
 	a.mirrors = newMirrorSet(a.newMirror)

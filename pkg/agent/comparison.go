@@ -195,6 +195,14 @@ func (c *copied) Timeout() time.Duration {
 	return 0
 }
 
+// HeadBound implements replay.Growing.
+func (c *copied) HeadBound(r *httpstream.Request) int {
+	if g, ok := c.Shaper.(replay.Growing); ok {
+		return g.HeadBound(r)
+	}
+	return len(r.HeaderBlock())
+}
+
 // pair is one copy that is done.
 type pair struct {
 	of      *comparison

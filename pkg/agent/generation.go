@@ -75,7 +75,10 @@ func (g *generation) mirror(r *httpstream.Request, d *rules.Decision, answers *c
 // print queues the record of a request that is mirrored.
 func (g *generation) print(r *httpstream.Request, d *rules.Decision) bool {
 	// Bodies are copied as they are, fields into two strings each.
-	size := int64(len(d.Selected)) * (2*int64(r.Size()) + 2048)
+	size := int64(0)
+	for _, to := range d.Selected {
+		size += 2*int64(r.Size()+to.HeadBound(r)) + 2048
+	}
 	return g.agent.printer.print(size, func() *rules.Record { return rules.NewRecord(r, d) })
 }
 

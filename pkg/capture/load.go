@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/rlimit"
 )
 
@@ -88,12 +89,22 @@ func newSpec(shards, ringBytes int, maxBytesPerSecond uint64, responses bool) (*
 		tapVarRingHalf:   uint64(ringBytes / 2),
 		tapVarBudgetCost: cost,
 		tapVarResponses:  responses,
+
+		tapVarTunnelHeaders: keepsTunnelHeaders(),
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return nil, fmt.Errorf("set %s: %w", name, err)
 		}
 	}
 	return spec, nil
+}
+
+// keepsTunnelHeaders reports whether the kernel is so old that a packet that
+// comes out of a tunnel may still begin with the headers of the tunnel; if in
+// doubt yes, which costs a little time. See find_ip_behind in bpf/packet.h.
+func keepsTunnelHeaders() bool {
+	version, err := features.LinuxVersionCode()
+	return err != nil || version < 5<<16|14<<8
 }
 
 // objects are the programs that serve the Tap's own network namespace, and the

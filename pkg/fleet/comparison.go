@@ -130,11 +130,11 @@ func (c *Comparison) WriteText(w io.Writer) error {
 	for _, a := range c.Agents {
 		switch {
 		case !a.Comparing:
-			fmt.Fprintf(t, "%s\t%s\n", a.Agent, NotComparing)
+			fmt.Fprintf(t, "%s\t%s\n", printable(a.Agent), NotComparing)
 		case a.Error != "":
-			fmt.Fprintf(t, "%s\tno report: %s\n", a.Agent, a.Error)
+			fmt.Fprintf(t, "%s\tno report: %s\n", printable(a.Agent), printable(a.Error))
 		default:
-			fmt.Fprintf(t, "%s\t%d\n", a.Agent, a.Pairs)
+			fmt.Fprintf(t, "%s\t%d\n", printable(a.Agent), a.Pairs)
 		}
 	}
 	return t.Flush()

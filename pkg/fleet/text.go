@@ -8,6 +8,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/shadowtap/shadowtap/pkg/agent"
 )
@@ -18,18 +20,18 @@ func (r *Status) WriteText(w io.Writer) error {
 	fmt.Fprintln(t, "AGENT\tVERSION\tCAPTURING\tSEEN\tMIRRORED\tDROPPED\tPENDING")
 	for _, a := range r.Agents {
 		if a.Status == nil {
-			fmt.Fprintf(t, "%s\t-\tno answer\t-\t-\t-\t-\n", a.Agent)
+			fmt.Fprintf(t, "%s\t-\tno answer\t-\t-\t-\t-\n", printable(a.Agent))
 			continue
 		}
 		q := a.Status.Account.Requests
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%d\t%d\n", a.Agent, a.Status.Version, yes(a.Status.Capturing), q.Seen, q.Mirrored, sum(q.Dropped), q.Pending)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%d\t%d\n", printable(a.Agent), printable(a.Status.Version), yes(a.Status.Capturing), q.Seen, q.Mirrored, sum(q.Dropped), q.Pending)
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
 	for _, a := range r.Agents {
 		if a.Status == nil {
-			fmt.Fprintf(t, "\n%s: %s\n", a.Agent, a.Error)
+			fmt.Fprintf(t, "\n%s: %s\n", printable(a.Agent), printable(a.Error))
 		}
 	}
 	if err := t.Flush(); err != nil {
@@ -45,7 +47,7 @@ func (r *Status) WriteText(w io.Writer) error {
 		fmt.Fprintln(t, "\nMIRROR\tSENT\tANSWERED\tFAILED\tREFUSED\tPENDING\tP50\tP99")
 		for _, name := range slices.Sorted(maps.Keys(r.Mirrors)) {
 			m := r.Mirrors[name]
-			fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\t%d\t%s\t%s\n", name, m.Sent,
+			fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\t%d\t%s\t%s\n", printable(name), m.Sent,
 				split(m.Answered), split(m.Failed), split(m.Refused), m.Pending, quantile(m.Latency, 0.5), quantile(m.Latency, 0.99))
 		}
 		if err := t.Flush(); err != nil {
@@ -55,7 +57,7 @@ func (r *Status) WriteText(w io.Writer) error {
 	if len(r.Problems) > 0 {
 		fmt.Fprintln(t, "\nPROBLEM OF THE RULES\tAGENTS")
 		for _, p := range r.Problems {
-			fmt.Fprintf(t, "%s\t%d\n", p.Message, p.Agents)
+			fmt.Fprintf(t, "%s\t%d\n", printable(p.Message), p.Agents)
 		}
 	}
 	return t.Flush()
@@ -77,6 +79,17 @@ func (r *Status) account() string {
 	return b.String()
 }
 
+// printable replaces what would do something to a terminal, or to the table: an
+// agent, or what answers in its place, may say anything.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return utf8.RuneError
+	}, s)
+}
+
 func yes(b bool) string {
 	if b {
 		return "yes"
@@ -92,7 +105,7 @@ func reasons(parts map[string]uint64) string {
 	var names []string
 	for _, name := range slices.Sorted(maps.Keys(parts)) {
 		if parts[name] > 0 {
-			names = append(names, fmt.Sprintf("%s %d", name, parts[name]))
+			names = append(names, fmt.Sprintf("%s %d", printable(name), parts[name]))
 		}
 	}
 	if names == nil {

@@ -70,10 +70,10 @@ type Source struct {
 	needed  map[rules.ServiceName]bool
 	planned bool // watches are those that served and needs ask for
 	watches map[string]*running
-	desired map[string]bool
-	changed bool      // since the last delivery
-	ready   bool      // all that rules need was known once
-	since   time.Time // something is missing
+	desired map[string]wanted // by key of watches
+	changed bool              // since the last delivery
+	ready   bool              // all that rules need was known once
+	since   time.Time         // something is missing
 	contact contact
 }
 
@@ -119,7 +119,7 @@ func newSource(cfg Config, rc *rest.Config) (*Source, error) {
 		statusSpread: statusSpread,
 
 		watches: map[string]*running{},
-		desired: map[string]bool{},
+		desired: map[string]wanted{},
 	}, nil
 }
 
@@ -251,10 +251,7 @@ func (s *Source) Read() (*rules.Snapshot, rules.Problems) {
 	var problems rules.Problems
 	// In an order of their own: rules that compete must not take turns.
 	watches := slices.SortedFunc(maps.Values(s.watches), func(a, b *running) int {
-		if a, b := s.desired[a.key], s.desired[b.key]; a != b {
-			return cmp.Compare(order(a), order(b))
-		}
-		return strings.Compare(a.key, b.key)
+		return cmp.Or(cmp.Compare(order(s.desired[a.key]), order(s.desired[b.key])), strings.Compare(a.key, b.key))
 	})
 	seen := map[string]map[string]bool{} // by class
 	for _, w := range watches {
@@ -269,8 +266,8 @@ func (s *Source) Read() (*rules.Snapshot, rules.Problems) {
 }
 
 // order puts watches that are wanted before those whose place they take.
-func order(wanted bool) int {
-	if wanted {
+func order(w wanted) int {
+	if w != 0 {
 		return 0
 	}
 	return 1

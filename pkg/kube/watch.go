@@ -29,6 +29,24 @@ type subject struct {
 	watch   func(context.Context, metav1.ListOptions) (watch.Interface, error)
 	example runtime.Object
 	store   func(*Source) cache.ReflectorStore
+	// forStatus is set if nothing but Config.GatewayStatus wants it: mirroring
+	// never waits for it.
+	forStatus bool
+}
+
+// wanted is what something is watched for; 0 if it is not wanted any more.
+type wanted uint8
+
+const (
+	forRules wanted = iota + 1
+	forStatus
+)
+
+func (s *subject) wanted() wanted {
+	if s.forStatus {
+		return forStatus
+	}
+	return forRules
 }
 
 // running is a watch that was started.

@@ -203,6 +203,7 @@ type Follower struct {
 	ready   chan struct{}
 	resync  chan struct{}
 	hooks   atomic.Pointer[[]Hook]
+	every   time.Duration // resyncInterval
 
 	// What follows belongs to the goroutine of Run.
 	nl      *netlink.Handle
@@ -233,6 +234,7 @@ func newFollower(o Options) *Follower {
 		o:       o,
 		ready:   make(chan struct{}),
 		resync:  make(chan struct{}, 1),
+		every:   resyncInterval,
 		devices: make(map[int]*device),
 	}
 }
