@@ -131,9 +131,14 @@ func (c *conn) Dropped(reason httpstream.Reason, detail error) {
 		return
 	}
 	c.account(&c.shard.tally.dropped[reason])
-	if c.dialogue != nil && (reason == httpstream.Gap || reason == httpstream.NoMemory) {
+	if c.dialogue != nil {
 		// It may have been HEAD, whose response looks longer than it is.
-		c.dialogue.desync(reasonFor(reason))
+		switch reason {
+		case httpstream.Gap, httpstream.NoMemory:
+			c.dialogue.desync(reasonFor(reason))
+		case httpstream.Invalid, httpstream.HeadTooLarge, httpstream.BodyTooLarge:
+			c.dialogue.desync(compare.Incomplete)
+		}
 	}
 	if detail != nil {
 		c.shard.agent.logInvalid(capture.Flow(c.flow), detail)

@@ -91,7 +91,7 @@ type podStatus struct {
 
 var _ source = (*podSource)(nil)
 
-func openPods(cfg Config, panics *panics, expel func(map[uint32]bool), held bool) (_ *podSource, err error) {
+func openPods(cfg Config, panics *panics, expel func(map[uint32]bool), held bool) (source, error) {
 	live, err := openLive(cfg, panics, held)
 	if err != nil {
 		return nil, err

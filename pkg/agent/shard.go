@@ -74,6 +74,8 @@ func (s *shard) newAssembler(stream newStream) *reassembly.Assembler {
 		Source:    a.memory.source,
 		Reserve:   s.reserveDisorder,
 		Release:   s.releaseDisorder,
+
+		MaxBufferedTotal: int(a.disorder.limit), // Reserve knows what is left of it
 	})
 }
 

@@ -40,7 +40,7 @@ func ringLayout(shards, ringBytes int) (int, int, error) {
 		ringBytes = min(max(allRingBytes/shards, minRingBytes), maxRingBytes)
 	}
 	if page := os.Getpagesize(); ringBytes < page || ringBytes > ringBytesLimit || ringBytes&(ringBytes-1) != 0 {
-		return 0, 0, fmt.Errorf("ring of %d bytes: must be a power of two from %d to %d", ringBytes, page, ringBytesLimit)
+		return 0, 0, fmt.Errorf("ring size %d: expected a power of two from %d to %d bytes", ringBytes, page, ringBytesLimit)
 	}
 	return shards, ringBytes, nil
 }
@@ -63,7 +63,7 @@ func budgetCost(bytesPerSecond uint64) (uint64, error) {
 		return 0, nil
 	}
 	if bytesPerSecond < minBudget {
-		return 0, fmt.Errorf("a limit of %d bytes/s: must be 0 (none) or at least %d", bytesPerSecond, minBudget)
+		return 0, fmt.Errorf("max capture rate %d: expected 0 for no bound, or at least %d bytes per second", bytesPerSecond, minBudget)
 	}
 	return max(1, (1e9<<20)/bytesPerSecond), nil
 }
