@@ -149,7 +149,7 @@ func launch(t testing.TB, ns *netlab.Namespace, args ...string) *agent {
 
 // sample checks the account while the agent runs.
 func (a *agent) sample(ctx context.Context) {
-	tick := time.NewTicker(3 * time.Millisecond)
+	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for n := 1; ; n++ {
 		select {
