@@ -12,13 +12,14 @@ import (
 // meaning is the flags that say how rules are meant. run, explain and validate
 // share them, so that they agree.
 type meaning struct {
-	suffix, envoy bool
-	normalization string
+	suffix, envoy, own bool
+	normalization      string
 }
 
 func (m *meaning) flags(fl *pflag.FlagSet) {
 	fl.BoolVar(&m.suffix, "host-suffix", false, `append "-shadow" to the host of copies, before the port, as Istio did before 1.28`)
 	fl.BoolVar(&m.envoy, "envoy-headers", false, "add the header fields that Envoy adds to copies: x-envoy-internal, x-forwarded-for, ...")
+	fl.BoolVar(&m.own, "own-namespace", false, "refuse rules that mirror requests to services of another namespace than the rule's")
 	fl.StringVar(&m.normalization, "path-normalization", "BASE",
 		"form of paths, as MeshConfig.pathNormalization: BASE, NONE, MERGE_SLASHES or DECODE_AND_MERGE_SLASHES")
 }
@@ -29,7 +30,7 @@ func (m *meaning) options() (rules.Options, error) {
 	if err != nil {
 		return rules.Options{}, fmt.Errorf("--path-normalization %w", err)
 	}
-	return rules.Options{Normalize: form, HostSuffix: m.suffix, EnvoyHeaders: m.envoy}, nil
+	return rules.Options{Normalize: form, HostSuffix: m.suffix, EnvoyHeaders: m.envoy, OwnNamespace: m.own}, nil
 }
 
 // load reads and compiles files. The program is nil if there is an error among

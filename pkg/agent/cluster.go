@@ -88,7 +88,9 @@ func (a *Agent) followCluster(ctx context.Context) error {
 // alone.
 func (a *Agent) reloadCluster() {
 	snapshot, problems := a.cluster.source.Read()
-	program, more := rules.CompileEach(snapshot, a.cfg.Rules)
+	options, local := a.cfg.Rules, a.cluster.local.namespaces()
+	options.PodsAt = func(addr netip.Addr) []string { return local[addr] }
+	program, more := rules.CompileEach(snapshot, options)
 	problems = append(problems, more...)
 	if program == nil {
 		a.logProblems(problems)
@@ -132,12 +134,14 @@ func zoneOf(s *rules.Snapshot, node string) string {
 // logProblems logs the problems that are new. In a cluster rules are compiled
 // anew whenever an endpoint comes or goes.
 func (a *Agent) logProblems(problems rules.Problems) {
-	var known rules.Problems
+	known := map[rules.Problem]bool{}
 	if last := a.loaded.Load(); last != nil {
-		known = last.Problems
+		for _, p := range last.Problems {
+			known[p] = true
+		}
 	}
 	for _, p := range problems {
-		if slices.Contains(known, p) {
+		if known[p] {
 			continue
 		}
 		if p.Warning {
@@ -155,8 +159,10 @@ func (a *Agent) targets(g *generation) []netip.AddrPort {
 	if a.cluster == nil || a.cfg.Node == "" {
 		return all
 	}
-	here := a.cluster.local.addresses()
-	out := slices.DeleteFunc(slices.Clone(all), func(t netip.AddrPort) bool { return !here[t.Addr()] })
+	here, local := a.cluster.local.addresses(), a.cluster.local.namespaces()
+	out := slices.DeleteFunc(slices.Clone(all), func(t netip.AddrPort) bool {
+		return !here[t.Addr()] || !g.program.MayCapture(t.Addr(), local[t.Addr()])
+	})
 	for addr, sibling := range g.known() {
 		for _, t := range all {
 			if t.Addr() == sibling {

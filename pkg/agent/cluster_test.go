@@ -89,7 +89,7 @@ func TestClusterRules(t *testing.T) {
 		t.Errorf("problems %q", status.Problems)
 	}
 
-	pod := kube.Pod{Name: "v1", UID: "u", IPs: []netip.Addr{netip.MustParseAddr("10.99.0.2")}}
+	pod := kube.Pod{Namespace: "default", Name: "v1", UID: "u", IPs: []netip.Addr{netip.MustParseAddr("10.99.0.2")}}
 	a.cluster.local.SetPod(pod)
 	a.retarget()
 	if got := a.targetsForTest(); len(got) != 1 || got[0] != "10.99.0.2:80" {
@@ -125,7 +125,7 @@ func TestClusterFollows(t *testing.T) {
 	go func() { done <- a.followRules(ctx) }()
 	a.Reload()
 	<-a.cluster.synced
-	a.cluster.local.SetPod(kube.Pod{Name: "v1", UID: "u", IPs: []netip.Addr{netip.MustParseAddr("10.99.0.2")}})
+	a.cluster.local.SetPod(kube.Pod{Namespace: "default", Name: "v1", UID: "u", IPs: []netip.Addr{netip.MustParseAddr("10.99.0.2")}})
 	for len(a.targetsForTest()) == 0 {
 		select {
 		case err := <-done:
@@ -148,7 +148,7 @@ func TestClusterLimitIsShared(t *testing.T) {
 	text = strings.Replace(text, "---\n", "  - {address: 10.99.0.3, ports: {http: 80}, labels: {version: v1}}\n---\n", 1)
 	a, f := clusterAgent(t, text)
 	f.asked = 1
-	a.cluster.local.SetPod(kube.Pod{Name: "v1", UID: "u", IPs: []netip.Addr{netip.MustParseAddr("10.99.0.2")}})
+	a.cluster.local.SetPod(kube.Pod{Namespace: "default", Name: "v1", UID: "u", IPs: []netip.Addr{netip.MustParseAddr("10.99.0.2")}})
 
 	before := a.current.Load()
 	unlock := sync.OnceFunc(a.shards[0].mu.Unlock)
@@ -192,5 +192,40 @@ func TestClusterMetricsContainPanics(t *testing.T) {
 	}
 	if n := a.panics.counts[inMetrics].Load(); n != 1 {
 		t.Errorf("%d panics", n)
+	}
+}
+
+// TestForeignTarget: an endpoint that somebody's rule names is captured neither
+// where a Pod of another namespace has the address nor once one gets it, and in
+// the network of the node only for the namespaces with Pods in it.
+func TestForeignTarget(t *testing.T) {
+	a, f := clusterAgent(t, shadowRules("10.99.1.2:80"))
+	f.asked = 1
+	at := netip.MustParseAddr("10.99.0.2")
+	for _, tt := range []struct {
+		name string
+		pods []kube.Pod
+		want int
+	}{
+		{"of its own namespace", []kube.Pod{{Namespace: "default", UID: "a"}}, 1},
+		{"of another one", []kube.Pod{{Namespace: "shop", UID: "b"}}, 0},
+		{"of the node, where it has none", []kube.Pod{{Namespace: "shop", UID: "c", HostNetwork: true}, {Namespace: "infra", UID: "d", HostNetwork: true}}, 0},
+		{"of the node, where it has one", []kube.Pod{{Namespace: "shop", UID: "c", HostNetwork: true}, {Namespace: "default", UID: "d", HostNetwork: true}}, 1},
+	} {
+		for _, compiled := range []bool{false, true} { // before, and after rules were compiled with the Pods known
+			for _, p := range tt.pods {
+				p.Name, p.IPs = p.UID, []netip.Addr{at}
+				a.cluster.local.SetPod(p)
+			}
+			if compiled {
+				a.reloadCluster()
+			}
+			a.retarget()
+			if got := a.targetsForTest(); len(got) != tt.want {
+				t.Errorf("%s, compiled %v: captured %v", tt.name, compiled, got)
+			}
+			a.cluster.local = newLocalPods()
+			a.reloadCluster()
+		}
 	}
 }

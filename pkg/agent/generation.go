@@ -75,7 +75,10 @@ func (g *generation) mirror(r *httpstream.Request, d *rules.Decision, answers *c
 // print queues the record of a request that is mirrored.
 func (g *generation) print(r *httpstream.Request, d *rules.Decision) bool {
 	// Bodies are copied as they are, fields into two strings each.
-	size := int64(len(d.Selected)) * (2*int64(r.Size()) + 2048)
+	size := int64(0)
+	for _, to := range d.Selected {
+		size += 2*int64(r.Size()+to.HeadBound(r)) + 2048
+	}
 	return g.agent.printer.print(size, func() *rules.Record { return rules.NewRecord(r, d) })
 }
 
@@ -83,7 +86,7 @@ func (g *generation) submit(r *httpstream.Request, s replay.Shaper, m *replay.Mi
 	if g.agent.offline() {
 		// Nothing is waiting for a file's reader: wait for room instead of
 		// dropping.
-		if m.SubmitWait(g.agent.drainCtx, r, s) == nil {
+		if g.agent.submitWait(r, s, m) == nil {
 			return 0, true
 		}
 		return dropReason(httpstream.Interrupted), false
@@ -97,6 +100,21 @@ func (g *generation) submit(r *httpstream.Request, s replay.Shaper, m *replay.Mi
 		return dropReason(httpstream.Interrupted), false
 	}
 	return dropQueueFull, false
+}
+
+// submitWait is Mirror.SubmitWait that also waits for room for the answers.
+func (a *Agent) submitWait(r *httpstream.Request, s replay.Shaper, m *replay.Mirror) error {
+	if a.comparing == nil {
+		return m.SubmitWait(a.drainCtx, r, s)
+	}
+	t := a.comparing.throttle
+	t.wait(a.drainCtx, a.comparing.room)
+	t.begin()
+	err := m.SubmitWait(a.drainCtx, r, s)
+	if err != nil {
+		t.end()
+	}
+	return err
 }
 
 // mirrorSet owns the mirrors across generations: one that a new generation

@@ -102,6 +102,22 @@ func (l *localPods) addresses() map[netip.Addr]bool {
 	return here
 }
 
+// namespaces are those of the Pods that have an address, which several have if
+// it is the node's.
+func (l *localPods) namespaces() map[netip.Addr][]string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := map[netip.Addr][]string{}
+	l.each(func(p kube.Pod) {
+		for _, ip := range p.IPs {
+			if !slices.Contains(out[ip], p.Namespace) {
+				out[ip] = append(out[ip], p.Namespace)
+			}
+		}
+	})
+	return out
+}
+
 // described are the Pods as rules know them.
 func (l *localPods) described() []rules.Pod {
 	l.mu.Lock()

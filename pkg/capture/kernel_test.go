@@ -63,6 +63,11 @@ func loadKernel(t testing.TB, shards, ringBytes int, maxBytesPerSecond uint64, r
 	if err != nil {
 		t.Fatal(err)
 	}
+	return loadSpec(t, spec, responses, targets...)
+}
+
+func loadSpec(t testing.TB, spec *ebpf.CollectionSpec, responses bool, targets ...Target) *kernel {
+	t.Helper()
 	standIns := spec.Copy()
 	for _, name := range rarePrograms {
 		standIns.Programs[name].Instructions = asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()}

@@ -30,7 +30,7 @@ func (s *Source) noteContact(ctx context.Context, what string, err error) {
 	switch {
 	case !reached(err) && !c.lost:
 		c.lost = true
-		s.log.Warn("API server cannot be reached: what is known of rules and endpoints stays", "error", err)
+		s.log.Warn("API server cannot be reached: what is known of rules and endpoints stays in use", "error", err)
 	case reached(err) && c.lost:
 		c.lost = false
 		s.log.Info("API server is reached again")
@@ -41,10 +41,25 @@ func (s *Source) noteContact(ctx context.Context, what string, err error) {
 			c.refused = map[string]bool{}
 		}
 		c.refused[what] = true
-		s.log.Error("not permitted by the API server", "what", what, "error", err)
+		if s.statusesWant(what) {
+			s.log.Error("not permitted by the API server: no status of the Gateway API is written until it is, mirroring goes on", "what", what, "error", err)
+		} else {
+			s.log.Error("not permitted by the API server", "what", what, "error", err)
+		}
 	} else if err == nil {
 		delete(c.refused, what)
 	}
+}
+
+// statusesWant reports whether what is not readable keeps nothing but statuses
+// from being written. The lock is held.
+func (s *Source) statusesWant(what string) bool {
+	for key, w := range s.watches {
+		if w.what == what {
+			return s.desired[key] == forStatus
+		}
+	}
+	return false
 }
 
 // quiet lowers everything to debug: client-go says of every retry that it

@@ -27,7 +27,9 @@ func (s *Source) plan() map[string]subject {
 		}
 	}
 	if class := gatewayClass(); s.cfg.GatewayStatus && s.served[class.definition()] != "" {
-		add(s.clients.custom(class, s.served[class.definition()]))
+		sub := s.clients.custom(class, s.served[class.definition()])
+		sub.forStatus = true
+		add(sub)
 	}
 	add(typed(s.clients.core, "services", metav1.NamespaceAll, metav1.ListOptions{}, convertService,
 		subject{class: "Service", what: "Service of v1"}))
@@ -38,7 +40,7 @@ func (s *Source) plan() map[string]subject {
 	// A route without a mirror needs nothing, but may have a status.
 	if s.needs.Namespaces || s.cfg.GatewayStatus {
 		add(typed(s.clients.core, "namespaces", metav1.NamespaceAll, metav1.ListOptions{}, convertNamespace,
-			subject{class: "Namespace", what: "Namespace of v1"}))
+			subject{class: "Namespace", what: "Namespace of v1", forStatus: !s.needs.Namespaces}))
 	}
 	namespaces := slices.DeleteFunc(namespacesOf(s.needs.Services), func(ns string) bool { return !isNamespace(ns) })
 	if len(namespaces) > maxScopes {
@@ -46,7 +48,7 @@ func (s *Source) plan() map[string]subject {
 	}
 	for _, ns := range namespaces {
 		add(typed(s.clients.slices, "endpointslices", ns, metav1.ListOptions{}, convertSlice,
-			subject{class: "EndpointSlice", what: "EndpointSlice of discovery.k8s.io/v1" + within(ns)}))
+			subject{class: "EndpointSlice", what: "EndpointSlice of discovery.k8s.io/v1" + inNamespace(ns)}))
 		add(s.pods(ns, ""))
 	}
 	clients := slices.DeleteFunc(slices.Clone(s.needs.Clients), func(c rules.PodSelector) bool {
@@ -61,16 +63,16 @@ func (s *Source) plan() map[string]subject {
 	return out
 }
 
-// within says of which namespace something is.
-func within(namespace string) string {
+// inNamespace ends the description of a watch that is of one namespace.
+func inNamespace(namespace string) string {
 	if namespace == metav1.NamespaceAll {
 		return ""
 	}
 	return " in namespace " + namespace
 }
 
-// What a rule asks for need not be a name that there can be. The API server
-// refuses to look for it, and all rules would wait for the answer.
+// A rule may ask for a name or label that no object can have. The API server
+// would refuse to look for it, and all rules would wait for the answer.
 
 func isNamespace(name string) bool { return len(validation.IsDNS1123Label(name)) == 0 }
 
@@ -98,7 +100,7 @@ var unfinished = fields.AndSelectors(
 func (s *Source) pods(namespace, selector string) subject {
 	return typed(s.clients.core, "pods", namespace,
 		metav1.ListOptions{LabelSelector: selector, FieldSelector: unfinished.String()}, convertPod,
-		subject{class: "Pod", what: "Pod of v1" + within(namespace)})
+		subject{class: "Pod", what: "Pod of v1" + inNamespace(namespace)})
 }
 
 // reconcile starts the watches that are missing. What is not wanted any more
@@ -114,7 +116,7 @@ func (s *Source) reconcile(ctx context.Context) {
 		want := s.plan()
 		clear(s.desired)
 		for key, sub := range want {
-			s.desired[key] = true
+			s.desired[key] = sub.wanted()
 			if s.watches[key] == nil {
 				s.watches[key] = s.start(ctx, sub)
 			}
@@ -133,7 +135,7 @@ func (s *Source) reconcile(ctx context.Context) {
 		}
 	}
 	for key, w := range s.watches {
-		if !s.desired[key] && !unknown[w.class] {
+		if s.desired[key] == 0 && !unknown[w.class] {
 			w.stop()
 			delete(s.watches, key)
 			s.changed = true
@@ -144,25 +146,28 @@ func (s *Source) reconcile(ctx context.Context) {
 // covered reports whether the watches are those of the plan.
 func (s *Source) covered() bool {
 	want := s.plan()
-	for key := range want {
-		if !s.desired[key] {
+	for key, sub := range want {
+		if s.desired[key] != sub.wanted() {
 			return false
 		}
 	}
 	return len(want) == len(s.desired)
 }
 
-// missing are the kinds that are wanted and were not listed yet. The lock is
-// held.
-func (s *Source) missing() (out []string) {
+// missing are the kinds that rules want and that were not listed yet. The lock
+// is held.
+func (s *Source) missing() []string { return s.missingFor(forRules) }
+
+// missingFor is missing for one thing that kinds are wanted for, or another.
+func (s *Source) missingFor(of ...wanted) (out []string) {
 	if s.served == nil {
 		out = append(out, "the kinds that are served")
 	}
 	if !s.planned && s.served != nil {
 		out = append(out, "what the rules need")
 	}
-	for key := range s.desired {
-		if w := s.watches[key]; !w.synced() {
+	for key, what := range s.desired {
+		if w := s.watches[key]; slices.Contains(of, what) && !w.synced() {
 			out = append(out, w.what)
 		}
 	}

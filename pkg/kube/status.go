@@ -201,7 +201,7 @@ func (s *Source) suppress(tries int) time.Duration {
 func (s *Source) shownStatuses() map[statusKey]*object {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.missing()) > 0 {
+	if len(s.missingFor(forRules, forStatus)) > 0 {
 		return nil
 	}
 	out := map[statusKey]*object{}

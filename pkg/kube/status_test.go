@@ -3,8 +3,10 @@ package kube
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -289,4 +291,63 @@ func TestStatusNotAsked(t *testing.T) {
 	if n := a.count("watch gatewayclasses.gateway.networking.k8s.io"); n > 0 || s.statuses.wanted != nil {
 		t.Errorf("%d watches of classes, statuses %v", n, s.statuses.wanted)
 	}
+}
+
+// TestStatusForbidden: a role that lacks what statuses take keeps nothing from
+// being mirrored, and the log says what it keeps from being written. Once it is
+// permitted, statuses are written.
+func TestStatusForbidden(t *testing.T) {
+	const classes, namespaces = "gatewayclasses.gateway.networking.k8s.io", "namespaces"
+	a := newAPIServer(t)
+	a.serveRules()
+	a.put(t, mirrorClass+everyKind+"---\n"+attachedRoute)
+	a.mu.Lock()
+	a.forbid[classes], a.forbid[namespaces] = true, true
+	a.mu.Unlock()
+	var log lockedBuffer
+	s, changes := followWith(t, a, Config{GatewayStatus: true}, func(s *Source) {
+		s.statusSpread = 20 * time.Millisecond
+		s.log = slog.New(slog.NewTextHandler(&log, nil))
+	})
+	await(t, s, changes, "the rules", func(got *rules.Snapshot, _ rules.Problems) bool { return len(got.VirtualServices) > 0 })
+	if missing := s.Status().Missing; len(missing) > 0 {
+		t.Errorf("the rules wait for %v", missing)
+	}
+	go compileAll(t, s, changes)
+	for _, what := range []string{"GatewayClass of gateway.networking.k8s.io/v1", "Namespace of v1"} {
+		eventually(t, "the log about "+what, func() bool {
+			for line := range strings.Lines(log.String()) {
+				if strings.Contains(line, "mirroring goes on") && strings.Contains(line, what) {
+					return true
+				}
+			}
+			return false
+		})
+	}
+	s.Touch()
+	if got, _ := a.statusOf(t, httproutes, "shop/route"); strings.Contains(got, "shadowtap.dev") {
+		t.Errorf("written without knowing what there is:\n%s", got)
+	}
+	a.mu.Lock()
+	clear(a.forbid)
+	a.mu.Unlock()
+	a.expectStatus(t, "the route", httproutes, "shop/route", routeStatus("Accepted=True/Accepted@3", "ResolvedRefs=True/ResolvedRefs@3"))
+}
+
+// lockedBuffer is a strings.Builder for several goroutines.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }

@@ -23,6 +23,14 @@ type Bounded interface {
 	Timeout() time.Duration
 }
 
+// Growing is implemented by a Shaper whose heads may be much longer than those
+// of the requests.
+type Growing interface {
+	// HeadBound is a bound of how much AppendHead appends for r, in bytes.
+	// Memory is reserved for it before AppendHead is called.
+	HeadBound(r *httpstream.Request) int
+}
+
 // Config describes a Mirror. It must not be changed after New.
 type Config struct {
 	// Name is what the destination is called in errors.

@@ -68,7 +68,11 @@ func (x *exchange) init(m *memory, limit int64, keep *httpstream.ResponsePool) {
 
 // compose writes the copy of r.
 func (x *exchange) compose(r *httpstream.Request, s Shaper, extra []byte) error {
-	if n := len(r.HeaderBlock()); n > maxJoined && !x.hold(2*n) {
+	n := len(r.HeaderBlock())
+	if g, ok := s.(Growing); ok {
+		n = g.HeadBound(r)
+	}
+	if n > maxJoined && !x.hold(2*n) {
 		return errNoMemory
 	}
 	x.out = s.AppendHead(x.out[:0], r)

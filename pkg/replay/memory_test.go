@@ -8,7 +8,10 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+
+	"github.com/shadowtap/shadowtap/pkg/httpstream"
 )
 
 // budget is a bound on bytes that knows the most that was held.
@@ -121,4 +124,49 @@ func TestQueueGrows(t *testing.T) {
 	if !filled {
 		t.Error("the queue was never full, this test shows nothing")
 	}
+}
+
+// growing is a Shaper that makes heads of a certain length.
+type growing struct {
+	verbatim
+	length int
+	asked  *atomic.Int64
+}
+
+func (g growing) HeadBound(*httpstream.Request) int { return g.length }
+
+func (g growing) AppendHead(dst []byte, r *httpstream.Request) []byte {
+	g.asked.Add(1)
+	dst = g.verbatim.AppendHead(dst, r)
+	return append(append(append(dst, "X: "...), strings.Repeat("x", g.length-len(dst)-5)...), "\r\n"...)
+}
+
+// TestLargeHeadOfARule: a head that a rule makes large is made only if there is
+// memory for it.
+func TestLargeHeadOfARule(t *testing.T) {
+	modes(t, func(t *testing.T, cfg Config) {
+		b := budget{limit: 1 << 20}
+		cfg.Reserve, cfg.Release, cfg.MaxFailures = b.reserve, b.release, 1000
+		cfg.Endpoints = []Endpoint{newShadow(t, answering(okEmpty)).endpoint()}
+		c := newClient(t, cfg)
+		for _, tt := range []struct {
+			length int
+			want   Outcome
+			made   int64
+		}{{1 << 10, Answered2xx, 1}, {100 << 10, Answered2xx, 1}, {1 << 20, Memory, 0}, {1 << 40, Memory, 0}, {1 << 10, Answered2xx, 1}} {
+			var made atomic.Int64
+			r := request(t, get)
+			if got := c.Submit(r, growing{length: tt.length, asked: &made}); got != Accepted {
+				t.Fatalf("Submit: %v", got)
+			}
+			r.Release()
+			if got := <-c.results; got.Outcome != tt.want || made.Load() != tt.made {
+				t.Errorf("%d bytes: %v, made %d times: %v", tt.length, got.Outcome, made.Load(), got.Err)
+			}
+		}
+		c.Drain(t.Context())
+		if b.held != 0 || b.peak > b.limit {
+			t.Errorf("%d bytes were held, %d are still", b.peak, b.held)
+		}
+	})
 }

@@ -187,7 +187,7 @@ func (c *compiler) clients(s *Snapshot) map[netip.Addr]*Client {
 	perhaps := c.undefinedGateways(s)
 	add := func(address, namespace string, labels map[string]string) {
 		addr, err := netip.ParseAddr(address)
-		if err != nil || out[addr.Unmap()] != nil {
+		if err != nil || out[addr.Unmap()] != nil || c.foreign(addr.Unmap(), namespace) {
 			return
 		}
 		client := &Client{Namespace: namespace, Labels: labels, perhaps: perhaps, observed: true}

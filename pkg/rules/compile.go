@@ -1,7 +1,6 @@
 package rules
 
 import (
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -25,6 +24,14 @@ type Options struct {
 	// path is rewritten, and x-envoy-expected-rq-timeout-ms where there is a
 	// timeout.
 	EnvoyHeaders bool
+	// OwnNamespace permits a rule to mirror only requests to services of its own
+	// namespace.
+	OwnNamespace bool
+	// PodsAt, if not nil, says of which namespaces the Pods are that have an
+	// address, besides those of the Snapshot; it is called by Compile alone.
+	// Nothing that arrives at a Pod is captured for services of other
+	// namespaces than its own.
+	PodsAt func(netip.Addr) (namespaces []string)
 }
 
 // Compile makes a Program of the rules in s, or says everything that is wrong
@@ -50,6 +57,7 @@ func compileOnce(s *Snapshot, o Options) (*Program, Problems) {
 	for _, dr := range byAge(s.DestinationRules, func(dr *DestinationRule) *Meta { return &dr.Meta }) {
 		c.destinationRule(dr)
 	}
+	c.markForeign()
 	c.findDelegates(s)
 	for _, vs := range byAge(s.VirtualServices, func(vs *VirtualService) *Meta { return &vs.Meta }) {
 		if vs := c.virtualService(vs); vs != nil {
@@ -63,6 +71,7 @@ func compileOnce(s *Snapshot, o Options) (*Program, Problems) {
 	c.link(p)
 	p.clients, p.asksClient = c.clients(s), c.asksClient
 	p.asksPort = c.asksPort
+	p.claims = c.claims(p)
 	p.needs, p.kinds = c.needs(p, s), c.kinds(p, s)
 	if !o.AllowLoops {
 		c.loops(p)
@@ -89,6 +98,9 @@ func byAge[T any](objects []T, meta func(*T) *Meta) []*T {
 // compiler is the state of one Compile.
 type compiler struct {
 	problems  Problems
+	told      map[told]int
+	unfolded  map[string]int // by the expressions of each namespace
+	merged    map[string]int // by the delegations of each namespace, in bytes
 	supported map[protoreflect.FullName]support
 	form      Normalization
 
@@ -98,7 +110,8 @@ type compiler struct {
 	pods            map[string][]*Pod           // by namespace
 	newPods         map[string][]*Pod           // of those, which are in no EndpointSlice
 	podOf           map[podKey]*Pod
-	delegates       map[string]*delegate // by namespace/name
+	owners          map[netip.Addr][]string // namespaces of the Pods that have an address
+	delegates       map[string]*delegate    // by namespace/name
 	services        serviceTable
 	arrivals        *arrivals                          // of the object being compiled
 	annotated       []*mirrorExtra                     // of the object being compiled
@@ -118,6 +131,9 @@ type compiler struct {
 func newCompiler(o Options) *compiler {
 	return &compiler{
 		supported: supportedFields(),
+		told:      map[told]int{},
+		unfolded:  map[string]int{},
+		merged:    map[string]int{},
 		services:  serviceTable{},
 		subsets:   map[string]map[string][]*hostRules{},
 		known:     map[string]*Mirror{},
@@ -151,10 +167,22 @@ func (c *compiler) warnf(meta *Meta, f *field, value, format string, args ...any
 }
 
 func (c *compiler) report(meta *Meta, f *field, value string, warning bool, format string, args ...any) {
-	c.problems = append(c.problems, Problem{
-		Position: meta.position(f), Object: meta.object(), Group: meta.Group, Field: f.String(), Value: value,
-		Message: fmt.Sprintf(format, args...), Warning: warning,
-	})
+	of := told{meta.named(), warning}
+	switch c.told[of]++; {
+	case c.told[of] > maxProblems+1:
+		return
+	case c.told[of] > maxProblems:
+		f, value, format, args = nil, "", moreProblems, nil
+	}
+	p := newProblem(f, value, format, args...)
+	p.Position, p.Object, p.Group, p.Warning = meta.position(f), of.object, of.group, warning
+	c.problems = append(c.problems, p)
+}
+
+// told is the errors, or the warnings, of an object.
+type told struct {
+	named
+	warning bool
 }
 
 // metas calls f for every object.
@@ -222,7 +250,23 @@ func (c *compiler) incomplete(s *Snapshot) {
 // link gathers the targets and mirrors of all routes that requests can reach.
 func (c *compiler) link(p *Program) {
 	live := map[*Route]bool{}
+	// The hosts of an object share one list of routes: an index of its own for
+	// each would have hosts times routes entries.
+	type list struct {
+		first **Route
+		n     int
+	}
+	linked := map[list]*virtualHost{}
 	p.virtualHosts(func(h *virtualHost) {
+		var of list
+		if len(h.routes) > 0 {
+			of = list{&h.routes[0], len(h.routes)}
+		}
+		if same := linked[of]; same != nil && (same.owner == nil) == (h.owner == nil) {
+			h.index, h.selects = same.index, same.selects
+			return
+		}
+		linked[of] = h
 		for _, rt := range h.routes {
 			if !live[rt] {
 				live[rt] = true

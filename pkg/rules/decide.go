@@ -81,7 +81,8 @@ type Program struct {
 	asksPort   bool // a rule is not for all ports
 	needs      Needs
 	limits     []*rateLimit
-	kinds      *kinds // of Pods that are captured
+	kinds      *kinds                  // of Pods that are captured
+	claims     map[netip.Addr][]string // namespaces of services by addresses of targets
 }
 
 // Targets are the addresses whose requests have to be captured: the endpoints

@@ -83,9 +83,9 @@ func (d *decoder) documents(text []byte) error {
 			return err
 		}
 		if len(doc.Content) == 1 {
-			d.nodes = 0
+			d.nodes, d.refused, d.nameless = 0, false, 0
 			lower(&doc, d.before)
-			d.object(doc.Content[0])
+			d.object(doc.Content[0], 0)
 		}
 	}
 }
@@ -98,16 +98,32 @@ type decoder struct {
 	problems Problems
 	broken   bool  // ended by something that is not YAML
 	nodes    int   // looked at in this document
+	refused  bool  // the rest of this document, for its size
+	wrong    int   // what was reported, listed or not
+	nameless int   // problems of this document with no object
 	meta     *Meta // of the object being decoded
 	labels   map[string]string
 }
 
 func (d *decoder) report(n *yaml.Node, f *field, value, format string, args ...any) {
-	p := Problem{Field: f.String(), Value: value, Message: fmt.Sprintf(format, args...)}
+	d.wrong++
+	count := d.nameless
+	if d.meta != nil {
+		count = len(d.meta.bad)
+	}
+	switch {
+	case count > maxProblems:
+		return
+	case count == maxProblems: // what of the object can be used is not known any more
+		f, value, format, args = nil, "", moreProblems, nil
+	}
+	p := newProblem(f, value, format, args...)
 	p.Position = Position{File: d.file, Line: n.Line}
 	if d.meta != nil {
 		p.Object, p.Group = d.meta.object(), d.meta.Group
-		d.meta.bad = append(d.meta.bad, p.Field)
+		d.meta.bad = append(d.meta.bad, f.String())
+	} else {
+		d.nameless++
 	}
 	d.problems = append(d.problems, p)
 }
@@ -126,9 +142,15 @@ func (d *decoder) syntax(err error) {
 	})
 }
 
-// object decodes one object, or a list of them.
-func (d *decoder) object(n *yaml.Node) {
+// object decodes one object, or a list of them. By an alias a list may be one of
+// its own items.
+func (d *decoder) object(n *yaml.Node, depth int) {
 	d.meta = nil
+	n, ok := d.enter(n, nil, depth)
+	if !ok {
+		return
+	}
+	d.nodes += len(n.Content) // which are gone through several times
 	if isNull(n) {
 		return // an empty document
 	}
@@ -143,7 +165,7 @@ func (d *decoder) object(n *yaml.Node) {
 			return
 		}
 		for _, item := range items.Content {
-			d.object(resolve(item))
+			d.object(item, depth+1)
 		}
 		return
 	}
@@ -236,7 +258,12 @@ func (d *decoder) metadata(n *yaml.Node) {
 	if n == nil {
 		return
 	}
-	d.labels = stringMap(child(n, "labels"))
+	labels := child(n, "labels")
+	d.labels = stringMap(labels)
+	d.nodes += len(n.Content)
+	if labels != nil {
+		d.nodes += len(labels.Content)
+	}
 	d.meta.Extras = scalar(child(child(n, "annotations"), Annotation))
 	d.meta.Name = scalar(child(n, "name"))
 	d.meta.Namespace = cmp.Or(scalar(child(n, "namespace")), DefaultNamespace)

@@ -67,12 +67,17 @@ func (c *compiler) delegatedRoutes(root *VirtualService, in *networking.HTTPRout
 	}
 	d.used = true
 	base := resolved(in, root.Namespace)
-	src := &VirtualService{Meta: d.src.Meta, Spec: &networking.VirtualService{Gateways: root.Spec.Gateways}, delegated: true}
+	src := &VirtualService{Meta: d.src.Meta, Spec: &networking.VirtualService{Gateways: root.Spec.Gateways}, delegated: true, root: root.Namespace}
 	for i, leaf := range d.src.Spec.Http {
 		f := (*field)(nil).dot("spec").dot("http").at(i)
 		if leaf.Delegate != nil {
 			c.errorf(&d.src.Meta, f.dot("delegate"), leaf.Delegate.Name, "is not possible: a delegate cannot delegate further")
 			continue
+		}
+		if c.merged[root.Namespace] += mergedSize(base, leaf); c.merged[root.Namespace] > maxMerged {
+			c.errorf(&root.Meta, at.dot("delegate"), name, "the delegations of namespace %s come to more than %d MiB of routes: "+
+				"every match of a route is joined with every one of its delegate's", root.Namespace, maxMerged>>20)
+			return nil
 		}
 		merged := mergeRoute(base, leaf)
 		if merged == nil {
@@ -82,6 +87,17 @@ func (c *compiler) delegatedRoutes(root *VirtualService, in *networking.HTTPRout
 		out = append(out, delegatedRoute{src, merged, f})
 	}
 	return out
+}
+
+// maxMerged is how large the routes that a namespace makes by delegation may
+// become, in bytes of their encoding: two objects of a megabyte multiply to
+// terabytes.
+const maxMerged = 32 << 20
+
+// mergedSize is about the size of mergeRoute's result.
+func mergedSize(root, leaf *networking.HTTPRoute) int {
+	const message = 128 // of a match, at least
+	return proto.Size(leaf)*(1+len(root.Match)) + (proto.Size(root)+message*len(root.Match))*len(leaf.Match)
 }
 
 // resolved is a copy of a route whose names are full, so that it means the

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -124,6 +125,9 @@ func (c *compiler) captured(vs *VirtualService, in *networking.HTTPRoute, at *fi
 		if t == nil || (len(in.Route) > 1 && rd.Weight == 0) {
 			continue // Istio leaves out destinations of weight 0 among several
 		}
+		if mirrored {
+			c.checkNamespace(&vs.Meta, f, t.service, vs.Namespace, cmp.Or(vs.root, vs.Namespace))
+		}
 		out[i] = map[netip.AddrPort]struct{}{}
 		c.capture(vs, t, f, out[i], mirrored)
 	}
@@ -159,6 +163,9 @@ func (c *compiler) capture(vs *VirtualService, t *target, at *field, out map[net
 				return
 			}
 			addr, ok := e.at(p)
+			if mirrored && e.foreign {
+				c.warnForeign(&vs.Meta, at, t.service, e)
+			}
 			if !ok {
 				continue
 			}

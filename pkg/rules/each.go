@@ -66,8 +66,8 @@ type named struct{ group, object string }
 func (p *Problem) named() named { return named{p.Group, p.Object} }
 func (m *Meta) named() named    { return named{m.Group, m.object()} }
 
-// hollowness is how much of a route is left. An object of another kind is left
-// out with any.
+// hollowness is how much of a route is left. Of a Gateway nothing is with any,
+// but that it is there; an object of another kind is left out.
 type hollowness int
 
 const (
@@ -108,12 +108,21 @@ func (h hollows) apply(s *Snapshot) *Snapshot {
 	out.DestinationRules = without(h, s.DestinationRules, func(o *DestinationRule) *Meta { return &o.Meta })
 	out.ServiceEntries = without(h, s.ServiceEntries, func(o *ServiceEntry) *Meta { return &o.Meta })
 	out.WorkloadEntries = without(h, s.WorkloadEntries, func(o *WorkloadEntry) *Meta { return &o.Meta })
-	out.IstioGateways = without(h, s.IstioGateways, func(o *IstioGateway) *Meta { return &o.Meta })
-	out.Gateways = without(h, s.Gateways, func(o *Gateway) *Meta { return &o.Meta })
+	for _, g := range s.IstioGateways {
+		if g, ok := h.istioGateway(g); ok {
+			out.IstioGateways = append(out.IstioGateways, g)
+		}
+	}
+	for _, g := range s.Gateways {
+		if g, ok := h.gateway(g); ok {
+			out.Gateways = append(out.Gateways, g)
+		}
+	}
 	out.ReferenceGrants = without(h, s.ReferenceGrants, func(o *ReferenceGrant) *Meta { return &o.Meta })
 	out.Services = without(h, s.Services, func(o *Service) *Meta { return &o.Meta })
 	out.EndpointSlices = without(h, s.EndpointSlices, func(o *EndpointSlice) *Meta { return &o.Meta })
 	out.Pods = without(h, s.Pods, func(o *Pod) *Meta { return &o.Meta })
+	out.Namespaces = without(h, s.Namespaces, func(o *Namespace) *Meta { return &o.Meta })
 	return out
 }
 
@@ -196,4 +205,26 @@ func (h hollows) grpcRoute(r GRPCRoute) (GRPCRoute, bool) {
 	}
 	r.Spec, r.bad, r.Extras = spec, nil, ""
 	return r, true
+}
+
+// istioGateway is what is left of a Gateway: one that is not there would admit
+// every host, at every client.
+func (h hollows) istioGateway(g IstioGateway) (IstioGateway, bool) {
+	level := h[g.named()]
+	if level == 0 {
+		return g, true
+	}
+	g.Spec, g.bad = &networking.Gateway{}, nil
+	return g, level < nothing
+}
+
+// gateway is what is left of a Gateway: one that is not there would admit every
+// route.
+func (h hollows) gateway(g Gateway) (Gateway, bool) {
+	level := h[g.named()]
+	if level == 0 {
+		return g, true
+	}
+	g.Spec, g.bad = &gateway.GatewaySpec{GatewayClassName: g.Spec.GatewayClassName}, nil
+	return g, level < nothing
 }

@@ -209,6 +209,10 @@ func (c *compiler) extras(meta *Meta) (out []*mirrorExtra) {
 func (c *compiler) extra(meta *Meta, in *extraForm, at *field) *mirrorExtra {
 	x := &mirrorExtra{form: in, at: at, safe: in.SafeMethods, maxBody: -1}
 	e := &edit{}
+	if h := &in.Headers; len(h.Set)+len(h.Add)+len(h.Remove) > maxHeaderOps {
+		c.errorf(meta, at.dot("headers"), "", "expected at most %d entries", maxHeaderOps)
+		return x
+	}
 	_, e.lines = c.lines(meta, in.Headers.Set, at.dot("headers").dot("set"), true)
 	host, add := c.lines(meta, in.Headers.Add, at.dot("headers").dot("add"), false)
 	e.lines = append(e.lines, add...)

@@ -233,6 +233,7 @@ func (c *compiler) gatewayCaptured(gr *gatewayRoute, backends []gateway.HTTPBack
 			continue
 		}
 		if mirrored {
+			c.checkNamespace(gr.meta, f, t.service, gr.meta.Namespace)
 			c.need(t.service.host)
 			c.warnEmpty(gr.meta, t, f)
 		}
@@ -244,6 +245,8 @@ func (c *compiler) gatewayCaptured(gr *gatewayRoute, backends []gateway.HTTPBack
 			}
 			if at, ok := e.at(p); ok {
 				out[i][at] = struct{}{}
+			} else if mirrored && e.foreign {
+				c.warnForeign(gr.meta, f, t.service, e)
 			}
 		}
 	}

@@ -195,21 +195,11 @@ func (c *compiler) pathMatch(meta *Meta, in *gateway.HTTPPathMatch, at *field, m
 		m.path, m.length, m.strip = 2, len(m.uri.value), len(trimmed)
 		c.checkURI(meta, &text{kind: exact, value: m.uri.value}, f)
 	case gateway.PathMatchRegularExpression:
-		m.uri = c.gatewayRegex(meta, value, f)
+		m.uri = c.regex(meta, value, f)
 		m.path, m.length = 1, len(value)
 	default:
 		c.errorf(meta, at.dot("type"), string(kind), "expected Exact, PathPrefix or RegularExpression")
 	}
-}
-
-// gatewayRegex compiles a regular expression, which as in Istio is one of RE2
-// and has to match the whole value.
-func (c *compiler) gatewayRegex(meta *Meta, expr string, at *field) text {
-	t, err := regexText(expr)
-	if err != nil {
-		c.errorf(meta, at, expr, "expected an RE2 expression: %s", strings.TrimPrefix(err.Error(), "error parsing regexp: "))
-	}
-	return t
 }
 
 // headerMatch appends a condition on a header field. Of several for one name
@@ -221,7 +211,7 @@ func (c *compiler) headerMatch(meta *Meta, name, value string, regular bool, at 
 		return
 	}
 	if regular {
-		ft.text = c.gatewayRegex(meta, value, at.dot("value"))
+		ft.text = c.regex(meta, value, at.dot("value"))
 	}
 	m.match.headers = append(m.match.headers, ft)
 	m.precedence.headers++

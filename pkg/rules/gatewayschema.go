@@ -81,7 +81,7 @@ func (d *decoder) structural(n *yaml.Node, s *schema, f *field, depth int) (v an
 	if !ok {
 		return nil, false
 	}
-	found := len(d.problems)
+	found := d.wrong
 	switch s.Type {
 	case "object":
 		v, ok = d.structuralObject(n, s, f, depth)
@@ -90,7 +90,7 @@ func (d *decoder) structural(n *yaml.Node, s *schema, f *field, depth int) (v an
 	default:
 		v, ok = d.structuralScalar(n, s, f)
 	}
-	if len(d.problems) > found {
+	if d.wrong > found {
 		return v, ok // rules over several values are for values that are right
 	}
 	for _, message := range s.Rules {
@@ -113,6 +113,7 @@ func (d *decoder) structuralObject(n *yaml.Node, s *schema, f *field, depth int)
 	out := make(map[string]any, len(n.Content)/2)
 	seen := make(map[string]bool, len(n.Content)/2)
 	for i := 0; i+1 < len(n.Content); i += 2 {
+		d.nodes++ // also where there is nothing to enter
 		k, value := n.Content[i], resolve(n.Content[i+1])
 		at, sub := f.dot(k.Value), s.Properties[k.Value]
 		if s.Values != nil {

@@ -86,7 +86,7 @@ func (c *compiler) grpcMethod(meta *Meta, in *gateway.GRPCMethodMatch, at *field
 		m.path, m.uri = 2, text{kind: prefix, value: "/" + service + "/"}
 		m.length, m.second = len(m.uri.value), 0
 	case !regular && in.Service == nil:
-		m.path, m.uri = 1, c.gatewayRegex(meta, "/[^/]+/"+method, at.dot("method")) // letters, digits and "_"
+		m.path, m.uri = 1, c.regex(meta, "/[^/]+/"+method, at.dot("method")) // letters, digits and "_"
 	case !regular:
 		m.path, m.uri = 3, text{kind: exact, value: "/" + service + "/" + method}
 		m.length, m.second = len(m.uri.value), 0
@@ -96,12 +96,12 @@ func (c *compiler) grpcMethod(meta *Meta, in *gateway.GRPCMethodMatch, at *field
 		if service == "" {
 			service = "[^/]+"
 		} else {
-			c.gatewayRegex(meta, service, at.dot("service"))
+			c.regex(meta, service, at.dot("service"))
 		}
 		if method == "" {
 			method = "[^/]+"
 		} else {
-			c.gatewayRegex(meta, method, at.dot("method"))
+			c.regex(meta, method, at.dot("method"))
 		}
 		if t, err := regexText(fmt.Sprintf("/(?:%s)/(?:%s)", service, method)); err == nil {
 			m.uri = t

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -166,9 +167,18 @@ type headerOps struct {
 	host     string // of a Host in set or add
 }
 
+// maxHeaderOps is how many fields Envoy lets a route set and add together
+// (Route.request_headers_to_add), and how many may be removed here: what they
+// take of time grows with their square.
+const maxHeaderOps = 1000
+
 // headerOps compiles headers.request.
 func (c *compiler) headerOps(meta *Meta, in *networking.Headers, at *field) (out headerOps) {
 	req, at := in.GetRequest(), at.dot("headers").dot("request")
+	if n := max(len(req.GetSet())+len(req.GetAdd()), len(req.GetRemove())); n > maxHeaderOps {
+		c.errorf(meta, at, fmt.Sprint(n), "expected at most %d entries", maxHeaderOps)
+		return headerOps{}
+	}
 	var addHost string
 	addHost, out.add = c.lines(meta, req.GetAdd(), at.dot("add"), false)
 	out.host, out.set = c.lines(meta, req.GetSet(), at.dot("set"), true)

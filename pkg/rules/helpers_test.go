@@ -107,6 +107,11 @@ func decide(t testing.TB, p *Program, r *httpstream.Request, dst string) *Decisi
 	var d Decision
 	p.Decide(r, 0, &d)
 	checkExplain(t, p, r, &d)
+	for _, m := range d.Selected {
+		if head := m.AppendHead(nil, r); len(head) > m.HeadBound(r) {
+			t.Fatalf("a head of %d bytes is larger than its bound, %d:\n%s", len(head), m.HeadBound(r), head)
+		}
+	}
 	return &d
 }
 

@@ -95,7 +95,7 @@ func (c *compiler) queryMatch(meta *Meta, in *gateway.HTTPQueryParamMatch, at *f
 		return
 	}
 	if in.Type != nil && *in.Type == gateway.QueryParamMatchRegularExpression {
-		ft.text = c.gatewayRegex(meta, in.Value, at.dot("value"))
+		ft.text = c.regex(meta, in.Value, at.dot("value"))
 	}
 	m.match.query = append(m.match.query, ft)
 	m.precedence.query++

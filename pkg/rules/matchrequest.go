@@ -94,13 +94,9 @@ func (c *compiler) path(meta *Meta, in *networking.StringMatch, at *field) text 
 		f := at.dot("regex")
 		if m.Regex == "" || len(m.Regex) > maxRegex {
 			c.errorf(meta, f, m.Regex, "expected an expression of 1 to %d bytes", maxRegex)
+			return text{kind: regex, value: m.Regex}
 		}
-		t, err := regexText(m.Regex)
-		if err != nil {
-			c.errorf(meta, f, m.Regex, "expected an RE2 expression: %s",
-				strings.TrimPrefix(err.Error(), "error parsing regexp: "))
-		}
-		return t
+		return c.regex(meta, m.Regex, f)
 	}
 	return text{kind: present}
 }

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -62,5 +63,62 @@ func TestNamespaceTwice(t *testing.T) {
 	const namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: ns}\n---\n"
 	if got, want := problemsOf(t, namespace+namespace).Error(), "test.yaml:5: Namespace ns: is given twice, first in test.yaml:1"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+// TestNamespacesBesideABrokenObject: a Gateway must not take the routes of a
+// namespace that it excludes because somebody's object, of whatever namespace,
+// has an error.
+func TestNamespacesBesideABrokenObject(t *testing.T) {
+	route := strings.Replace(routeTo("r", "parentRefs: [{name: gw, namespace: default}]", "app", "shadow"), "{name: r}", "{name: r, namespace: ns}", 1)
+	text := kubeServiceIn("ns", "app", "10.1.0.1") + kubeServiceIn("ns", "shadow", "10.1.0.8") +
+		gatewayOf("name: a, port: 80, allowedRoutes: {namespaces: {from: Selector, selector: {matchLabels: {team: b}}}}") +
+		"apiVersion: v1\nkind: Namespace\nmetadata: {name: ns, labels: {team: a}}\n---\n" + route
+	for name, broken := range map[string]string{
+		"none": "",
+		"one": "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: broken, namespace: elsewhere}\n" +
+			"spec: {hosts: [x.com], http: [{route: [{destination: {host: nowhere}}], mirror: {host: nowhere}}]}\n",
+	} {
+		s, _ := decodeAll(t, text+broken)
+		p, problems := CompileEach(s, Options{})
+		if p == nil || (problems.Err() != nil) != (broken != "") {
+			t.Fatalf("%s broken: %v", name, problems)
+		}
+		if got := takes(t, p, "h", "10.1.0.1:8080"); got == "r" {
+			t.Errorf("%s broken: the route is taken", name)
+		}
+	}
+}
+
+// TestBrokenGateway: nobody gets by a Gateway with an error what it may have
+// been there to refuse.
+func TestBrokenGateway(t *testing.T) {
+	istio := "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: gw}\n" +
+		"spec: {%sselector: {app: ingress}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: [default/h.com]}]}\n---\n"
+	listener := "name: a, %sport: 80, allowedRoutes: {namespaces: {from: Same}}"
+	for name, tt := range map[string]struct{ gateway, route string }{
+		"Gateway API": {
+			gatewayOf(listener),
+			strings.Replace(routeTo("r", "parentRefs: [{name: gw, namespace: default}]", "app", "shadow"), "{name: r}", "{name: r, namespace: ns}", 1),
+		},
+		"Istio": {
+			istio,
+			"apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: r, namespace: ns}\n" +
+				"spec: {hosts: [h.com], gateways: [default/gw], http: [{route: [{destination: {host: app}}], mirror: {host: shadow}}]}\n---\n",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, field := range []string{"", "future: 1, "} {
+				s, _ := decodeAll(t, kubeServiceIn("ns", "app", "10.1.0.1")+kubeServiceIn("ns", "shadow", "10.1.0.8")+
+					fmt.Sprintf(tt.gateway, field)+tt.route)
+				p, problems := CompileEach(s, Options{})
+				if p == nil || (problems.Err() != nil) != (field != "") {
+					t.Fatalf("%q: %v", field, problems)
+				}
+				if got := takes(t, p, "h.com", "10.1.0.1:8080"); got == "r" {
+					t.Errorf("%q: the route is taken", field)
+				}
+			}
+		})
 	}
 }

@@ -73,7 +73,7 @@ func TestConsumerRoutes(t *testing.T) {
 		"matches: [{path: {value: /a}}]\nfilters: [{type: RequestMirror, requestMirror: {backendRef: {name: shadow, namespace: default, port: 80}}}]\n"+
 			"backendRefs: [{name: app, namespace: default, port: 80}]")), "shop", "")
 	producer := routeTo("producer", parent, "app", "shadow-2")
-	p, _ := compile(t, workloads+"---\n"+backends+consumer+producer, Options{})
+	p, _ := compile(t, workloads+"---\n"+strings.ReplaceAll(backends, "10.1.0.1", "10.1.0.7")+consumer+producer, Options{})
 	for _, tt := range []struct{ source, target, want string }{
 		{"10.1.0.1:5", "/a", "HTTPRoute shop/consumer (rules[0])"},
 		{"10.1.0.1:5", "/b", ""}, // answered with 404
@@ -83,7 +83,7 @@ func TestConsumerRoutes(t *testing.T) {
 		for _, host := range []string{"app.default", "10.96.3.7", "elsewhere.example"} {
 			r := request(t, "GET "+tt.target+"\nHost: "+host)
 			r.Source = netip.MustParseAddrPort(tt.source)
-			d := decide(t, p, r, "10.1.0.1:8080")
+			d := decide(t, p, r, "10.1.0.7:8080")
 			got := ""
 			if d.Route != nil {
 				got = d.Route.Rule().String()

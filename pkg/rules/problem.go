@@ -2,6 +2,7 @@ package rules
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,7 +43,7 @@ type Problem struct {
 }
 
 // Error is the problem in one line: "file:line: object: field: value: what is
-// expected".
+// expected". Nothing in it does anything to a terminal.
 func (p Problem) Error() string {
 	parts := make([]string, 0, 6)
 	if at := p.Position.String(); at != "" {
@@ -60,7 +61,7 @@ func (p Problem) Error() string {
 	if p.Value != "" {
 		parts = append(parts, strconv.Quote(p.Value))
 	}
-	return strings.Join(append(parts, p.Message), ": ")
+	return printable(strings.Join(append(parts, p.Message), ": "))
 }
 
 // noEndpointNow is in the message of a problem with a service that has no
@@ -70,6 +71,29 @@ const noEndpointNow = "has no endpoint now"
 // NoEndpoint reports whether the problem is that a service has no endpoint,
 // which will pass when it gets one.
 func (p *Problem) NoEndpoint() bool { return p.Warning && strings.Contains(p.Message, noEndpointNow) }
+
+// maxProblems is how many errors and how many warnings of one object are
+// listed: that of a tenant may hold a hundred thousand, and every agent keeps,
+// logs and serves them.
+const maxProblems = 100
+
+// moreProblems is what is said instead of the rest.
+const moreProblems = "has more problems than are listed"
+
+// newProblem is a problem with a field, of which it holds no more than a person
+// can read: a value may have a megabyte.
+func newProblem(f *field, value, format string, args ...any) Problem {
+	return Problem{Field: clip(f.String()), Value: clip(value), Message: clip(fmt.Sprintf(format, args...))}
+}
+
+// clip is the beginning of s if that is long.
+func clip(s string) string {
+	const longest = 1 << 10
+	if len(s) <= longest {
+		return s
+	}
+	return strings.ToValidUTF8(s[:longest], "") + "..."
+}
 
 // Problems is everything that was found wrong. It is an error only if Err
 // says so: there may be nothing but warnings.

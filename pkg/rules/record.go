@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/shadowtap/shadowtap/pkg/httpstream"
 )
@@ -107,15 +109,15 @@ func (rec *Record) WriteText(w io.Writer) error {
 func (e *Explanation) WriteText(w io.Writer) error {
 	var b bytes.Buffer
 	for _, t := range e.Tried {
-		fmt.Fprintf(&b, "no    %s: %s\n", t.Rule, t.Reason)
+		fmt.Fprintf(&b, "no    %s: %s\n", printable(t.Rule.String()), printable(t.Reason))
 	}
 	switch {
 	case !e.Matched:
 		fmt.Fprintf(&b, "no rule matches: %s\n", e.why.describe())
 	case len(e.Mirrors) == 0:
-		fmt.Fprintf(&b, "match %s: %s; mirrors nothing: %s\n", e.Rule, printable(e.because), e.why.describe())
+		fmt.Fprintf(&b, "match %s: %s; mirrors nothing: %s\n", printable(e.Rule.String()), printable(e.because), e.why.describe())
 	default:
-		fmt.Fprintf(&b, "match %s: %s\n", e.Rule, printable(e.because))
+		fmt.Fprintf(&b, "match %s: %s\n", printable(e.Rule.String()), printable(e.because))
 	}
 	for i := range e.Mirrors {
 		e.Mirrors[i].writeText(&b)
@@ -129,20 +131,20 @@ func (m *MirroredRequest) writeText(b *bytes.Buffer) {
 	if m.Subset != "" {
 		name += " subset " + m.Subset
 	}
-	fmt.Fprintf(b, "  %v %% to %s (%s)\n", m.Percentage, name, strings.Join(m.Endpoints, ", "))
+	fmt.Fprintf(b, "  %v %% to %s (%s)\n", m.Percentage, printable(name), printable(strings.Join(m.Endpoints, ", ")))
 	if m.Varies {
 		b.WriteString("    (the headers of the destination that the request goes to come on top)\n")
 	}
 	c := &m.Request
-	fmt.Fprintf(b, "    %s %s %s\n", c.Method, printable(c.Target), c.Version)
+	fmt.Fprintf(b, "    %s %s %s\n", printable(c.Method), printable(c.Target), c.Version)
 	for _, h := range c.Headers {
-		fmt.Fprintf(b, "    %s: %s\n", h[0], printable(h[1]))
+		fmt.Fprintf(b, "    %s: %s\n", printable(h[0]), printable(h[1]))
 	}
 	if len(c.Body) > 0 {
 		fmt.Fprintf(b, "    [%d bytes]\n", len(c.Body))
 	}
 	for _, h := range c.Trailers {
-		fmt.Fprintf(b, "    %s: %s\n", h[0], printable(h[1]))
+		fmt.Fprintf(b, "    %s: %s\n", printable(h[0]), printable(h[1]))
 	}
 }
 
@@ -181,12 +183,13 @@ func (w FilterReason) describe() string {
 	}[w]
 }
 
-// printable keeps what a client sent from controlling the terminal.
+// printable keeps what a client sent, or an object holds, from controlling the
+// terminal and from passing for more lines or columns than it is.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return '\uFFFD'
+		if unicode.IsPrint(r) {
+			return r
 		}
-		return r
+		return utf8.RuneError
 	}, s)
 }

@@ -13,6 +13,8 @@ import (
 type regexRewrite struct {
 	re *regexp.Regexp
 	to []byte // as regexp.Expand takes it
+
+	text, groups int // of to: bytes of text at most, and references to groups
 }
 
 // apply rewrites the path at dst[at:]. Package regexp has no way to learn
@@ -35,7 +37,11 @@ func (c *compiler) regexRewrite(meta *Meta, in *networking.RegexRewrite, at *fie
 		c.errorf(meta, at.dot("match"), in.Match, "expected an expression of 1 to %d bytes", maxRegex)
 		return nil
 	}
-	re, err := regexp.Compile(in.Match)
+	var re *regexp.Regexp
+	err := c.unfold(meta, in.Match)
+	if err == nil {
+		re, err = regexp.Compile(in.Match)
+	}
 	if err != nil {
 		c.errorf(meta, at.dot("match"), in.Match, "expected an RE2 expression: %s",
 			strings.TrimPrefix(err.Error(), "error parsing regexp: "))
@@ -55,7 +61,7 @@ func (c *compiler) regexRewrite(meta *Meta, in *networking.RegexRewrite, at *fie
 		c.errorf(meta, f, in.Rewrite, "%v", err)
 		return nil
 	}
-	return &regexRewrite{re: re, to: []byte(to)}
+	return &regexRewrite{re: re, to: []byte(to), text: len(in.Rewrite), groups: strings.Count(to, "${")}
 }
 
 // badPath reports whether s cannot be part of a request-target.

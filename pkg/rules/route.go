@@ -104,6 +104,7 @@ type shape struct {
 	behind headerEdit // of a request that a proxy has shaped as the rule says
 	// changes is whether a proxy in the path would have changed anything.
 	changes bool
+	growth  growth // of header or behind; of a mirror's alone
 }
 
 // bind completes the route, whose action may be shared with others, with
@@ -131,6 +132,7 @@ func (rt *Route) bind() {
 					h.host, h.suffix = own.host, false // Envoy: host_rewrite_literal implies no suffix
 				}
 			}
+			m.shapes[j].growth = m.shapes[j].header.growth() // that of behind is less
 		}
 	}
 }

@@ -35,7 +35,9 @@ func (d *decoder) message(n *yaml.Node, m protoreflect.Message, f *field, depth 
 			fd = md.Fields().ByName(protoreflect.Name(k.Value))
 		}
 		if fd == nil {
-			d.unknown(k, md, f)
+			if _, ok := d.enter(k, f, depth); ok {
+				d.unknown(k, md, f)
+			}
 			continue
 		}
 		at := f.dot(fd.JSONName())
@@ -73,12 +75,12 @@ func otherOf(fd protoreflect.FieldDescriptor, seen []bool) protoreflect.FieldDes
 // enter resolves an alias and keeps the bounds of the document.
 func (d *decoder) enter(n *yaml.Node, f *field, depth int) (*yaml.Node, bool) {
 	d.nodes++
-	if depth > maxDepth || d.nodes > maxNodes {
-		if d.nodes <= maxNodes || d.nodes == maxNodes+1 { // once is enough
+	if d.refused || depth > maxDepth || d.nodes > maxNodes {
+		if !d.refused { // once is enough
+			d.refused = true
 			d.report(n, f, "", "nested too deep or too large: at most %d levels and %d values in a document",
 				maxDepth, maxNodes)
 		}
-		d.nodes = maxNodes + 1
 		return nil, false
 	}
 	return resolve(n), true
@@ -309,8 +311,11 @@ func fieldNames(md protoreflect.MessageDescriptor) []string {
 }
 
 // suggest is the tail of a message that asks whether one of names was meant,
-// empty if none is near.
+// empty if none is near, or if there are so many that it would take long.
 func suggest(written string, names []string) string {
+	if len(names) > maxProblems {
+		return ""
+	}
 	best, at := len(written)/3+1, ""
 	for _, name := range names {
 		if dist := distance(strings.ToLower(written), strings.ToLower(name)); dist <= best && dist < len(name) {

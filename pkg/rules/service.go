@@ -50,6 +50,7 @@ type endpoint struct {
 	// same: one that starts is tapped before its first request then, and one
 	// that terminates still answers on the connections it has.
 	notReady bool
+	foreign  bool // see compiler.foreign; copies may be sent there
 }
 
 // port is where the endpoint serves p (Istio: the endpoint's own map goes
@@ -62,10 +63,10 @@ func (e *endpoint) port(p *servicePort) uint32 {
 }
 
 // at is where requests to the endpoint for p arrive. ok is false if it does not
-// serve p, or is known by name alone.
+// serve p, is known by name alone, or is foreign.
 func (e *endpoint) at(p *servicePort) (at netip.AddrPort, ok bool) {
 	n := e.port(p)
-	return netip.AddrPortFrom(e.addr, uint16(n)), n != 0 && e.addr.IsValid()
+	return netip.AddrPortFrom(e.addr, uint16(n)), n != 0 && e.addr.IsValid() && !e.foreign
 }
 
 // address is where to dial the endpoint for p.

@@ -54,7 +54,8 @@ type VirtualService struct {
 	Meta
 	Spec *networking.VirtualService
 
-	delegated bool // in place of an object that delegates to it
+	delegated bool   // in place of an object that delegates to it
+	root      string // the namespace of that
 }
 
 // DestinationRule is one DestinationRule object.

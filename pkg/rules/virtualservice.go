@@ -13,6 +13,13 @@ import (
 // meshGateway is the reserved name for all sidecars.
 const meshGateway = "mesh"
 
+// Bounds of one VirtualService, which has a table of routes for each of its
+// hosts at each of its gateways.
+const (
+	maxHosts    = 1 << 15 // by gateways
+	maxGateways = 256
+)
+
 // virtualService is a compiled VirtualService.
 type virtualService struct {
 	src      *VirtualService
@@ -69,6 +76,12 @@ func (c *compiler) virtualService(src *VirtualService) *virtualService {
 	if len(spec.ExportTo) > 0 && !slices.Contains(spec.ExportTo, "*") {
 		c.asksClient = true
 	}
+	if pairs := len(spec.Hosts) * max(1, len(spec.Gateways)); pairs > maxHosts || len(spec.Gateways) > maxGateways {
+		c.errorf(&src.Meta, at.dot("hosts"), "", "%d hosts at %d gateways are too many: at most %d gateways, and %d hosts by gateways",
+			len(spec.Hosts), len(spec.Gateways), maxGateways, maxHosts)
+		return nil
+	}
+	given := make(map[string]bool, len(spec.Hosts))
 	for i, host := range spec.Hosts {
 		f := at.dot("hosts").at(i)
 		if wrong := checkHost(host, true); wrong != "" {
@@ -76,10 +89,11 @@ func (c *compiler) virtualService(src *VirtualService) *virtualService {
 			continue
 		}
 		name := hostPattern(fullName(host, src.Namespace))
-		if slices.Contains(vs.hosts, name) {
+		if given[name] {
 			c.errorf(&src.Meta, f, host, "is given twice")
 			continue
 		}
+		given[name] = true
 		vs.hosts = append(vs.hosts, name)
 	}
 	for i, g := range spec.Gateways {

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 	"strings"
 )
@@ -42,8 +43,10 @@ func (c *compiler) workloads(s *Snapshot) {
 		c.namespaces[s.Namespaces[i].Name] = &s.Namespaces[i]
 	}
 	c.pods, c.newPods, c.podOf = map[string][]*Pod{}, map[string][]*Pod{}, map[podKey]*Pod{}
+	c.owners = map[netip.Addr][]string{}
 	for i := range s.Pods {
 		p := &s.Pods[i]
+		c.own(p)
 		c.pods[p.Namespace] = append(c.pods[p.Namespace], p)
 		if !listed[podKey{p.Namespace, p.Name, ""}] &&
 			!slices.ContainsFunc(p.IPs, func(ip string) bool { return listed[podKey{p.Namespace, "", ip}] }) {

@@ -1,0 +1,75 @@
+package rules
+
+import (
+	"fmt"
+	"regexp/syntax"
+	"strings"
+)
+
+// A kilobyte of an expression may unfold to hundreds of megabytes, by counted
+// repetitions and classes such as \pL, which no bound on its length shows.
+const (
+	// maxProgram is the largest program of an expression that Istio has Envoy
+	// accept (re2.max_program_size.error_level).
+	maxProgram = 32768
+	// maxUnfolded is how much the expressions of one namespace may unfold to
+	// beyond what they are as text: about 40 MiB of memory.
+	maxUnfolded = 1 << 20
+)
+
+// regex compiles a regular expression, which is one of RE2 and has to match the
+// whole value.
+func (c *compiler) regex(meta *Meta, expr string, at *field) text {
+	t := text{kind: regex, value: expr}
+	err := c.unfold(meta, expr)
+	if err == nil {
+		t, err = regexText(expr)
+	}
+	if err != nil {
+		c.errorf(meta, at, expr, "expected an RE2 expression: %s", strings.TrimPrefix(err.Error(), "error parsing regexp: "))
+	}
+	return t
+}
+
+// unfold says why expr must not be compiled, nil if it may be.
+func (c *compiler) unfold(meta *Meta, expr string) error {
+	re, err := syntax.Parse(expr, syntax.Perl)
+	if err != nil {
+		return err
+	}
+	size := programSize(re)
+	if size > maxProgram {
+		return fmt.Errorf("its program has more than %d instructions, which Envoy refuses", maxProgram)
+	}
+	if c.unfolded[meta.Namespace] += max(0, size-2*len(expr)); c.unfolded[meta.Namespace] > maxUnfolded {
+		return fmt.Errorf("together with others of namespace %s it unfolds to too much: use fewer counted repetitions", meta.Namespace)
+	}
+	return nil
+}
+
+// programSize is about how many instructions the program of re has, with the
+// ranges of its classes, and a large number if they are more than maxProgram.
+func programSize(re *syntax.Regexp) int {
+	size := 1
+	switch re.Op {
+	case syntax.OpLiteral:
+		size = len(re.Rune)
+	case syntax.OpCharClass:
+		size = len(re.Rune) / 2
+	case syntax.OpAlternate:
+		size = len(re.Sub)
+	case syntax.OpCapture, syntax.OpStar:
+		size = 2
+	}
+	for _, sub := range re.Sub {
+		if size += programSize(sub); size > maxProgram {
+			return size
+		}
+	}
+	if re.Op == syntax.OpRepeat { // of at most 1000
+		times := max(1, re.Min, re.Max)
+		size = (size - 1) * times
+		size += times
+	}
+	return size
+}
