@@ -4,11 +4,15 @@
 # that was skipped with its reason, because a skipped test proves nothing. Each
 # test that failed comes once more at the end, with what it said itself.
 #
-#   scripts/test.sh [go test flags] package...
+#   [RACE=no] scripts/test.sh [go test flags] package...
+#
+# The race detector is used unless RACE=no or there is no C compiler.
 set -euo pipefail
 
 race=()
-if command -v "${CC:-gcc}" >/dev/null; then
+if [ "${RACE:-}" = no ]; then
+    :
+elif command -v "${CC:-gcc}" >/dev/null; then
     export CGO_ENABLED=1
     race=(-race)
 else
