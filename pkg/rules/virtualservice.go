@@ -248,7 +248,6 @@ func (c *compiler) action(src *VirtualService, in *networking.HTTPRoute, at *fie
 			return at.dot("route").at(i).dot("headers").dot("request")
 		})
 	}
-	c.extraValues(&src.Meta, a)
 	return a
 }
 
