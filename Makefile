@@ -6,7 +6,11 @@ VERSION := $(or $(shell git describe --tags --always --dirty 2>/dev/null),unknow
 
 # The version comes from git describe above. Go's own stamping would add
 # nothing, and it fails in a checkout that belongs to somebody else.
-export GOFLAGS := $(GOFLAGS) -buildvcs=false
+#
+# Everything is compiled as what is released: what vet, the tests, cross and
+# the image need of a package is then compiled once, for any checkout.
+export GOFLAGS := $(GOFLAGS) -buildvcs=false -trimpath
+export CGO_ENABLED := 0
 
 FUZZTIME ?= 30s
 FUZZPKGS ?= ./...
@@ -21,7 +25,7 @@ help: ## list the targets
 
 .PHONY: build
 build: ## build bin/shadowtap, static (the default)
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $(BIN) ./cmd/shadowtap
+	$(GO) build -ldflags "-s -w -X main.version=$(VERSION)" -o $(BIN) ./cmd/shadowtap
 
 .PHONY: demo
 demo: build ## mirror real traffic in network namespaces of its own (root)
@@ -110,8 +114,8 @@ test-kube: ## test on a Kubernetes of two nodes that it makes and removes again 
 .PHONY: cross
 cross: ## compile everything, tests too, for ARCHES (amd64 arm64)
 	@set -e; for arch in $(ARCHES); do echo "linux/$$arch"; \
-		CGO_ENABLED=0 GOOS=linux GOARCH=$$arch $(GO) build ./...; \
-		CGO_ENABLED=0 GOOS=linux GOARCH=$$arch $(GO) vet ./...; done
+		GOOS=linux GOARCH=$$arch $(GO) build ./...; \
+		GOOS=linux GOARCH=$$arch $(GO) vet ./...; done
 
 .PHONY: clean
 clean: ## remove what make built

@@ -30,10 +30,10 @@ enum {
 };
 
 /* A TCP connection, by the direction from its client to a target; what comes
- * back has the same flow. IPv4
- * addresses are in their IPv4-mapped IPv6 form (::ffff:a.b.c.d). Addresses and
- * interface indexes mean something within one network namespace only; an
- * instance of the programs serves one, 0 that of the agent. */
+ * back has the same flow. IPv4 addresses are in their IPv4-mapped IPv6 form
+ * (::ffff:a.b.c.d). Addresses and interface indexes mean something within one
+ * network namespace only; an instance of the programs serves one, 0 that of
+ * the agent. */
 struct flow {
 	__u32 src[4];
 	__u32 dst[4];
@@ -43,9 +43,9 @@ struct flow {
 };
 
 /* An endpoint whose incoming packets are copied, and those it sends back if
- * responses are wanted. In instance 0 an address of
- * all zeros means any address, and matches at ingress only. In the others
- * 127.0.0.1 stands for 127.0.0.0/8. */
+ * responses are wanted. In instance 0 an address of all zeros means any
+ * address, and matches at ingress only. In the others 127.0.0.1 stands for
+ * 127.0.0.0/8. */
 struct target {
 	__u32 addr[4];
 	__u16 port;
@@ -66,9 +66,9 @@ enum side {
 	SIDE_LOOPBACK, /* as a proxy in the pod handed them on: lo */
 };
 
-/* What is known about one direction of a flow. Every field is written by whichever CPU
- * handles a packet of the flow, without a lock: a lost update costs at most a
- * second copy of a packet, never a packet. */
+/* What is known about one direction of a flow. Every field is written by
+ * whichever CPU handles a packet of the flow, without a lock: a lost update
+ * costs at most a second copy of a packet, never a packet. */
 struct flow_state {
 	__u32 hook;   /* the owner: ifindex << 1 | direction; 0 if nobody */
 	__u32 end;    /* highest sequence end seen, modulo 2^32 */
@@ -76,7 +76,7 @@ struct flow_state {
 	__u8 opened;  /* the SYN was seen */
 	__u8 ignored; /* set by the agent with requests: stop copying, both ways */
 	__u8 lost;    /* a packet was not handed over since the last record */
-	__u8 pad;
+	__u8 subflow; /* it is one of Multipath TCP, see FLAG_SUBFLOW */
 };
 
 /* Indexes of the programs that instances share. */
@@ -100,6 +100,9 @@ enum {
 	FLAG_LOST = 0x100,
 	/* From the target. */
 	FLAG_RESPONSE = 0x200,
+	/* Of a subflow of Multipath TCP: what is between this payload and the
+	 * one before may have gone by another connection. */
+	FLAG_SUBFLOW = 0x400,
 };
 
 enum direction {

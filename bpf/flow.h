@@ -27,8 +27,8 @@ __inline bool is_unwanted(const struct packet *p)
 }
 
 /* Decides whether this hook copies the packet: OUTCOME_COPIED if so. *out is
- * the direction's state, or NULL if the kernel had no room for one, in which case
- * every hook copies. */
+ * the direction's state, or NULL if the kernel had no room for one, in which
+ * case every hook copies. */
 __inline enum outcome track(const struct packet *p, enum kind kind, __u32 hook,
 			    struct flow_state **out)
 {
@@ -67,4 +67,17 @@ __inline enum outcome track(const struct packet *p, enum kind kind, __u32 hook,
 		return OUTCOME_DUPLICATE;
 	}
 	return OUTCOME_COPIED;
+}
+
+/* Marks the packet if it is of a subflow. Once that is known it is so for all
+ * that follow: not every packet says so. */
+__inline void mark_subflow(struct __sk_buff *skb, struct packet *p, struct flow_state *fs)
+{
+	if (is_subflow(skb, p)) {
+		if (fs)
+			fs->subflow = 1;
+	} else if (!fs || !fs->subflow) {
+		return;
+	}
+	p->flags |= FLAG_SUBFLOW;
 }

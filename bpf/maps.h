@@ -10,6 +10,8 @@ volatile const __u64 budget_cost; /* 2^-20 ns one byte costs; 0: no budget */
 /* Whether what comes from targets is copied, too. If not, the verifier removes
  * whatever depends on it. */
 volatile const bool responses;
+/* Whether the kernel is one of those that find_ip_behind is for. */
+volatile const bool tunnel_headers;
 /* Random: chooses the shard of a flow, see ship.h. */
 volatile const __u64 shard_key[SHARD_KEYS];
 
@@ -75,7 +77,8 @@ struct {
 	__type(value, struct scratch);
 } scratch SEC(".maps");
 
-/* The instance that the packet being handled belongs to; see enter() in tap.bpf.c. */
+/* The instance that the packet being handled belongs to; see enter() in
+ * tap.bpf.c. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);

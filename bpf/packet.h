@@ -6,7 +6,7 @@
  */
 #pragma once
 
-#include "contract.h"
+#include "maps.h"
 
 enum link {
 	LINK_ETH, /* starts with an Ethernet header */
@@ -37,6 +37,14 @@ enum {
 	IPV6_EXTENSIONS_MAX = 6,
 
 	TCP_HLEN_MIN = 20,
+	TCP_OPTION_END = 0,
+	TCP_OPTION_NOP = 1,
+	TCP_OPTION_MPTCP = 30,
+	/* The one option that most segments carry, with its padding. */
+	TCP_TIMESTAMPS_LEN = 12,
+	/* Options that are looked at; no stack sends nearly as many. */
+	TCP_OPTIONS_MAX = 16,
+	MP_JOIN = 1,
 };
 
 /* What a packet is to a target. It is always a constant: what handles packets is
@@ -87,7 +95,30 @@ union ip_head {
 		__u8 hop_limit;
 		__u32 src;
 	} v6;
+	__u32 words[3];
 };
+
+/* The offset of the IP header in what came out of a tunnel. Before Linux 5.14
+ * the headers that it went through the tunnel with are still in front of it,
+ * as if they were one long MAC header. The kernel does not tell how long they
+ * are, only what the IP header is, whose packet ends where they all end. */
+__inline int find_ip_behind(struct __sk_buff *skb)
+{
+	union ip_head want, found;
+	__u32 offset = skb->len;
+
+	if (bpf_skb_load_bytes_relative(skb, 0, &want, sizeof(want), BPF_HDR_START_NET))
+		return 0;
+	if (want.version >> 4 == 4)
+		offset -= bpf_ntohs(want.v4.tot_len);
+	else
+		offset -= IPV6_HLEN + bpf_ntohs(want.v6.payload_len);
+	if (bpf_skb_load_bytes(skb, offset, &found, sizeof(found)) ||
+	    found.words[0] != want.words[0] || found.words[1] != want.words[1] ||
+	    found.words[2] != want.words[2])
+		return 0;
+	return offset;
+}
 
 /* The offset of the IP header, or -1 if there is none. An outer VLAN tag
  * usually sits in the packet's metadata; up to two may be in line. */
@@ -97,7 +128,7 @@ __inline int find_ip(struct __sk_buff *skb, enum link link)
 	__u16 proto;
 
 	if (link == LINK_L3)
-		return 0;
+		return tunnel_headers ? find_ip_behind(skb) : 0;
 	for (int i = 0; i <= VLANS_MAX; i++) {
 		if (bpf_skb_load_bytes(skb, offset - 2, &proto, sizeof(proto)))
 			return -1;
@@ -256,4 +287,38 @@ __inline bool parse_tcp(struct __sk_buff *skb, struct packet *p)
 	p->flags = h.flags;
 	p->len = p->end - p->payload;
 	return true;
+}
+
+/*
+ * Whether the packet says that its connection is a subflow of Multipath TCP
+ * (RFC 8684): a SYN that joins one to others, or payload that comes with any of
+ * its options. A SYN that only offers it does not, since most servers decline,
+ * and then no more of it is heard.
+ */
+__inline bool is_subflow(struct __sk_buff *skb, const struct packet *p)
+{
+	__u32 at = p->l4 + TCP_HLEN_MIN;
+	struct {
+		__u8 kind;
+		__u8 len;
+		__u8 subtype; /* upper half */
+	} option;
+
+	if (!(p->flags & FLAG_SYN) && (!p->len || p->payload - at <= TCP_TIMESTAMPS_LEN))
+		return false; /* none that would say where the payload belongs */
+	for (int i = 0; i < TCP_OPTIONS_MAX; i++) {
+		if (at + sizeof(option) > p->payload ||
+		    bpf_skb_load_bytes(skb, at, &option, sizeof(option)))
+			return false; /* no room for one any more */
+		if (option.kind == TCP_OPTION_MPTCP)
+			return !(p->flags & FLAG_SYN) || option.subtype >> 4 == MP_JOIN;
+		if (option.kind == TCP_OPTION_NOP) {
+			at++;
+			continue;
+		}
+		if (option.kind == TCP_OPTION_END || option.len < 2)
+			return false; /* receivers stop here, too */
+		at += option.len;
+	}
+	return true; /* or whoever wants to be overlooked would send that many */
 }

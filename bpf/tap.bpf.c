@@ -2,9 +2,9 @@
 /*
  * The tap: copies the TCP segments that go to a target, and those that come from
  * one if responses are wanted, into ring buffers, and leaves every packet as it
- * is. It attaches to tcx and to clsact alike and
- * returns TC_NEXT whatever happens, so that it hides nothing from the programs
- * behind it. Runs on Linux 5.10 and later.
+ * is. It attaches to tcx and to clsact alike and returns TC_NEXT whatever
+ * happens, so that it hides nothing from the programs behind it. Runs on Linux
+ * 5.10 and later.
  */
 #include "contract.h"
 #include "maps.h"
@@ -109,6 +109,8 @@ __inline enum outcome handle(struct __sk_buff *skb, struct packet *p, enum kind 
 	outcome = track(p, kind, skb->ifindex << 1 | direction, &fs);
 	if (outcome != OUTCOME_COPIED)
 		return outcome;
+	if (kind == REQUEST)
+		mark_subflow(skb, p, fs);
 	if (kind == REQUEST && p->flow.instance)
 		note_hello(skb, p, fs);
 	if (over_budget(ctl, now, sizeof(struct record) + p->len, kind)) {

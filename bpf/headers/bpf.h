@@ -67,6 +67,10 @@ enum {
 	BPF_RB_AVAIL_DATA = 0,
 };
 
+enum {
+	BPF_HDR_START_NET = 1,
+};
+
 /* TCX_NEXT of tcx and TC_ACT_UNSPEC of clsact are the same number: whatever
  * comes after this program decides about the packet. */
 enum {
@@ -96,6 +100,8 @@ static __u64 (*const bpf_ktime_get_ns)(void) = (void *)5;
 static long (*const bpf_tail_call)(void *ctx, void *prog_array, __u32 index) = (void *)12;
 static long (*const bpf_skb_load_bytes)(const void *skb, __u32 offset, void *to,
 					__u32 len) = (void *)26;
+static long (*const bpf_skb_load_bytes_relative)(const void *skb, __u32 offset, void *to, __u32 len,
+						 __u32 start_header) = (void *)68;
 static long (*const bpf_ringbuf_output)(void *ringbuf, void *data, __u64 size,
 					__u64 flags) = (void *)130;
 static __u64 (*const bpf_ringbuf_query)(void *ringbuf, __u64 flags) = (void *)134;

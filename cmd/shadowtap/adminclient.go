@@ -9,29 +9,29 @@ import (
 	"strings"
 )
 
-// adminClient returns a client for the admin APIs of agents. token is a file
-// with their bearer token and ca one with the CAs of their certificates; both
-// may be empty.
-func adminClient(token, ca string) (*http.Client, error) {
+// adminClient returns a client for the admin APIs of agents. tokenFile has their
+// bearer token, and caFile, in PEM, the CAs that their certificates are verified
+// against instead of the system's. Either may be empty.
+func adminClient(tokenFile, caFile string) (*http.Client, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	if ca != "" {
-		pem, err := os.ReadFile(ca)
+	if caFile != "" {
+		pem, err := os.ReadFile(caFile)
 		if err != nil {
 			return nil, fmt.Errorf("--tls-ca: %w", err)
 		}
 		pool := x509.NewCertPool()
 		if !pool.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("--tls-ca %s: expected PEM certificates", ca)
+			return nil, fmt.Errorf("--tls-ca %s: expected PEM certificates", caFile)
 		}
 		transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	}
 	client := &http.Client{
 		Transport: transport,
-		// An agent redirects nobody, and a token is not for others.
+		// An agent redirects nobody: the token would go to whoever answers in its place.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	if token != "" {
-		text, err := os.ReadFile(token)
+	if tokenFile != "" {
+		text, err := os.ReadFile(tokenFile)
 		if err != nil {
 			return nil, fmt.Errorf("--token-file: %w", err)
 		}

@@ -13,32 +13,32 @@ import (
 	"github.com/shadowtap/shadowtap/pkg/fleet"
 )
 
-// agentFlags say which agents to ask, and how.
+// agentFlags say which agents to ask, and how to reach them.
 type agentFlags struct {
-	agents  []string
-	kube    bool
-	cluster fleet.Cluster
-	timeout time.Duration
-	token   string // file
-	ca      string
+	agents    []string // URLs
+	kube      bool
+	cluster   fleet.Cluster
+	timeout   time.Duration
+	tokenFile string
+	caFile    string
 }
 
 func (f *agentFlags) register(fl *pflag.FlagSet) {
-	fl.StringArrayVar(&f.agents, "agent", []string{"http://127.0.0.1:9901"}, "URL of an agent's admin API (repeatable)")
-	fl.BoolVar(&f.kube, "kube", false, "ask the agents of a cluster instead")
-	fl.StringVar(&f.cluster.Kubeconfig, "kubeconfig", "", "with --kube: how to reach the API server; empty is what kubectl uses")
-	fl.StringVarP(&f.cluster.Namespace, "namespace", "n", "", "with --kube: namespace of the agents; empty is any")
-	fl.StringVarP(&f.cluster.Selector, "selector", "l", "app.kubernetes.io/name=shadowtap", "with --kube: labels of the agents")
-	fl.Uint16Var(&f.cluster.Port, "admin-port", 9901, "with --kube: port of their admin APIs")
-	fl.DurationVar(&f.timeout, "timeout", 10*time.Second, "how long to wait for answers")
-	fl.StringVar(&f.token, "token-file", "", "with --agent: file with the bearer token of the admin APIs")
-	fl.StringVar(&f.ca, "tls-ca", "", "with --agent: PEM file of the CAs that https agents are verified against")
+	fl.StringArrayVar(&f.agents, "agent", []string{"http://127.0.0.1:9901"}, "`URL` of an agent's admin API (repeatable)")
+	fl.BoolVar(&f.kube, "kube", false, "ask all agents of a cluster, instead of --agent")
+	fl.StringVar(&f.cluster.Kubeconfig, "kubeconfig", "", "with --kube: `FILE` that says how to reach the API server; default: what kubectl uses")
+	fl.StringVarP(&f.cluster.Namespace, "namespace", "n", "", "with --kube: `NAMESPACE` of the agents; default: any")
+	fl.StringVarP(&f.cluster.Selector, "selector", "l", "app.kubernetes.io/name=shadowtap", "with --kube: label `SELECTOR` of the agents' Pods")
+	fl.Uint16Var(&f.cluster.Port, "admin-port", 9901, "with --kube: `PORT` of the agents' admin APIs")
+	fl.DurationVar(&f.timeout, "timeout", 10*time.Second, "how long to wait for the answers of all agents")
+	fl.StringVar(&f.tokenFile, "token-file", "", "with --agent: `FILE` with the bearer token of the admin APIs")
+	fl.StringVar(&f.caFile, "tls-ca", "", "with --agent: PEM `FILE` of the CAs that https agents are verified against; default: those of the system")
 }
 
 // find returns the agents to ask, and the client to ask them with.
 func (f *agentFlags) find(ctx context.Context) ([]fleet.Agent, *http.Client, error) {
 	if f.kube {
-		if f.token != "" || f.ca != "" {
+		if f.tokenFile != "" || f.caFile != "" {
 			return nil, nil, errors.New("--token-file and --tls-ca are for --agent")
 		}
 		f.cluster.Version = version
@@ -56,6 +56,6 @@ func (f *agentFlags) find(ctx context.Context) ([]fleet.Agent, *http.Client, err
 		}
 		agents = append(agents, fleet.Agent{Name: u.Host, URL: s})
 	}
-	client, err := adminClient(f.token, f.ca)
+	client, err := adminClient(f.tokenFile, f.caFile)
 	return agents, client, err
 }

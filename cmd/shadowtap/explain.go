@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -16,14 +17,19 @@ import (
 	"github.com/shadowtap/shadowtap/pkg/rules"
 )
 
+// explainFlags say by which rules to explain a request, and what it is like.
+type explainFlags struct {
+	rules    meaning
+	files    []string
+	headers  []string // "Name: value"
+	data     string
+	source   string
+	gateways []string
+	output   string
+}
+
 func newExplain() *cobra.Command {
-	var (
-		files, headers []string
-		data, output   string
-		source         string
-		gateways       []string
-		meant          meaning
-	)
+	var f explainFlags
 	cmd := &cobra.Command{
 		Use:   "explain -f FILE... METHOD URL",
 		Short: "Say which rule takes a request, why others do not, and what would be sent",
@@ -43,67 +49,67 @@ or --gateway says more.`,
   shadowtap explain -f rules.yaml GET http://www.bookinfo.com/ --gateway bookinfo/bookinfo-gateway
   shadowtap explain -f rules.yaml POST http://bookinfo.com/httpbin/post -H 'Content-Type: application/json' -d '{"a":1}' -o json`,
 		Args: cobra.ExactArgs(2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkOutput(output); err != nil {
-				return err
-			}
-			if len(files) == 0 {
-				return fmt.Errorf("no rules: give --file FILE")
-			}
-			raw, err := composeRequest(args[0], args[1], headers, data, cmd.InOrStdin())
-			if err != nil {
-				return err
-			}
-			request, err := httpstream.ParseRequest(raw)
-			if err != nil {
-				return fmt.Errorf("%s %s: not a valid HTTP/1.1 request: %w", args[0], args[1], err)
-			}
-			defer request.Release()
-			program, problems, err := meant.load(files)
-			if err != nil {
-				return err
-			}
-			if err := problems.Err(); err != nil {
-				return err
-			}
-			client, err := clientOf(program, source, gateways)
-			if err != nil {
-				return err
-			}
-			origin, err := originOf(args[1], headers)
-			if err != nil {
-				return err
-			}
-			origin.Client = client
-			explanation := program.ExplainFrom(request, origin)
-			if output == "json" {
-				enc := json.NewEncoder(cmd.OutOrStdout())
-				enc.SetEscapeHTML(false)
-				err = enc.Encode(explanation)
-			} else {
-				err = explanation.WriteText(cmd.OutOrStdout())
-			}
-			if err != nil {
-				return err
-			}
-			if !explanation.Matched {
-				return negativeAnswer{}
-			}
-			return nil
-		},
+		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args[0], args[1]) },
 	}
 	fl := cmd.Flags()
-	fl.StringArrayVarP(&files, "file", "f", nil, "rules file or directory (repeatable)")
-	fl.StringArrayVarP(&headers, "header", "H", nil, "header field 'Name: value' (repeatable)")
-	fl.StringVarP(&data, "data", "d", "", "body; @FILE reads it from a file, @- from standard input")
-	fl.StringVar(&source, "source", "", "client workload: NAMESPACE[,label=value...], or the IP address of one that the rules know")
-	fl.StringArrayVar(&gateways, "gateway", nil, "gateway by which the request came, NAMESPACE/NAME (repeatable); without it, the mesh")
-	meant.flags(fl)
-	fl.StringVarP(&output, "output", "o", "text", "text or json")
+	fl.StringArrayVarP(&f.files, "file", "f", nil, "rules `FILE`, or directory of *.yaml, *.yml and *.json (repeatable)")
+	fl.StringArrayVarP(&f.headers, "header", "H", nil, "header field `'Name: value'` (repeatable)")
+	fl.StringVarP(&f.data, "data", "d", "", "`BODY` of the request; @FILE reads it from a file, @- from standard input")
+	fl.StringVar(&f.source, "source", "", "`CLIENT` that sends it: NAMESPACE[,label=value...], or the IP address of a workload that is among the rules")
+	fl.StringArrayVar(&f.gateways, "gateway", nil, "gateway by which the request came, `NAMESPACE/NAME` (repeatable); without it, the mesh")
+	f.rules.flags(fl)
+	fl.StringVarP(&f.output, "output", "o", "text", "text or json")
 	return cmd
 }
 
-// clientOf is the client that the flags say.
+func (f *explainFlags) run(cmd *cobra.Command, method, rawURL string) error {
+	if err := checkOutput(f.output); err != nil {
+		return err
+	}
+	if len(f.files) == 0 {
+		return errors.New("no rules: give --file FILE")
+	}
+	raw, err := composeRequest(method, rawURL, f.headers, f.data, cmd.InOrStdin())
+	if err != nil {
+		return err
+	}
+	request, err := httpstream.ParseRequest(raw)
+	if err != nil {
+		return fmt.Errorf("%q %s: not a valid HTTP/1.1 request: %w", method, rawURL, err)
+	}
+	defer request.Release()
+	program, problems, err := f.rules.load(f.files)
+	if err != nil {
+		return err
+	}
+	if err := problems.Err(); err != nil {
+		return err
+	}
+	origin, err := originOf(rawURL, f.headers)
+	if err != nil {
+		return err
+	}
+	if origin.Client, err = clientOf(program, f.source, f.gateways); err != nil {
+		return err
+	}
+	explanation := program.ExplainFrom(request, origin)
+	if f.output == "json" {
+		enc := json.NewEncoder(cmd.OutOrStdout())
+		enc.SetEscapeHTML(false)
+		err = enc.Encode(explanation)
+	} else {
+		err = explanation.WriteText(cmd.OutOrStdout())
+	}
+	if err != nil {
+		return err
+	}
+	if !explanation.Matched {
+		return negativeAnswer{}
+	}
+	return nil
+}
+
+// clientOf returns the client that --source and --gateway describe.
 func clientOf(p *rules.Program, source string, gateways []string) (*rules.Client, error) {
 	c := &rules.Client{}
 	if source != "" {
@@ -129,8 +135,8 @@ func clientOf(p *rules.Program, source string, gateways []string) (*rules.Client
 	return c, nil
 }
 
-// originOf is the scheme and the port that a URL says. A path says none; its
-// port is that of the Host header.
+// originOf returns the scheme and the port that a URL has. A path has neither;
+// then the port is that of the Host header.
 func originOf(rawURL string, headers []string) (rules.Origin, error) {
 	if strings.HasPrefix(rawURL, "/") || rawURL == "*" {
 		for _, h := range headers {
@@ -158,33 +164,18 @@ func originOf(rawURL string, headers []string) (rules.Origin, error) {
 }
 
 // composeRequest writes the HTTP/1.1 request that a client would send for
-// method and rawURL. The target keeps the URL's spelling.
+// method and rawURL.
 func composeRequest(method, rawURL string, headers []string, data string, stdin io.Reader) ([]byte, error) {
-	host, target := "", rawURL
-	if !strings.HasPrefix(rawURL, "/") && rawURL != "*" {
-		u, err := url.Parse(rawURL)
-		if err != nil {
-			return nil, fmt.Errorf("URL: %w", err)
-		}
-		if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			return nil, fmt.Errorf("URL %q: expected http://HOST/PATH or https://HOST/PATH, or a path with -H 'Host: NAME'", rawURL)
-		}
-		host = u.Host
-		_, after, _ := strings.Cut(rawURL, "://")
-		target = "/"
-		if i := strings.IndexAny(after, "/?#"); i >= 0 {
-			target, _, _ = strings.Cut(after[i:], "#")
-			if !strings.HasPrefix(target, "/") {
-				target = "/" + target
-			}
-		}
+	host, target, err := splitURL(rawURL)
+	if err != nil {
+		return nil, err
 	}
 	body, err := readData(data, stdin)
 	if err != nil {
 		return nil, err
 	}
 	var fields bytes.Buffer
-	framed := false
+	framed := false // by a field that was given: perhaps wrongly, which is to be explained, too
 	for _, h := range headers {
 		name, value, ok := strings.Cut(h, ":")
 		if !ok || name == "" {
@@ -212,6 +203,31 @@ func composeRequest(method, rawURL string, headers []string, data string, stdin 
 	b.WriteString("\r\n")
 	b.Write(body)
 	return b.Bytes(), nil
+}
+
+// splitURL returns the Host and the request target for a URL, or for a path or
+// "*", which have no host. The target keeps the URL's spelling, which rules may
+// match: net/url would change escapes.
+func splitURL(rawURL string) (host, target string, err error) {
+	if strings.HasPrefix(rawURL, "/") || rawURL == "*" {
+		return "", rawURL, nil
+	}
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return "", "", fmt.Errorf("URL: %w", err)
+	}
+	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return "", "", fmt.Errorf("URL %q: expected http://HOST/PATH or https://HOST/PATH, or a path with -H 'Host: NAME'", rawURL)
+	}
+	_, rest, _ := strings.Cut(rawURL, "://")
+	target = "/"
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		target, _, _ = strings.Cut(rest[i:], "#")
+		if !strings.HasPrefix(target, "/") {
+			target = "/" + target
+		}
+	}
+	return u.Host, target, nil
 }
 
 // readData returns the body that --data stands for.

@@ -48,7 +48,12 @@ func TestExitCodesAndMessages(t *testing.T) {
 		{"run with both", []string{"run", "-f", rulesFile, "--port", "1", "--to", "http://x"}, 2, "", "exclude each other"},
 		{"run with a missing file", []string{"run", "-f", dir + "/none.yaml", "--pcap", "x"}, 2, "", "none.yaml"},
 		{"run with a bad target", []string{"run", "--port", "1", "--to", "ftp://x", "--pcap", "x"}, 2, "", "--to ftp://x"},
+		{"run with a target without a host", []string{"run", "--port", "1", "--to", "http:///x", "--pcap", "x"}, 2, "", `--to "http:///x": expected http://HOST[:PORT]`},
+		{"run with a bad path to ignore", []string{"run", "-f", rulesFile, "--compare", "--compare-ignore-path", "x", "--pcap", "x"}, 2, "", `shadowtap: ignored path "x": expected "$"`},
 		{"run with bad rules", []string{"run", "-f", bad, "--pcap", "x"}, 2, "", bad + ":8: VirtualService default/x: spec.http[0].nonsense"},
+		{"run with a bad size of rings", []string{"run", "-f", rulesFile, "--admin", "", "--ring-size", "3"}, 2, "", "shadowtap: ring size 3: expected a power of two"},
+		{"run with a bad size of rings in namespaces", []string{"run", "-f", rulesFile, "--admin", "", "--ring-size", "3", "--netns", "/none"}, 2, "", "shadowtap: ring size 3: expected a power of two"},
+		{"run with a bad rate", []string{"run", "-f", rulesFile, "--admin", "", "--max-capture-rate", "1"}, 2, "", "shadowtap: max capture rate 1: expected 0 for no bound"},
 		{"run with a missing capture", []string{"run", "-f", rulesFile, "--admin", "", "--pcap", dir + "/none.pcap"}, 2, "", "none.pcap"},
 		{"run with a bad log level", []string{"run", "-f", rulesFile, "--log-level", "loud"}, 2, "", `--log-level "loud"`},
 		{"run with a bad attach mode", []string{"run", "-f", rulesFile, "--attach", "xdp"}, 2, "", "--attach"},
@@ -167,21 +172,22 @@ func TestEveryFlagIsExplained(t *testing.T) {
 
 func TestSize(t *testing.T) {
 	for in, want := range map[string]struct {
-		n   size
+		n   int64
 		out string
 	}{
 		"0": {0, "0"}, "1000": {1000, "1000"}, "2KiB": {2048, "2KiB"}, "10Mi": {10 << 20, "10MiB"},
 		"1GB": {1e9, "1000000000"}, "3 MiB": {3 << 20, "3MiB"}, "512B": {512, "512"},
 	} {
-		var s size
-		if err := s.Set(in); err != nil || s != want.n || s.String() != want.out {
-			t.Errorf("%q: %d %q, %v", in, s, s.String(), err)
+		var n int64
+		s := size[int64]{&n}
+		if err := s.Set(in); err != nil || n != want.n || s.String() != want.out {
+			t.Errorf("%q: %d %q, %v", in, n, s, err)
 		}
 	}
 	for _, in := range []string{"", "-1", "x", "1.5MiB", "9223372036854775807KiB", "MiB"} {
-		var s size
-		if err := s.Set(in); err == nil {
-			t.Errorf("%q was accepted as %d", in, s)
+		var n int64
+		if err := (size[int64]{&n}).Set(in); err == nil {
+			t.Errorf("%q was accepted as %d", in, n)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -57,12 +58,12 @@ there is noise and does not count.`,
 	}
 	fl := cmd.Flags()
 	f.register(fl)
-	fl.StringArrayVarP(&f.files, "file", "f", nil, "file that run --report wrote, instead of asking an agent (repeatable)")
-	fl.Uint64Var(&f.limits.MinPairs, "min-pairs", f.limits.MinPairs, "pairs that must have been answered by production to call a shadow safe")
-	fl.Float64Var(&f.limits.MaxDifferent, "max-different", f.limits.MaxDifferent, "share of answers that may differ, 0 to 1")
-	fl.Float64Var(&f.limits.MaxFailed, "max-failed", f.limits.MaxFailed, "share of copies that may get no answer, 0 to 1")
-	fl.Float64Var(&f.limits.MaxMissed, "max-missed", f.limits.MaxMissed, "share of pairs that may not have been compared, 0 to 1")
-	fl.Float64Var(&f.limits.MaxLatencyRatio, "max-latency-ratio", f.limits.MaxLatencyRatio, "how many times as long as production a shadow may take at p50, p95 and p99; 0 is any")
+	fl.StringArrayVarP(&f.files, "file", "f", nil, "`FILE` that run --report wrote, instead of asking an agent (repeatable)")
+	fl.Uint64Var(&f.limits.MinPairs, "min-pairs", f.limits.MinPairs, "`NUMBER` of pairs that production must have answered for a shadow to be called safe")
+	fl.Float64Var(&f.limits.MaxDifferent, "max-different", f.limits.MaxDifferent, "`SHARE` of the answers that may differ, 0 to 1")
+	fl.Float64Var(&f.limits.MaxFailed, "max-failed", f.limits.MaxFailed, "`SHARE` of the copies that may get no answer, 0 to 1")
+	fl.Float64Var(&f.limits.MaxMissed, "max-missed", f.limits.MaxMissed, "`SHARE` of the pairs that may be missed, that is not have been compared, 0 to 1")
+	fl.Float64Var(&f.limits.MaxLatencyRatio, "max-latency-ratio", f.limits.MaxLatencyRatio, "how many times as long as production a shadow may take, each at p50, p95 and p99; 0 is no limit")
 	fl.StringVarP(&f.output, "output", "o", "text", "text, json, junit or markdown")
 	return cmd
 }
@@ -96,9 +97,9 @@ func (f *reportFlags) run(cmd *cobra.Command) error {
 	return nil
 }
 
-// sources are the files given, and the agents if there are no files or they
-// were asked for as well.
-func (f *reportFlags) sources(ctx context.Context, cmd *cobra.Command) (all []fleet.Agent, client fleet.Client, err error) {
+// sources returns the reports to read: the files that were given, and the agents
+// if there are no files or agents were asked for as well.
+func (f *reportFlags) sources(ctx context.Context, cmd *cobra.Command) (all []fleet.Agent, client *http.Client, err error) {
 	if len(f.files) == 0 || f.kube || cmd.Flags().Changed("agent") {
 		if all, client, err = f.find(ctx); err != nil {
 			return nil, nil, err
@@ -113,6 +114,7 @@ func (f *reportFlags) sources(ctx context.Context, cmd *cobra.Command) (all []fl
 	return all, client, nil
 }
 
+// check refuses limits that are no shares and no ratio, NaN among them.
 func (f *reportFlags) check() error {
 	for _, l := range []struct {
 		name  string

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/url"
 	"os"
 	"os/signal"
 	"syscall"
@@ -16,25 +15,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/shadowtap/shadowtap/pkg/agent"
-	"github.com/shadowtap/shadowtap/pkg/capture/attach"
 )
-
-// runFlags are the flags whose types differ from those of agent.Config.
-type runFlags struct {
-	cfg                            agent.Config
-	to, attach, output             string
-	maxBody, maxHead, memory, ring size
-	rate, compareBody              size
-	account, report                string
-	logLevel, logFormat            string
-	user                           string
-	meant                          meaning
-	log                            *logWriter
-}
 
 func newRun() *cobra.Command {
 	f := runFlags{cfg: agent.DefaultConfig()}
-	f.maxBody, f.maxHead, f.memory = size(f.cfg.MaxBody), size(f.cfg.MaxHead), size(f.cfg.MemoryLimit)
 	cmd := &cobra.Command{
 		Use:   "run -f FILE... | --port PORT --to URL | --kube",
 		Short: "Capture and mirror until stopped",
@@ -70,54 +54,7 @@ out and reported; the others stay in use.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
-	fl, c := cmd.Flags(), &f.cfg
-	fl.StringArrayVarP(&c.Files, "file", "f", nil, "rules file or directory of *.yaml, *.yml and *.json (repeatable)")
-	fl.Uint16Var(&c.Port, "port", 0, "instead of rules: capture this port of this host's addresses")
-	fl.StringVar(&f.to, "to", "", "instead of rules: mirror to this URL, http://HOST[:PORT] or https://HOST[:PORT]")
-	fl.Float64Var(&c.Percent, "percent", c.Percent, "with --port: percentage of requests to mirror")
-	f.meant.flags(fl)
-	fl.BoolVar(&c.Kube, "kube", false, "take the rules from the API server; on in a Pod where neither --file nor --port is given")
-	fl.StringVar(&c.Kubeconfig, "kubeconfig", "", "with --kube: how to reach the API server; empty is the service account of the Pod, else what kubectl uses")
-	fl.StringVar(&c.Node, "node", "", "with --kube: name of this node, whose Pods are captured; empty is $NODE_NAME, or else any Pod's packets that come by")
-	fl.BoolVar(&c.GatewayStatus, "gateway-status", false, "with --kube: write the status of GatewayClasses of the controller shadowtap.dev/mirror, of their Gateways and of the routes attached to these")
-	fl.StringArrayVarP(&c.Interfaces, "interface", "i", nil, "capture only on interfaces of this name or glob (repeatable)")
-	fl.StringArrayVar(&c.NetNS, "netns", nil, "capture also in the network namespaces of these files, a path or a quoted glob: /run/netns/* or /proc/PID/ns/net (repeatable); with --kube and --node: /run/netns/*")
-	fl.StringVar(&c.NetNSProc, "netns-proc", "", "capture also in the network namespaces of the processes in this procfs: the host's /proc")
-	fl.StringVar(&f.attach, "attach", "auto", "how to attach: auto, tcx (Linux 6.6 and later) or clsact")
-	fl.Uint16Var(&c.Priority, "tc-priority", 0, "priority of the filter where clsact is used; 0 chooses a free one")
-	fl.Var(&f.ring, "ring-size", "size of each ring buffer, a power of two; 0 chooses")
-	fl.Var(&f.rate, "max-capture-rate", "copy at most this many bytes per second out of the kernel; 0 is no bound")
-	fl.BoolVar(&c.Takeover, "takeover", false, "take over from the agent of the same --agent-name here, if one runs, without losing or repeating a request")
-	fl.StringVar(&c.TakeoverDir, "takeover-dir", "", "directory in which agents that take over from each other meet, whatever their names and network namespaces")
-	fl.DurationVar(&c.Linger, "linger", 0, "once another agent has taken over: stay for up to this long, not ready, until stopped or that one is gone, as Kubernetes wants of a pod")
-	fl.StringVar(&c.PCAP, "pcap", "", "read this pcap or pcapng file instead of live traffic")
-	fl.BoolVar(&c.DryRun, "dry-run", false, "send nothing; print each request that would be mirrored")
-	fl.StringVarP(&f.output, "output", "o", "", "print each mirrored request: json (one per line) or text; --dry-run defaults to json")
-	fl.StringVar(&f.account, "account", "", "write the final account as JSON to this file, also after a failure; - for standard output")
-	compareFlags(fl, &f)
-	fl.StringVar(&c.Admin, "admin", c.Admin, "address of the admin API: /metrics, /healthz, /readyz, /api/v1; empty for none")
-	fl.StringVar(&c.Metrics, "metrics", "", "address of another listener for /metrics, /healthz and /readyz alone, open to whoever reaches it")
-	fl.StringVar(&c.AdminTokenFile, "admin-token-file", "", "file with the bearer token that the admin API wants, except for /healthz and /readyz")
-	fl.StringVar(&c.AdminCert, "admin-cert", "", "PEM certificate with which the admin API speaks TLS")
-	fl.StringVar(&c.AdminKey, "admin-key", "", "PEM key of --admin-cert")
-	fl.BoolVar(&c.AdminInsecure, "admin-insecure", false, "let --admin be another address than a loopback one without token and TLS")
-	fl.BoolVar(&c.Pprof, "pprof", false, "serve /debug/pprof/ on the admin address")
-	fl.StringVar(&c.Name, "agent-name", c.Name, "name in the "+agent.GuardHeader+" header that marks copies")
-	fl.Var(&f.maxBody, "max-body", "largest request content; larger requests are dropped and counted")
-	fl.Var(&f.maxHead, "max-header", "largest request head; larger requests are dropped and counted")
-	fl.Var(&f.memory, "memory-limit", "bound of the agent's memory")
-	fl.IntVar(&c.Queue, "queue", c.Queue, "copies that may wait for each mirror")
-	fl.IntVar(&c.InFlight, "in-flight", c.InFlight, "copies that may be in flight to each mirror")
-	fl.DurationVar(&c.Timeout, "timeout", c.Timeout, "time for one copy, from connecting to the end of its response")
-	fl.DurationVar(&c.ConnectTimeout, "connect-timeout", c.ConnectTimeout, "time for connecting; 0 is the default")
-	fl.IntVar(&c.MaxFailures, "max-failures", c.MaxFailures, "copies in a row without an answer after which an endpoint of a mirror is left alone, but for trials")
-	fl.DurationVar(&c.MaxBackoff, "max-backoff", c.MaxBackoff, "longest time between such trials; the first comes after 50ms")
-	fl.DurationVar(&c.DrainTimeout, "drain-timeout", c.DrainTimeout, "how long a stop waits for copies under way")
-	fl.StringVar(&c.TLSCAFile, "tls-ca", "", "PEM file of the CAs that https mirrors are verified against")
-	fl.BoolVar(&c.TLSSkipVerify, "tls-skip-verify", false, "do not verify the certificates of https mirrors")
-	fl.StringVar(&f.user, "user", "", "become this user, UID or UID:GID, once the rules are loaded; only the capabilities for capturing are kept")
-	fl.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
-	fl.StringVar(&f.logFormat, "log-format", "text", "text or json")
+	f.register(cmd.Flags())
 	return cmd
 }
 
@@ -139,70 +76,37 @@ func (f *runFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	if err := confine(a.Needs(), f.user, f.cfg.Logger); err != nil {
-		return err // nothing is attached yet, and the rest goes with the process
+		return err // nothing is attached yet, and what is open ends with the process
 	}
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
 	ctx, cancel := context.WithCancel(cmd.Context())
 	defer cancel()
+	defer reloadOnHangup(ctx, a)()
+	// Whoever wants the account wants it most when something has failed.
+	err = a.Run(ctx)
+	return errors.Join(err, f.writeAccount(account, a), writeFinal(report, a.Report()))
+}
+
+// reloadOnHangup reloads the rules at each SIGHUP until ctx ends. From when
+// stop is called on, SIGHUP ends the process again.
+func reloadOnHangup(ctx context.Context, a *agent.Agent) (stop func()) {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
 	go func() {
 		for {
 			select {
-			case <-hup:
+			case <-hangup:
 				a.Reload()
 			case <-ctx.Done():
 				return
 			}
 		}
 	}()
-	// Whoever wants the account wants it most when something has failed.
-	err = a.Run(ctx)
-	return errors.Join(err, f.writeAccount(account, a), writeFinal(report, a.Report()))
+	return func() { signal.Stop(hangup) }
 }
 
-// complete fills in the fields of the configuration whose flags are of
-// another type.
-func (f *runFlags) complete(cmd *cobra.Command) error {
-	c := &f.cfg
-	c.MaxBody, c.MaxHead, c.MemoryLimit = int64(f.maxBody), int(f.maxHead), int64(f.memory)
-	c.CompareBody = int64(f.compareBody)
-	if f.report != "" && !c.Compare {
-		return errors.New("--report is for --compare")
-	}
-	c.RingBytes, c.MaxCaptureRate = int(f.ring), uint64(f.rate)
-	c.Output, c.Stdout, c.Version = agent.Format(f.output), cmd.OutOrStdout(), version
-	var err error
-	if c.Rules, err = f.meant.options(); err != nil {
-		return err
-	}
-	if c.Attach, err = attach.ParseMode(f.attach); err != nil {
-		return fmt.Errorf("--attach: %w", err)
-	}
-	if f.to != "" {
-		if c.To, err = url.Parse(f.to); err != nil {
-			return fmt.Errorf("--to: %w", err)
-		}
-	}
-	if !c.Kube && len(c.Files) == 0 && c.Port == 0 && c.To == nil && c.PCAP == "" {
-		c.Kube = agent.InPod()
-	}
-	if c.Kube && c.Node == "" {
-		c.Node = os.Getenv("NODE_NAME")
-	}
-	direct, err := newLogger(cmd.ErrOrStderr(), f.logLevel, f.logFormat)
-	if err != nil {
-		return err
-	}
-	f.log = newLogWriter(cmd.ErrOrStderr(), func(lines int) {
-		direct.Warn("the log was stalled, lines are lost", "lines", lines)
-	})
-	c.Logger, err = newLogger(f.log, f.logLevel, f.logFormat)
-	return err
-}
-
-// openFinal opens where something goes in the end, nil if nowhere: it may be a
-// place that only the privileges of the start can write to.
+// openFinal opens the file of a flag that is written when the agent has ended;
+// "-" is standard output, and "" gives nil. It is opened before privileges are
+// given up, since it may be where only root can write.
 func openFinal(flag, name string, mode os.FileMode, stdout io.Writer) (io.WriteCloser, error) {
 	switch name {
 	case "":
@@ -217,13 +121,15 @@ func openFinal(flag, name string, mode os.FileMode, stdout io.Writer) (io.WriteC
 	return finalFile{file}, nil
 }
 
-// openReport is openFinal for a report, which may hold secrets.
+// openReport is openFinal for --report: what requests asked for is nobody
+// else's to read.
 func openReport(name string, stdout io.Writer) (io.WriteCloser, error) {
 	return openFinal("report", name, 0o600, stdout)
 }
 
-// finalFile is a file that an agent which this one takes over from may write to
-// meanwhile.
+// finalFile replaces what is in a file. After a takeover that may be more than
+// what openFinal left: both agents have the file open, and the predecessor
+// writes its own account to it.
 type finalFile struct{ *os.File }
 
 // Write writes p in the place of whatever is in the file.
@@ -232,11 +138,12 @@ func (f finalFile) Write(p []byte) (int, error) {
 	return f.File.Write(p)
 }
 
-// unclosed is a writer that is somebody else's to close.
+// unclosed makes Close do nothing: standard output is not ours to close.
 type unclosed struct{ io.Writer }
 
 func (unclosed) Close() error { return nil }
 
+// writeAccount logs the final account, and writes it to a file if to is not nil.
 func (f *runFlags) writeAccount(to io.WriteCloser, a *agent.Agent) error {
 	account, err := a.Account()
 	if err != nil {
@@ -249,7 +156,7 @@ func (f *runFlags) writeAccount(to io.WriteCloser, a *agent.Agent) error {
 	return writeFinal(to, account)
 }
 
-// writeFinal writes v as JSON, unless to is nil.
+// writeFinal writes v as JSON and closes to, unless that is nil.
 func writeFinal(to io.WriteCloser, v any) error {
 	if to == nil {
 		return nil

@@ -1,15 +1,21 @@
 package main
 
 import (
-	"fmt"
+	"errors"
 	"math"
 	"strconv"
 	"strings"
+
+	"github.com/spf13/pflag"
 )
 
 // size is a flag for a number of bytes: 1048576, 1024KiB, 1MiB or 1Mi.
-type size int64
+type size[T int | int64 | uint64] struct{ bytes *T }
 
+var _ pflag.Value = size[int]{}
+
+// sizeUnits are the binary units, which String uses, and other spellings. No
+// suffix may stand in front of a longer one that ends in it.
 var sizeUnits = []struct {
 	suffix string
 	bytes  int64
@@ -19,21 +25,22 @@ var sizeUnits = []struct {
 	{"kB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"B", 1},
 }
 
-// String writes the number with the largest unit that divides it.
-func (s *size) String() string {
-	for _, u := range []int{2, 1, 0} {
-		if unit := sizeUnits[u]; *s != 0 && int64(*s)%unit.bytes == 0 {
-			return strconv.FormatInt(int64(*s)/unit.bytes, 10) + unit.suffix
+// String writes the number with the largest binary unit that divides it.
+func (s size[T]) String() string {
+	n := int64(*s.bytes)
+	for _, unit := range []int{2, 1, 0} {
+		if u := sizeUnits[unit]; n != 0 && n%u.bytes == 0 {
+			return strconv.FormatInt(n/u.bytes, 10) + u.suffix
 		}
 	}
-	return strconv.FormatInt(int64(*s), 10)
+	return strconv.FormatInt(n, 10)
 }
 
 // Type names the flag's kind in help texts.
-func (s *size) Type() string { return "SIZE" }
+func (s size[T]) Type() string { return "SIZE" }
 
 // Set parses a number with an optional unit.
-func (s *size) Set(v string) error {
+func (s size[T]) Set(v string) error {
 	number, unit := v, int64(1)
 	for _, u := range sizeUnits {
 		if rest, ok := strings.CutSuffix(v, u.suffix); ok {
@@ -43,8 +50,8 @@ func (s *size) Set(v string) error {
 	}
 	n, err := strconv.ParseInt(strings.TrimSpace(number), 10, 64)
 	if err != nil || n < 0 || n > math.MaxInt64/unit {
-		return fmt.Errorf("expected a size such as 1048576, 1024KiB or 1MiB")
+		return errors.New("expected a size such as 1048576, 1024KiB or 1MiB")
 	}
-	*s = size(n * unit)
+	*s.bytes = T(n * unit)
 	return nil
 }

@@ -53,24 +53,24 @@ func (f *statusFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	report := fleet.Ask(ctx, client, agents)
-	if err := f.print(cmd, &report); err != nil {
+	sum := fleet.Ask(ctx, client, agents)
+	if err := f.print(cmd, &sum); err != nil {
 		return err
 	}
-	if n := report.Failed(); n > 0 {
-		return negativeAnswer{fmt.Sprintf("%d of %d agents did not answer", n, len(report.Agents))}
+	if n := sum.Failed(); n > 0 {
+		return negativeAnswer{fmt.Sprintf("%d of %d agents did not answer", n, len(sum.Agents))}
 	}
-	if !report.Balanced() {
+	if !sum.Balanced() {
 		return negativeAnswer{"the account does not add up"}
 	}
 	return nil
 }
 
-func (f *statusFlags) print(cmd *cobra.Command, report *fleet.Report) error {
+func (f *statusFlags) print(cmd *cobra.Command, sum *fleet.Status) error {
 	if f.output == "text" {
-		return report.WriteText(cmd.OutOrStdout())
+		return sum.WriteText(cmd.OutOrStdout())
 	}
 	enc := json.NewEncoder(cmd.OutOrStdout())
 	enc.SetIndent("", "  ")
-	return enc.Encode(report)
+	return enc.Encode(sum)
 }

@@ -11,6 +11,7 @@ import (
 // Account says what became of everything that was seen. Its counters only
 // grow, except the pending and open ones, so accounts of several agents add up.
 type Account struct {
+	// Since is when the agent was started, in UTC.
 	Since   time.Time `json:"since"`
 	Packets Packets   `json:"packets"`
 	// Responses are the packets that came from the captured endpoints, where
@@ -21,8 +22,10 @@ type Account struct {
 	Shadow    Shadow   `json:"shadow"`
 }
 
-// Packets counts TCP packets towards the captured endpoints:
-// Seen = Copied + sum(Skipped) + sum(Lost).
+// Packets counts TCP packets towards the captured endpoints, once for each
+// interface and direction in which the program meets them; from a capture file,
+// every packet in it. Seen = Copied + sum(Skipped) + sum(Lost). Skipped and Lost
+// are by reason: the constants of pkg/capture, and pcap.Reason.
 type Packets struct {
 	Seen    uint64            `json:"seen"`
 	Copied  uint64            `json:"copied"`
@@ -32,9 +35,11 @@ type Packets struct {
 
 // Flows counts directions of connections towards the captured endpoints.
 type Flows struct {
+	// Open is how many there are now, Total how many there were in all.
 	Open  uint64 `json:"open"`
 	Total uint64 `json:"total"`
-	// Ignored counts those that carry something else than HTTP/1, by what.
+	// Ignored counts those on which nothing more is looked for, by
+	// httpstream.Protocol.
 	Ignored map[string]uint64 `json:"ignored"`
 	// Gaps counts holes in the byte streams that nothing filled.
 	Gaps uint64 `json:"gaps"`
@@ -54,13 +59,15 @@ type Requests struct {
 	Mirrored uint64 `json:"mirrored"`
 	// Filtered: no rule mirrors it.
 	Filtered uint64 `json:"filtered"`
-	// FilteredBy splits Filtered by reason.
+	// FilteredBy splits Filtered by rules.FilterReason.
 	FilteredBy map[string]uint64 `json:"filtered_by"`
-	// SampledOut: a rule mirrors a percentage that it is not in.
+	// SampledOut: a rule mirrors a percentage, or a number per second, that it
+	// is not in.
 	SampledOut uint64 `json:"sampled_out"`
 	// Looped: it is itself a copy.
 	Looped uint64 `json:"looped"`
-	// Dropped: it should have been mirrored, or might have been, and was not.
+	// Dropped: it should have been mirrored, or might have been, and was not, by
+	// reason: those of httpstream.Reason and of what follows the parser.
 	Dropped map[string]uint64 `json:"dropped"`
 	// Pending: its end has not arrived.
 	Pending uint64 `json:"pending"`

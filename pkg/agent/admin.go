@@ -31,6 +31,8 @@ type RulesStatus struct {
 
 // MirrorStatus is one shadow destination.
 type MirrorStatus struct {
+	// Host, Subset, Port and Endpoints are those of rules.Mirror; an endpoint
+	// is host:port.
 	Host      string   `json:"host"`
 	Subset    string   `json:"subset,omitempty"`
 	Port      uint32   `json:"port,omitempty"`
@@ -41,17 +43,22 @@ type MirrorStatus struct {
 
 // EndpointStatus is why an endpoint gets no copies; see replay.State.
 type EndpointStatus struct {
+	// Address is host:port, State a replay.State other than StateClosed.
 	Address string `json:"address"`
 	State   string `json:"state"`
-	Error   string `json:"error,omitempty"`
+	// Error is what copies to it met with last.
+	Error string `json:"error,omitempty"`
 }
 
 // InterfaceStatus is one place where the TC program is attached.
 type InterfaceStatus struct {
+	// Name and Index are those of the interface in its network namespace.
 	Name  string `json:"name"`
 	Index int    `json:"index"`
 	// Namespace is the network namespace, if it is not the agent's own.
-	Namespace string    `json:"namespace,omitempty"`
+	Namespace string `json:"namespace,omitempty"`
+	// Direction is "ingress" or "egress", Attach "tcx" or "clsact", and Since
+	// when it was attached, in UTC.
 	Direction string    `json:"direction"`
 	Attach    string    `json:"attach"`
 	Since     time.Time `json:"since"`

@@ -25,14 +25,15 @@ import (
 	"github.com/shadowtap/shadowtap/pkg/httpstream"
 )
 
-// Agent is one run. Create it with New, then call Run once.
+// Agent is one run. Create it with New, then call Run once. Its other methods may
+// be called concurrently, before, during and after Run.
 type Agent struct {
 	cfg    Config
 	log    *slog.Logger
 	since  time.Time
 	memory *budget
 	// disorder is the part of memory that is for bytes out of order.
-	disorder atomic.Int64
+	disorder *budget
 	own      *ownBudget
 	source   source
 	shards   []*shard
@@ -103,6 +104,7 @@ func New(cfg Config) (*Agent, error) {
 		established: make(chan struct{}),
 		user:        os.Geteuid(),
 	}
+	a.disorder = newBudget(a.memory.limit / 4)
 	a.own = &ownBudget{budget: a.memory}
 	a.drainCtx, a.stopDrain = context.WithCancel(context.Background())
 	a.mirrors = newMirrorSet(a.newMirror)
@@ -333,7 +335,8 @@ func (a *Agent) logInvalid(f capture.Flow, detail error) {
 	})
 }
 
-// Account returns the account as it stands; after Run, the final one.
+// Account returns the account as it stands; after Run, the final one. An error
+// says that the kernel's counters could not be read, which the result lacks.
 func (a *Agent) Account() (Account, error) {
 	if final := a.final.Load(); final != nil {
 		return *final, nil

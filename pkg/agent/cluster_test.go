@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -150,12 +151,12 @@ func TestClusterLimitIsShared(t *testing.T) {
 	a.cluster.local.SetPod(kube.Pod{Namespace: "default", Name: "v1", UID: "u", IPs: []netip.Addr{netip.MustParseAddr("10.99.0.2")}})
 
 	before := a.current.Load()
+	unlock := sync.OnceFunc(a.shards[0].mu.Unlock)
 	a.shards[0].mu.Lock() // as a batch does, in which the new rules are used
+	defer unlock()
 	done := make(chan struct{})
 	go func() { defer close(done); a.reloadCluster() }()
-	for a.current.Load() == before {
-		time.Sleep(time.Millisecond)
-	}
+	eventually(t, "new rules", func() bool { return a.current.Load() != before })
 	mirrored := 0
 	for i := range 1000 {
 		r, err := httpstream.ParseRequest([]byte("GET /httpbin HTTP/1.1\r\n" + host + "\r\n"))
@@ -169,7 +170,7 @@ func TestClusterLimitIsShared(t *testing.T) {
 		}
 		r.Release()
 	}
-	a.shards[0].mu.Unlock()
+	unlock()
 	<-done
 	if mirrored == 0 || mirrored > 60 {
 		t.Errorf("%d of 1000 requests in a second, want half of 100 and a few at once", mirrored)

@@ -21,6 +21,7 @@ type comparing struct {
 	used     atomic.Int64 // of it
 	panics   *panics
 	pairs    chan *pair
+	throttle *throttle // nil unless the traffic comes from a file
 	ending   sync.Once
 	done     sync.WaitGroup
 }
@@ -48,6 +49,9 @@ func newComparing(cfg *Config, memory *budget, panics *panics) (*comparing, erro
 		panics:   panics,
 		pairs:    make(chan *pair, pairsWaiting),
 	}
+	if cfg.PCAP != "" {
+		c.throttle = newThrottle()
+	}
 	c.kept = httpstream.NewResponsePool(int(cfg.CompareBody), c.reserve, c.release)
 	c.done.Go(c.run)
 	return c, nil
@@ -63,6 +67,10 @@ func (c *comparing) reserve(source uint32, held, n int) bool {
 	return false
 }
 
+// room reports whether two thirds of what reserve allows are free: what is held
+// are production's answers in the main, and the shadow's are as large.
+func (c *comparing) room() bool { return c.used.Load() <= c.memory.limit/12 }
+
 func (c *comparing) release(source uint32, n int) {
 	c.used.Add(int64(-n))
 	c.memory.release(source, n)
@@ -77,6 +85,7 @@ func (c *comparing) run() {
 			c.comparer.Add(p.pair())
 		}
 		p.release()
+		c.throttle.end()
 	}
 }
 
@@ -272,6 +281,7 @@ func (c *comparing) copyDone(r replay.Result) {
 	if !ok { // queued before comparing was asked for: cannot be
 		return
 	}
+	defer c.throttle.end()
 	if made.of == nil {
 		if r.Response != nil {
 			r.Response.Release()
@@ -315,14 +325,20 @@ func identityOf(r *httpstream.Request) uint64 {
 
 // send has a pair compared, of which both sides are known.
 func (m *comparison) send(p *pair) {
+	c := m.comparing
 	if m.answer == nil {
 		p.missed = m.missed
 	}
+	c.throttle.begin()
+	if c.throttle != nil {
+		c.pairs <- p // neither a worker nor the reader of a file is in a hurry
+		return
+	}
 	select {
-	case m.comparing.pairs <- p:
+	case c.pairs <- p:
 	default:
 		p.missed = compare.Busy
-		m.comparing.comparer.Add(p.pair())
+		c.comparer.Add(p.pair())
 		p.release()
 	}
 }

@@ -19,21 +19,23 @@ import (
 // Format is how mirrored requests are printed.
 type Format string
 
-// The formats. With NoOutput nothing is printed.
+// The formats.
 const (
-	NoOutput   Format = ""
-	JSONOutput Format = "json"
-	TextOutput Format = "text"
+	NoOutput   Format = ""     // nothing is printed
+	JSONOutput Format = "json" // a rules.Record in each line
+	TextOutput Format = "text" // for people, see rules.Record.WriteText
 )
 
-// Config is everything a run of the agent can be told. Zero values stand for
-// the defaults of DefaultConfig where that has one.
+// Config is everything a run of the agent can be told. It is made by
+// DefaultConfig and changed from there: where that has a default, a zero value
+// is none, and most are refused by Validate.
 type Config struct {
 	// Name identifies this agent in the loop guard header of every copy.
 	Name string
 
-	// Files are rules files and directories; or Port and To, with Percent,
-	// are the one-line form; or Kube is set. Exactly one of them is given.
+	// Files are rules files and directories (see rules/file.Read); or Port and
+	// To, with Percent from 0 to 100, are the one-line form (see
+	// rules.PortMirror); or Kube is set. Exactly one of them is given.
 	Files   []string
 	Port    uint16
 	To      *url.URL
@@ -48,7 +50,7 @@ type Config struct {
 	// GatewayStatus, with Kube, writes the status of the Gateways of
 	// kube.ControllerName and of the routes that name them.
 	GatewayStatus bool
-	// Rules is how the rules are meant.
+	// Rules are the options that the rules are compiled with.
 	Rules rules.Options
 
 	// Interfaces narrows live capture on this host, not in other network
@@ -63,12 +65,14 @@ type Config struct {
 	NetNSProc string
 	// Attach chooses the hook: tcx, clsact, or what the kernel has.
 	Attach attach.Mode
-	// Priority is the priority of the filter where clsact is used.
+	// Priority is the priority of the filter where clsact is used; 0 takes a
+	// free one.
 	Priority uint16
-	// RingBytes is the size of each ring buffer; 0 is the capture default.
+	// RingBytes is the size of each ring buffer, in bytes, a power of two; 0
+	// leaves it to capture.Config.
 	RingBytes int
 	// MaxCaptureRate bounds the bytes per second that are copied out of the
-	// kernel; 0 is no bound.
+	// kernel, at least 64 KiB; 0 is no bound.
 	MaxCaptureRate uint64
 	// Takeover takes over from the agent of the same Name in this network
 	// namespace, if there is one: every request is mirrored by one of them.
@@ -84,20 +88,22 @@ type Config struct {
 	// PCAP is a capture file to read instead of live traffic.
 	PCAP string
 
-	// DryRun sends nothing. Output prints each mirrored request to Stdout.
+	// DryRun sends nothing. Output prints each mirrored request to Stdout: in
+	// the background, so that an output that stalls costs records and nothing
+	// else, unless the requests are from a file.
 	DryRun bool
 	Output Format
 	Stdout io.Writer
 
 	// Compare compares what the shadow answers with what production did.
 	// CompareBody is how many bytes of the content of an answer are kept for
-	// that, CompareOptions what counts as a difference.
+	// that, on either side, CompareOptions what counts as a difference.
 	Compare        bool
 	CompareBody    int64
 	CompareOptions compare.Options
 
-	// Admin is the address of the admin listener, "" for none. Pprof adds
-	// /debug/pprof/ to it.
+	// Admin is the address of the admin listener, host:port, "" for none. Pprof
+	// adds /debug/pprof/ to it.
 	Admin string
 	// Metrics is the address of a listener of its own for /metrics, /healthz and
 	// /readyz, which anybody who reaches it may read; "" for none.
@@ -113,8 +119,8 @@ type Config struct {
 	// MaxBody and MaxHead bound a request, in bytes; see httpstream.Config.
 	MaxBody int64
 	MaxHead int
-	// MemoryLimit bounds the agent's memory, in bytes; half of it may be
-	// traffic.
+	// MemoryLimit bounds the agent's memory, in bytes, at least 16 MiB; half of
+	// it may be traffic.
 	MemoryLimit int64
 	// Queue, InFlight, Timeout and ConnectTimeout bound each mirror; see
 	// replay.Config.
@@ -127,12 +133,14 @@ type Config struct {
 	// TLSCAFile and TLSSkipVerify say how https mirrors are verified.
 	TLSCAFile     string
 	TLSSkipVerify bool
-	// DrainTimeout bounds how long a stop waits for copies under way.
+	// DrainTimeout bounds how long a stop waits for copies that are queued or
+	// in flight.
 	DrainTimeout time.Duration
 
-	// Version is the version of the program, for metrics.
+	// Version is the version of the program, for metrics and /api/v1/status.
 	Version string
-	Logger  *slog.Logger
+	// Logger is told what happens; it must not be nil, nor wait for its output.
+	Logger *slog.Logger
 }
 
 // DefaultConfig returns the defaults of the command line.

@@ -131,9 +131,14 @@ func (c *conn) Dropped(reason httpstream.Reason, detail error) {
 		return
 	}
 	c.account(&c.shard.tally.dropped[reason])
-	if c.dialogue != nil && (reason == httpstream.Gap || reason == httpstream.NoMemory) {
+	if c.dialogue != nil {
 		// It may have been HEAD, whose response looks longer than it is.
-		c.dialogue.desync(reasonFor(reason))
+		switch reason {
+		case httpstream.Gap, httpstream.NoMemory:
+			c.dialogue.desync(reasonFor(reason))
+		case httpstream.Invalid, httpstream.HeadTooLarge, httpstream.BodyTooLarge:
+			c.dialogue.desync(compare.Incomplete)
+		}
 	}
 	if detail != nil {
 		c.shard.agent.logInvalid(capture.Flow(c.flow), detail)
@@ -145,6 +150,14 @@ func (c *conn) Skipped(n int64) {
 	if c.dialogue != nil {
 		c.dialogue.missed()
 	}
+}
+
+// refuse gives the connection up for what the parser cannot see. Bytes of the
+// request under way may be missing.
+func (c *conn) refuse(p httpstream.Protocol) {
+	defer c.contain()
+	c.parser.Close(httpstream.Gap)
+	c.Ignore(p)
 }
 
 // Ignore tells everyone before the parser that this flow needs no more work.

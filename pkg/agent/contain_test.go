@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
@@ -206,9 +205,7 @@ func TestUnavailableEndpoints(t *testing.T) {
 	if _, ok := g.mirror(r, &a.shards[0].decision, nil); !ok {
 		t.Fatal("the copy was refused")
 	}
-	for g.mirrors[0].Stats().Pending > 0 {
-		time.Sleep(time.Millisecond)
-	}
+	eventually(t, "the end of the copy", func() bool { return g.mirrors[0].Stats().Pending == 0 })
 	list := a.RulesStatus().Mirrors[0].Unavailable
 	if len(list) != 1 || list[0].Address != "127.0.0.1:1" || list[0].State != "open" || !strings.Contains(list[0].Error, "refused") {
 		t.Errorf("%+v", list)

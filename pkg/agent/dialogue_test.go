@@ -246,6 +246,26 @@ func TestDialogue(t *testing.T) {
 			}
 			c.finish()
 		}, same(2)},
+		{"HEAD, invalid", func(c *talk) {
+			c.open()
+			c.ask("HEAD /httpbin/x HTTP/1.1\r\nHost: www.bookinfo.com\r\nX: \x01\r\n\r\n")
+			c.answer(fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", len(okFor("a"))))
+			for _, p := range []string{"a", "b"} {
+				c.ask(getFor(p))
+				c.answer(okFor(p))
+			}
+			c.finish()
+		}, same(2)},
+		{"HEAD, too large", func(c *talk) {
+			c.open()
+			c.ask("HEAD /httpbin/x HTTP/1.1\r\nHost: www.bookinfo.com\r\nContent-Length: 11000000\r\n\r\n" + strings.Repeat("b", 11000000))
+			c.answer(fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", len(okFor("a"))))
+			for _, p := range []string{"a", "b"} {
+				c.ask(getFor(p))
+				c.answer(okFor(p))
+			}
+			c.finish()
+		}, same(2)},
 		{"answered early", func(c *talk) {
 			c.open()
 			c.ask("POST /httpbin/a HTTP/1.1\r\nHost: www.bookinfo.com\r\nContent-Length: 2\r\n\r\n")

@@ -86,7 +86,7 @@ func (g *generation) submit(r *httpstream.Request, s replay.Shaper, m *replay.Mi
 	if g.agent.offline() {
 		// Nothing is waiting for a file's reader: wait for room instead of
 		// dropping.
-		if m.SubmitWait(g.agent.drainCtx, r, s) == nil {
+		if g.agent.submitWait(r, s, m) == nil {
 			return 0, true
 		}
 		return dropReason(httpstream.Interrupted), false
@@ -100,6 +100,21 @@ func (g *generation) submit(r *httpstream.Request, s replay.Shaper, m *replay.Mi
 		return dropReason(httpstream.Interrupted), false
 	}
 	return dropQueueFull, false
+}
+
+// submitWait is Mirror.SubmitWait that also waits for room for the answers.
+func (a *Agent) submitWait(r *httpstream.Request, s replay.Shaper, m *replay.Mirror) error {
+	if a.comparing == nil {
+		return m.SubmitWait(a.drainCtx, r, s)
+	}
+	t := a.comparing.throttle
+	t.wait(a.drainCtx, a.comparing.room)
+	t.begin()
+	err := m.SubmitWait(a.drainCtx, r, s)
+	if err != nil {
+		t.end()
+	}
+	return err
 }
 
 // mirrorSet owns the mirrors across generations: one that a new generation

@@ -72,6 +72,7 @@ type flow struct {
 	midstream bool     // no SYN
 	segments  []string // "" leaves a hole of 100 bytes
 	open      bool     // no FIN
+	subflow   int      // of Multipath TCP, as from so many segments on says each; 0: it is none
 }
 
 // writePCAP writes the flows one after the other.
@@ -110,12 +111,17 @@ func writePCAP(t testing.TB, flows ...flow) string {
 			packet(layers.TCP{SYN: true}, "")
 			seq++
 		}
-		for _, s := range fl.segments {
+		for i, s := range fl.segments {
 			if s == "" {
 				seq += 100
 				continue
 			}
-			packet(layers.TCP{ACK: true, PSH: true}, s)
+			tcp := layers.TCP{ACK: true, PSH: true}
+			if fl.subflow > 0 && i+1 >= fl.subflow {
+				// 20 bytes of options: where the segment belongs (RFC 8684 section 3.3).
+				tcp.Options = []layers.TCPOption{{OptionType: 30, OptionLength: 20, OptionData: append([]byte{0x20, 5}, make([]byte, 16)...)}}
+			}
+			packet(tcp, s)
 			seq += uint32(len(s))
 			ack += 100 // the server answered
 		}
@@ -212,6 +218,34 @@ func TestAccountNamesEveryFate(t *testing.T) {
 		t.Errorf("filtered %d, by reason %v", account.Requests.Filtered, account.Requests.FilteredBy)
 	}
 	if account.Flows.Total != 12 || account.Flows.Gaps != 1 || account.Flows.SkippedBytes != uint64(len("the end of a body")) {
+		t.Errorf("flows: %+v", account.Flows)
+	}
+}
+
+// TestSubflowsAreLeftAlone: a connection over which parts of a stream may go is
+// given up as soon as it says so. What came before was whole.
+func TestSubflowsAreLeftAlone(t *testing.T) {
+	get := "GET /httpbin/get HTTP/1.1\r\n" + host + "\r\n"
+	post := "POST /httpbin/post HTTP/1.1\r\n" + host + "Content-Length: 8\r\n\r\nhalf"
+	pcap := writePCAP(t,
+		flow{port: 1001, segments: []string{get, get}, subflow: 1},
+		flow{port: 1002, segments: []string{get, post, "half", get}, subflow: 3},
+		flow{port: 1003, segments: []string{get}, subflow: 1, midstream: true},
+	)
+	c := testConfig(t, shadowRules("127.0.0.1:9"), pcap)
+	c.DryRun = true
+	account := runAgent(t, c)
+	want := Requests{
+		Seen: 2, Mirrored: 1, FilteredBy: account.Requests.FilteredBy,
+		Dropped: map[string]uint64{"gap": 1},
+	}
+	if d := cmp.Diff(want, account.Requests); d != "" {
+		t.Error(d)
+	}
+	if d := cmp.Diff(map[string]uint64{"mptcp": 3}, account.Flows.Ignored); d != "" {
+		t.Error(d)
+	}
+	if account.Flows.Total != 3 || account.Flows.Open != 0 {
 		t.Errorf("flows: %+v", account.Flows)
 	}
 }

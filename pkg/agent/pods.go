@@ -16,6 +16,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/shadowtap/shadowtap/pkg/capture"
+	"github.com/shadowtap/shadowtap/pkg/capture/attach"
 	"github.com/shadowtap/shadowtap/pkg/capture/netns"
 )
 
@@ -68,6 +69,7 @@ type pod struct {
 	addresses []netip.Addr
 	instance  *capture.Instance // nil: nothing is captured there
 	failure   string            // why not, as it was last logged
+	clean     bool              // nothing of a killed agent's is there
 }
 
 // podAddresses are the addresses of a pod that are captured.
@@ -90,7 +92,7 @@ type podStatus struct {
 
 var _ source = (*podSource)(nil)
 
-func openPods(cfg Config, panics *panics, expel func(map[uint32]bool), held bool) (_ *podSource, err error) {
+func openPods(cfg Config, panics *panics, expel func(map[uint32]bool), held bool) (source, error) {
 	live, err := openLive(cfg, panics, held)
 	if err != nil {
 		return nil, err
@@ -229,6 +231,11 @@ func (p *podSource) changed(n *netns.Namespace) {
 	}
 	p.settle(n, at, true)
 	p.publish()
+	if !at.clean && at.instance == nil {
+		// What a killed agent left keeps its rings in memory, also in a pod that
+		// the rules do not concern any more.
+		at.clean = n.Enter(func() error { return attach.Clean(p.log.With("namespace", n.String())) }) == nil
+	}
 }
 
 // vanished forgets a namespace.

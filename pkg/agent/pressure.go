@@ -58,18 +58,23 @@ func (s *shard) reserve(c httpstream.Claim) bool {
 }
 
 // reserveDisorder is the same for bytes out of order. All of them are given up
-// after a few seconds, and meanwhile leave most of the budget to messages.
+// after a few seconds, and meanwhile leave most of the budget to messages. What
+// they may have is shared like all of it: else one client could see to it that
+// what overtakes something on its way is torn.
 func (s *shard) reserveDisorder(source uint32, held, n int) bool {
 	c := httpstream.Claim{Source: source, Held: held, N: n, Since: s.segment.Time}
-	if s.agent.disorder.Add(int64(n)) <= s.agent.memory.limit/4 && s.reserve(c) {
+	if !s.agent.disorder.reserve(source, held, n) {
+		return false
+	}
+	if s.reserve(c) {
 		return true
 	}
-	s.agent.disorder.Add(int64(-n))
+	s.agent.disorder.release(source, n)
 	return false
 }
 
 func (s *shard) releaseDisorder(source uint32, n int) {
-	s.agent.disorder.Add(int64(-n))
+	s.agent.disorder.release(source, n)
 	s.agent.memory.release(source, n)
 }
 

@@ -35,7 +35,7 @@ func newCrowd(t *testing.T, shards int) *crowd {
 		for _, s := range a.shards {
 			s.close()
 		}
-		if n, d := a.memory.used.Load(), a.disorder.Load(); n != 0 || d != 0 {
+		if n, d := a.memory.used.Load(), a.disorder.used.Load(); n != 0 || d != 0 {
 			t.Errorf("%d bytes are held in the end, %d of them out of order", n, d)
 		}
 		a.close()

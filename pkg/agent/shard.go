@@ -74,6 +74,8 @@ func (s *shard) newAssembler(stream newStream) *reassembly.Assembler {
 		Source:    a.memory.source,
 		Reserve:   s.reserveDisorder,
 		Release:   s.releaseDisorder,
+
+		MaxBufferedTotal: int(a.disorder.limit), // Reserve knows what is left of it
 	})
 }
 
@@ -102,7 +104,22 @@ func (s *shard) Segment(seg *capture.Segment) {
 		s.answer(reassembly.Flow(seg.Flow))
 		return
 	}
+	if seg.Flags&capture.FlagSubflow != 0 {
+		s.refuse(reassembly.Flow(seg.Flow))
+		return
+	}
 	s.asm.Segment(reassembly.Flow(seg.Flow), &s.segment)
+}
+
+// refuse gives up the connection of a segment that is a subflow of Multipath
+// TCP. Nobody who sees one of them knows which bytes went by another.
+func (s *shard) refuse(f reassembly.Flow) {
+	c, ok := s.asm.StreamOf(f, &s.segment).(*conn)
+	if !ok { // given up already, and still on its way from the kernel
+		s.agent.source.Ignore(capture.Flow(f))
+		return
+	}
+	c.refuse(httpstream.Subflow)
 }
 
 // answer takes a segment from a captured endpoint.

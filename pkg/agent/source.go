@@ -76,7 +76,11 @@ func openSource(cfg Config, panics *panics, expel func(instances map[uint32]bool
 	case cfg.inPods():
 		return openPods(cfg, panics, expel, held)
 	}
-	return openLive(cfg, panics, held)
+	live, err := openLive(cfg, panics, held)
+	if err != nil {
+		return nil, err // and not live: a source that is not nil would be closed
+	}
+	return live, nil
 }
 
 // liveSource captures from this host's interfaces.

@@ -8,7 +8,8 @@ import (
 // at /api/v1/status. All counters in it add up over agents.
 type Status struct {
 	// Name is Config.Name.
-	Name    string `json:"name"`
+	Name string `json:"name"`
+	// Version is Config.Version.
 	Version string `json:"version"`
 	// Capturing is whether capture is attached, and not handed over.
 	Capturing bool    `json:"capturing"`

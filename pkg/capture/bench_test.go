@@ -57,7 +57,7 @@ func benchmarkProgram(b *testing.B, k *kernel) {
 				n := min(left, 10_000)
 				k.alive()
 				beforeTo, beforeFrom := k.countBoth()
-				_, d, err := bm.prog.Benchmark(bm.packet, n, nil)
+				_, d, err := k.verified(bm.prog).Benchmark(bm.packet, n, nil)
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -3,6 +3,7 @@ package capture
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"slices"
@@ -19,7 +20,8 @@ type InstanceConfig struct {
 	// Name says in messages which one it is.
 	Name string
 	// Enter calls f on a thread that is inside the namespace, and returns what
-	// f returns, or another error if it cannot enter.
+	// f returns, or another error if it cannot enter, which wraps
+	// fs.ErrNotExist if the namespace is gone.
 	Enter func(f func() error) error
 }
 
@@ -247,10 +249,11 @@ func (i *Instance) setSide(port uint16, proxied bool) error {
 
 func (i *Instance) port(port uint16) tapPodPort { return tapPodPort{Instance: i.id, Port: port} }
 
-// Close detaches the programs and removes what they were told. If the
-// namespace cannot be entered any more, it is taken to be gone, and what was
-// attached in it with it. Segments that are in a ring already still arrive. It
-// may be called more than once.
+// Close detaches the programs and removes what they were told. A namespace that
+// is gone (fs.ErrNotExist of InstanceConfig.Enter) has taken what was attached
+// in it with it; in one that cannot be entered for another reason filters stay,
+// which is an error, and copy nothing. Segments that are in a ring already still
+// arrive. It may be called more than once.
 func (i *Instance) Close() error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -264,7 +267,7 @@ func (i *Instance) Close() error {
 		entered = true
 		return i.site.Detach()
 	})
-	if entered && err != nil {
+	if err != nil && (entered || !errors.Is(err, fs.ErrNotExist)) {
 		errs = append(errs, err)
 	}
 	if err != nil {

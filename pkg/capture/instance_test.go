@@ -2,6 +2,7 @@ package capture
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -12,6 +13,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 
 	"github.com/shadowtap/shadowtap/pkg/capture/attach"
 )
@@ -226,6 +228,13 @@ func TestInstanceOfAVanishedNamespace(t *testing.T) {
 	}
 	if n := tap.ports.targets; n != 0 {
 		t.Errorf("%d targets are left", n)
+	}
+	i, err = tap.NewInstance(InstanceConfig{Name: "pod", Enter: func(func() error) error { return unix.EMFILE }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := i.Close(); !errors.Is(err, unix.EMFILE) {
+		t.Errorf("closed where nobody could enter: %v", err)
 	}
 	for _, bad := range []Target{{Port: 80}, {serverAddr4, 0}} {
 		i, err := tap.NewInstance(InstanceConfig{Name: "pod", Enter: enter})

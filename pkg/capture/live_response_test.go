@@ -96,8 +96,8 @@ func TestTapResponses(t *testing.T) {
 				}
 				at, _ := serve(t, n.server, netip.AddrPortFrom(addr, 8080), answer)
 				tap := startTap(t, n.server, Config{Attach: mode, RingBytes: 16 << 20, Responses: true}, newCollector(), Target{addr, 8080})
-				if hooks := tap.Hooks(); len(hooks) != 3 { // both directions, and lo
-					t.Errorf("hooks: %+v", hooks)
+				if tap.hooksOn("lo", "s0") != 3 { // both directions, and lo
+					t.Errorf("hooks: %+v", tap.Hooks())
 				}
 				large := tap.askForMore(n, at, request, answer, len(tapScratch{}.Payload))
 				requests, _ := tap.finish()
@@ -178,8 +178,8 @@ func TestTapResponsesRouter(t *testing.T) {
 			at, _ := serve(t, server, netip.AddrPortFrom(addr, 8080), answer)
 			tt.cfg.Responses, tt.cfg.RingBytes = true, 16<<20
 			tap := startTap(t, router.server, tt.cfg, newCollector(), tt.target)
-			if hooks := tap.Hooks(); len(hooks) != tt.hooks {
-				t.Errorf("hooks: %+v", hooks)
+			if tap.hooksOn("s0", "s1") != tt.hooks {
+				t.Errorf("hooks: %+v", tap.Hooks())
 			}
 			flow := ask(t, router.client, at, request, answer)
 			tap.exchanged(flow, request, answer)

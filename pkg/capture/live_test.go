@@ -216,8 +216,8 @@ func TestTapRouter(t *testing.T) {
 	addr := netip.MustParseAddr("10.10.0.2")
 	at, received := listen(t, server, netip.AddrPortFrom(addr, 8080))
 	tap := startTap(t, router.server, Config{}, newCollector(), Target{addr, 8080})
-	if hooks := tap.Hooks(); len(hooks) != 4 { // two interfaces, two directions
-		t.Errorf("hooks: %+v", hooks)
+	if tap.hooksOn("s0", "s1") != 4 { // two interfaces, two directions
+		t.Errorf("hooks: %+v", tap.Hooks())
 	}
 	c, flow := dial(t, router.client, at)
 	sent := random(size)

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/rlimit"
 )
 
@@ -39,7 +40,7 @@ func ringLayout(shards, ringBytes int) (int, int, error) {
 		ringBytes = min(max(allRingBytes/shards, minRingBytes), maxRingBytes)
 	}
 	if page := os.Getpagesize(); ringBytes < page || ringBytes > ringBytesLimit || ringBytes&(ringBytes-1) != 0 {
-		return 0, 0, fmt.Errorf("ring of %d bytes: must be a power of two from %d to %d", ringBytes, page, ringBytesLimit)
+		return 0, 0, fmt.Errorf("ring size %d: expected a power of two from %d to %d bytes", ringBytes, page, ringBytesLimit)
 	}
 	return shards, ringBytes, nil
 }
@@ -62,7 +63,7 @@ func budgetCost(bytesPerSecond uint64) (uint64, error) {
 		return 0, nil
 	}
 	if bytesPerSecond < minBudget {
-		return 0, fmt.Errorf("a limit of %d bytes/s: must be 0 (none) or at least %d", bytesPerSecond, minBudget)
+		return 0, fmt.Errorf("max capture rate %d: expected 0 for no bound, or at least %d bytes per second", bytesPerSecond, minBudget)
 	}
 	return max(1, (1e9<<20)/bytesPerSecond), nil
 }
@@ -88,12 +89,22 @@ func newSpec(shards, ringBytes int, maxBytesPerSecond uint64, responses bool) (*
 		tapVarRingHalf:   uint64(ringBytes / 2),
 		tapVarBudgetCost: cost,
 		tapVarResponses:  responses,
+
+		tapVarTunnelHeaders: keepsTunnelHeaders(),
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return nil, fmt.Errorf("set %s: %w", name, err)
 		}
 	}
 	return spec, nil
+}
+
+// keepsTunnelHeaders reports whether the kernel is so old that a packet that
+// comes out of a tunnel may still begin with the headers of the tunnel; if in
+// doubt yes, which costs a little time. See find_ip_behind in bpf/packet.h.
+func keepsTunnelHeaders() bool {
+	version, err := features.LinuxVersionCode()
+	return err != nil || version < 5<<16|14<<8
 }
 
 // objects are the programs that serve the Tap's own network namespace, and the

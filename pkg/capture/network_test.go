@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -106,6 +107,19 @@ func (r *running) finish() (tally, Counters) {
 		r.t.Fatal(err)
 	}
 	return flatten(r.t, c), c
+}
+
+// hooksOn is how many hooks there are on the named interfaces. A namespace may
+// have more of these than a test has made: each gets those that the kernel's
+// tunnels fall back on, if it has any (fb_tunnels_only_for_init_net in its
+// net.rst).
+func (r *running) hooksOn(names ...string) (n int) {
+	for _, h := range r.Hooks() {
+		if slices.Contains(names, h.Name) {
+			n++
+		}
+	}
+	return n
 }
 
 // until waits for a condition that batches may bring about.

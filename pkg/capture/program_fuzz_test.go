@@ -55,6 +55,9 @@ func FuzzProgram(f *testing.F) {
 				t.Fatalf("not copied but %v: %+v", counted, want)
 			}
 			got[0].Time, got[0].Ifindex = 0, 0
+			if got[0].Flags&FlagSubflow == 0 && oracleSubflow(data, noEthernet) {
+				t.Fatal("not marked as a subflow")
+			}
 			got[0].Flags &= 0xff
 			if diff := cmp.Diff(want, got[0]); diff != "" {
 				t.Fatalf("(-oracle +program):\n%s", diff)
@@ -129,6 +132,33 @@ func oracle(data []byte, noEthernet bool) (Segment, string) {
 		return Segment{}, SkippedPureACK
 	}
 	return s, "copied"
+}
+
+// oracleSubflow says whether a packet that is copied belongs to a subflow of
+// Multipath TCP, as the kernel's own parser of options reads it
+// (net/mptcp/options.c, mptcp_get_options).
+func oracleSubflow(data []byte, noEthernet bool) bool {
+	ip, _ := oracleIP(data, noEthernet)
+	tcp := ip.bytes[ip.l4:ip.end]
+	header := int(tcp[12]>>4) * 4
+	opens := Flags(tcp[13])&FlagSYN != 0
+	if !opens && len(tcp) == header {
+		return false
+	}
+	for o := tcp[20:header]; len(o) > 1 && o[0] != 0; {
+		if o[0] == 1 {
+			o = o[1:]
+			continue
+		}
+		if n := int(o[1]); n < 2 || n > len(o) {
+			return false
+		}
+		if o[0] == 30 && o[1] >= 4 && (opens && o[2]>>4 == 1 || !opens && o[2]>>4 == 2 && o[1] >= 14) {
+			return true
+		}
+		o = o[o[1]:]
+	}
+	return false
 }
 
 // ipPacket is an IP packet with TCP in it.

@@ -32,7 +32,7 @@ func (f Flow) Destination() netip.AddrPort {
 }
 
 // Flags are the TCP control bits of RFC 9293 section 3.1 as they stand in
-// the header, plus FlagLost and FlagResponse.
+// the header, plus FlagLost, FlagResponse and FlagSubflow.
 type Flags uint16
 
 // The control bits that matter to a reader of byte streams.
@@ -51,6 +51,12 @@ const (
 	// endpoint, the Destination of its Flow. Seq and Ack are as in the packet,
 	// so Seq counts what the endpoint sends.
 	FlagResponse Flags = 0x200
+	// FlagSubflow is not a TCP bit: the flow is a subflow of Multipath TCP
+	// (RFC 8684), one of several connections over which one stream may be
+	// spread. Sequence numbers without a hole do not mean that no bytes of the
+	// stream are missing. Once set it stays set for the segments towards the
+	// endpoint, but from a file, where only those have it that say so.
+	FlagSubflow Flags = 0x400
 )
 
 // Segment is one TCP segment of a Flow, or one part of a segment too large

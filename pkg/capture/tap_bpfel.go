@@ -42,7 +42,7 @@ type tapFlowState struct {
 	Opened  uint8
 	Ignored uint8
 	Lost    uint8
-	Pad     uint8
+	Subflow uint8
 }
 
 type tapOutcome uint32
@@ -175,6 +175,7 @@ const (
 	tapVarRingHalf         = "ring_half"
 	tapVarShardKey         = "shard_key"
 	tapVarShardMask        = "shard_mask"
+	tapVarTunnelHeaders    = "tunnel_headers"
 )
 
 // loadTap returns the embedded CollectionSpec for tap.
@@ -254,12 +255,13 @@ type tapMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type tapVariableSpecs struct {
-	BudgetCost *ebpf.VariableSpec `ebpf:"budget_cost"`
-	Instance   *ebpf.VariableSpec `ebpf:"instance"`
-	Responses  *ebpf.VariableSpec `ebpf:"responses"`
-	RingHalf   *ebpf.VariableSpec `ebpf:"ring_half"`
-	ShardKey   *ebpf.VariableSpec `ebpf:"shard_key"`
-	ShardMask  *ebpf.VariableSpec `ebpf:"shard_mask"`
+	BudgetCost    *ebpf.VariableSpec `ebpf:"budget_cost"`
+	Instance      *ebpf.VariableSpec `ebpf:"instance"`
+	Responses     *ebpf.VariableSpec `ebpf:"responses"`
+	RingHalf      *ebpf.VariableSpec `ebpf:"ring_half"`
+	ShardKey      *ebpf.VariableSpec `ebpf:"shard_key"`
+	ShardMask     *ebpf.VariableSpec `ebpf:"shard_mask"`
+	TunnelHeaders *ebpf.VariableSpec `ebpf:"tunnel_headers"`
 }
 
 // tapObjects contains all objects after they have been loaded into the kernel.
@@ -315,12 +317,13 @@ func (m *tapMaps) Close() error {
 //
 // It can be passed to loadTapObjects or ebpf.CollectionSpec.LoadAndAssign.
 type tapVariables struct {
-	BudgetCost *ebpf.Variable `ebpf:"budget_cost"`
-	Instance   *ebpf.Variable `ebpf:"instance"`
-	Responses  *ebpf.Variable `ebpf:"responses"`
-	RingHalf   *ebpf.Variable `ebpf:"ring_half"`
-	ShardKey   *ebpf.Variable `ebpf:"shard_key"`
-	ShardMask  *ebpf.Variable `ebpf:"shard_mask"`
+	BudgetCost    *ebpf.Variable `ebpf:"budget_cost"`
+	Instance      *ebpf.Variable `ebpf:"instance"`
+	Responses     *ebpf.Variable `ebpf:"responses"`
+	RingHalf      *ebpf.Variable `ebpf:"ring_half"`
+	ShardKey      *ebpf.Variable `ebpf:"shard_key"`
+	ShardMask     *ebpf.Variable `ebpf:"shard_mask"`
+	TunnelHeaders *ebpf.Variable `ebpf:"tunnel_headers"`
 }
 
 // tapPrograms contains all programs after they have been loaded into the kernel.

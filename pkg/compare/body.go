@@ -123,8 +123,9 @@ func (x *comparison) bytes(a, b []byte, complete bool) {
 	}
 }
 
-// prefix compares what was kept of contents that were not kept whole. Whether
-// they are known to differ is in differ.
+// prefix compares what was kept of two contents that were not kept whole. allA and
+// allB say which of them was, and differ that digest or length show a difference
+// even if what was kept does not.
 func (x *comparison) prefix(a, b []byte, differ, allA, allB bool) {
 	i := common(a, b)
 	change := ChangePrefix

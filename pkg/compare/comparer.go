@@ -1,12 +1,11 @@
 package compare
 
 import (
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"regexp"
-	"slices"
 	"strconv"
-	"strings"
 	"sync"
 )
 
@@ -28,32 +27,34 @@ type Comparer struct {
 // New returns a Comparer. An error says which option is malformed.
 func New(o Options) (*Comparer, error) {
 	c := &Comparer{report: NewReport(), redact: redactor{show: o.ShowValues, seed: maphash.MakeSeed()}}
-	for _, n := range slices.Concat(o.CompareHeaders, o.IgnoreHeaders) {
-		if n == "" || strings.ContainsAny(n, " \t:") || strings.Contains(strings.TrimSuffix(n, "*"), "*") {
-			return nil, fmt.Errorf("header %q: expected a name, or the beginning of one and *", n)
-		}
-	}
 	for _, n := range o.CompareHeaders {
-		n := strings.ToLower(n)
-		if n != contentLength && !notCompared.overlap(n) {
-			return nil, fmt.Errorf("header %q: is compared anyway", n)
+		name, err := parseName(n)
+		if err == nil && name != contentLength && !notCompared.overlap(name) {
+			err = errors.New("is compared anyway")
 		}
-		c.policy.compared = append(c.policy.compared, n)
+		if err != nil {
+			return nil, fmt.Errorf("compared header %q: %w", n, err)
+		}
+		c.policy.compared = append(c.policy.compared, name)
 	}
 	for _, n := range o.IgnoreHeaders {
-		c.policy.ignore = append(c.policy.ignore, strings.ToLower(n))
+		name, err := parseName(n)
+		if err != nil {
+			return nil, fmt.Errorf("ignored header %q: %w", n, err)
+		}
+		c.policy.ignore = append(c.policy.ignore, name)
 	}
 	for _, s := range o.IgnorePaths {
 		m, err := parseMask(s)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("ignored %w", err)
 		}
 		c.policy.masks = append(c.policy.masks, m)
 	}
 	for _, s := range o.IgnoreValues {
-		re, err := regexp.Compile("^(?:" + s + ")$")
+		re, err := compileWhole(s)
 		if err != nil {
-			return nil, fmt.Errorf("value %q: expected an RE2 expression: %w", s, err)
+			return nil, fmt.Errorf("ignored value %q: expected an RE2 expression: %w", s, err)
 		}
 		c.policy.values = append(c.policy.values, re)
 	}
@@ -62,6 +63,15 @@ func New(o Options) (*Comparer, error) {
 		c.policy.inflated = 1 << 20
 	}
 	return c, nil
+}
+
+// compileWhole returns an expression that matches where s matches the whole text.
+func compileWhole(s string) (*regexp.Regexp, error) {
+	// First by itself: "a)|(b" is none, but would be one inside the other.
+	if _, err := regexp.Compile(s); err != nil {
+		return nil, err
+	}
+	return regexp.Compile("^(?:" + s + ")$")
 }
 
 // Add compares one pair and counts it. The pair is not kept. The time it takes

@@ -276,10 +276,11 @@ func TestOptions(t *testing.T) {
 		want string
 	}{
 		{Options{IgnorePaths: []string{"a.b"}}, `path "a.b": expected "$"`},
-		{Options{IgnoreValues: []string{"("}}, `value "(": expected an RE2 expression`},
+		{Options{IgnoreValues: []string{"("}}, `ignored value "(": expected an RE2 expression`},
+		{Options{IgnoreValues: []string{"a)|(b"}}, `ignored value "a)|(b": expected an RE2 expression`},
 		{Options{IgnoreHeaders: []string{"a b"}}, `header "a b": expected a name`},
 		{Options{IgnoreHeaders: []string{"*-id"}}, `header "*-id": expected a name`},
-		{Options{CompareHeaders: []string{"X-Mine"}}, `header "x-mine": is compared anyway`},
+		{Options{CompareHeaders: []string{"X-Mine"}}, `header "X-Mine": is compared anyway`},
 		{Options{CompareHeaders: []string{"x-mine*"}}, `header "x-mine*": is compared anyway`},
 		{Options{CompareHeaders: []string{"*-id"}}, `header "*-id": expected a name`},
 	} {

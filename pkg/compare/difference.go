@@ -5,39 +5,39 @@ import (
 	"sync"
 )
 
-// Parts of an answer in which a Place can be.
+// Parts of an answer, for Place.Part.
 const (
 	PartStatus  = "status"
 	PartHeader  = "header"
 	PartTrailer = "trailer"
 	PartBody    = "body"
-	// PartFailure is for copies that were not answered.
+	// PartFailure is no part of an answer: the copy was not answered.
 	PartFailure = "failure"
 )
 
-// Changes that a Place can tell of, production's answer taken for the old one.
+// What the shadow's answer has instead of production's, for Place.Change.
 const (
-	ChangeValue   = "value"   // another value of the same form; the only one that can be noise
-	ChangeForm    = "form"    // a value of another form; see sameForm
-	ChangeType    = "type"    // a value of another type
-	ChangeMissing = "missing" // not there in the shadow's
-	ChangeAdded   = "added"   // only there in the shadow's
-	ChangeLength  = "length"  // another number of elements
-	ChangeBytes   = "bytes"   // content that has no structure we know
-	ChangePrefix  = "prefix"  // within what was kept of the content
-	ChangeRest    = "rest"    // only behind what was kept of it
-	ChangeMany    = "many"    // in more places than are counted for one pair
+	ChangeValue   = "value"   // another value of the same form; the only change that can be noise
+	ChangeForm    = "form"    // a value of another form, such as a word for a UUID
+	ChangeType    = "type"    // a value of another JSON type
+	ChangeMissing = "missing" // nothing
+	ChangeAdded   = "added"   // something where production has nothing
+	ChangeLength  = "length"  // an array with another number of elements
+	ChangeBytes   = "bytes"   // other bytes, in content without a structure that is known
+	ChangePrefix  = "prefix"  // other bytes, within what was kept of the content
+	ChangeRest    = "rest"    // other bytes, all of them behind what was kept of the content
+	ChangeMany    = "many"    // differences in more places than are counted for one pair
 )
 
 // difference is one place in which a pair differs.
 type difference struct {
 	part, change string
 	path         string
-	id           uint64 // of part, path and change
-	at           uint64 // of the path
-	learn        bool   // it could be noise
+	id           uint64 // placeID of part, path and change
+	at           uint64 // hash of the path in a JSON document, else 0
+	learn        bool   // it may be noise: production's values there are worth learning
 	evidence     uint64 // digest of production's values at the place
-	v1, v2       value
+	v1, v2       value  // production's and the shadow's
 }
 
 // value is a value as far as an example needs it. The text is not to be kept.
@@ -81,7 +81,8 @@ type comparison struct {
 	*policy
 	found []difference
 	more  bool // there were more than fit
-	// undecided: what was kept is the same, and the rest is not known.
+	// undecided: what was kept of the contents does not show whether they
+	// differ in more than noise.
 	undecided bool
 
 	docs    [2]document

@@ -54,72 +54,76 @@ func (d *document) parse(src []byte) bool {
 	}
 	d.src, d.extra, d.nodes, d.open = src, d.extra[:0], d.nodes[:0], d.open[:0]
 	for i := 0; i < len(src); {
-		n := node{start: int32(i)}
-		switch c := src[i]; c {
+		switch src[i] {
 		case ' ', '\t', '\n', '\r', ',', ':':
 			i++
-			continue
 		case ']', '}':
-			top := d.open[len(d.open)-1]
-			d.open = d.open[:len(d.open)-1]
 			i++
-			o := &d.nodes[top]
-			o.end, o.next = int32(i), int32(len(d.nodes))
-			if o.kind == isObject {
-				o.size /= 2
+			d.leave(i)
+		default:
+			if len(d.nodes) == maxNodes {
+				return false
 			}
-			continue
-		case '[', '{':
+			i = d.add(i)
+		}
+	}
+	return true
+}
+
+// add appends the node of what begins at i, and returns where to read on: behind
+// a scalar, or inside a container.
+func (d *document) add(i int) int {
+	if len(d.open) > 0 {
+		d.nodes[d.open[len(d.open)-1]].size++
+	}
+	n := node{start: int32(i), next: int32(len(d.nodes) + 1)}
+	switch c := d.src[i]; c {
+	case '[', '{':
+		if len(d.open) < maxDepth {
 			n.kind = isArray
 			if c == '{' {
 				n.kind = isObject
 			}
-			if len(d.open) == maxDepth {
-				n.kind = isText
-				i = skipContainer(src, i)
-			} else {
-				i++
-			}
-		case '"':
-			n.kind = isString
-			var escaped bool
-			i, escaped = skipString(src, i)
-			n.start, n.end = n.start+1, int32(i-1)
-			if escaped {
-				start := len(d.extra)
-				d.extra = unescape(d.extra, src[n.start:n.end])
-				n.inExtra, n.start, n.end = true, int32(start), int32(len(d.extra))
-			}
-		case 't', 'n':
-			n.kind, i = isBool, i+4
-			if c == 'n' {
-				n.kind = isNull
-			}
-		case 'f':
-			n.kind, i = isBool, i+5
-		default:
-			n.kind = isNumber
-			for i < len(src) && (src[i] >= '0' && src[i] <= '9' || src[i] == '-' || src[i] == '+' || src[i] == '.' || src[i]|0x20 == 'e') {
-				i++
-			}
+			d.open = append(d.open, int32(len(d.nodes)))
+			d.nodes = append(d.nodes, n)
+			return i + 1
 		}
-		if len(d.nodes) == maxNodes {
-			return false
+		n.kind, i = isText, skipContainer(d.src, i)
+	case '"':
+		var escaped bool
+		i, escaped = skipString(d.src, i)
+		n.kind, n.start, n.end = isString, n.start+1, int32(i-1)
+		if escaped {
+			text := d.src[n.start:n.end]
+			n.inExtra, n.start = true, int32(len(d.extra))
+			d.extra = unescape(d.extra, text)
+			n.end = int32(len(d.extra))
 		}
-		if len(d.open) > 0 {
-			d.nodes[d.open[len(d.open)-1]].size++
-		}
-		container := n.kind == isArray || n.kind == isObject
-		if n.kind != isString && !container {
-			n.end = int32(i)
-		}
-		n.next = int32(len(d.nodes) + 1)
 		d.nodes = append(d.nodes, n)
-		if container {
-			d.open = append(d.open, int32(len(d.nodes)-1))
-		}
+		return i
+	case 't':
+		n.kind, i = isBool, i+len("true")
+	case 'f':
+		n.kind, i = isBool, i+len("false")
+	case 'n':
+		n.kind, i = isNull, i+len("null")
+	default:
+		n.kind, i = isNumber, skipNumber(d.src, i)
 	}
-	return true
+	n.end = int32(i)
+	d.nodes = append(d.nodes, n)
+	return i
+}
+
+// leave completes the innermost open container, which ends in front of i.
+func (d *document) leave(i int) {
+	last := len(d.open) - 1
+	n := &d.nodes[d.open[last]]
+	d.open = d.open[:last]
+	n.end, n.next = int32(i), int32(len(d.nodes))
+	if n.kind == isObject {
+		n.size /= 2 // a name and a value each
+	}
 }
 
 // text returns the bytes of a node: of a string what it stands for, of anything
@@ -142,6 +146,14 @@ func skipString(src []byte, i int) (end int, escaped bool) {
 		}
 	}
 	return i + 1, escaped
+}
+
+// skipNumber returns where the number that begins at i ends.
+func skipNumber(src []byte, i int) int {
+	for i < len(src) && (src[i] >= '0' && src[i] <= '9' || src[i] == '-' || src[i] == '+' || src[i] == '.' || src[i]|0x20 == 'e') {
+		i++
+	}
+	return i
 }
 
 // skipContainer returns where the container that begins at i ends.

@@ -1,6 +1,7 @@
 package compare
 
 import (
+	"errors"
 	"slices"
 	"strings"
 )
@@ -8,6 +9,14 @@ import (
 // names is a set of field names in lower case. One that ends in "*" stands for
 // all that begin like it.
 type names []string
+
+// parseName returns a name or pattern of an option in lower case.
+func parseName(s string) (string, error) {
+	if s == "" || strings.ContainsAny(s, " \t:") || strings.Contains(strings.TrimSuffix(s, "*"), "*") {
+		return "", errors.New("expected a name, or the beginning of one and *")
+	}
+	return strings.ToLower(s), nil
+}
 
 // hasFold reports whether name is in the set, whatever its case.
 func (n names) hasFold(name []byte) bool { return has(n, name) }
@@ -70,7 +79,8 @@ var identityIgnores = append(append(names{
 // notCompared are the fields that are not compared by default.
 var notCompared = slices.Concat(hopByHop, moment, tracing)
 
-// contentLength is another one, where there is content.
+// contentLength is not compared either where there is content, which is compared
+// itself.
 const contentLength = "content-length"
 
 // overlap reports whether a name or a pattern, in lower case, and the set have a

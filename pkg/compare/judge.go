@@ -19,8 +19,8 @@ type Limits struct {
 	MaxDifferent, MaxFailed float64
 	// MaxMissed is the share of pairs that may not have been compared.
 	MaxMissed float64
-	// MaxLatencyRatio is how many times as long the shadow may take, at p50,
-	// p95 and p99; 0 is any.
+	// MaxLatencyRatio is how many times as long as production the shadow may
+	// take, each at p50, p95 and p99; 0 is no limit.
 	MaxLatencyRatio float64
 }
 
@@ -35,13 +35,13 @@ const minProof = 30
 // Verdict is what is known of a shadow.
 type Verdict string
 
-// The verdicts.
+// The verdicts. What is shown is shown with 95 % confidence.
 const (
-	// Safe: it is shown to stay within the limits.
+	// Safe: the shadow is shown to stay within the limits.
 	Safe Verdict = "safe"
-	// Unsafe: it is shown not to.
+	// Unsafe: the shadow is shown to exceed a limit.
 	Unsafe Verdict = "unsafe"
-	// Unknown: neither.
+	// Unknown: neither is shown, or not everything is known.
 	Unknown Verdict = "unknown"
 )
 
@@ -152,7 +152,8 @@ func (r *Report) Judge(l Limits) *Judgement {
 	return j
 }
 
-// sumUp makes the verdict of those of the mirrors.
+// sumUp gives the worst of the mirrors' verdicts, with the reasons of all mirrors
+// that have it.
 func (j *Judgement) sumUp() {
 	if len(j.Mirrors) == 0 {
 		j.Verdict, j.Reasons = Unknown, []string{"there are no pairs"}

@@ -23,7 +23,7 @@ type Noise struct {
 	Class  string `json:"class"`
 	Part   string `json:"part"`
 	Path   string `json:"path"`
-	// Pairs of the route differ there.
+	// Pairs is how many pairs of the route differ there.
 	Pairs uint64 `json:"pairs"`
 	// Why is the evidence in words.
 	Why string `json:"why"`
@@ -43,8 +43,9 @@ func (r *Route) noise() map[uint64]Noise {
 	return found
 }
 
-// variesAt looks at the requests of the sample that have a difference at a
-// place.
+// variesAt reports whether production does not repeat itself at a place, and why
+// it is thought so. It looks at those requests of the sample whose pairs differ
+// there.
 func (r *Route) variesAt(place uint64) (why string, ok bool) {
 	var pairs, differ, repeated, varied, contradictions uint64
 	for _, s := range r.Requests {
@@ -67,8 +68,8 @@ func (r *Route) variesAt(place uint64) (why string, ok bool) {
 	if float64(differ) < noiseShare*float64(pairs) || float64(varied) < noiseShare*float64(repeated) || contradictions < noiseRepeats {
 		return "", false
 	}
-	return fmt.Sprintf("of %d requests that were made more than once production answered %d differently each time; %d of their %d pairs differ here",
-		repeated, varied, differ, pairs), true
+	return fmt.Sprintf("%d of %d requests that were repeated got another answer from production each time; %d of their %d pairs differ here",
+		varied, repeated, differ, pairs), true
 }
 
 // onlyNoise returns how many pairs of the route differ in nothing but noise.

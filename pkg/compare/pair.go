@@ -7,6 +7,7 @@ type Field struct{ Name, Value string }
 
 // Answer is one final response (RFC 9110 section 15), as far as it was kept.
 type Answer struct {
+	// Status is the status code.
 	Status int
 	// Header are the field lines in order, names in their case, values without
 	// the whitespace around them.
@@ -19,7 +20,8 @@ type Answer struct {
 	Length int64
 	// Digest is of the whole content, computed alike and with the same seed on
 	// both sides. It is looked at only where not all was kept.
-	Digest   uint64
+	Digest uint64
+	// Trailers are the trailer field lines, as in Header.
 	Trailers []Field
 	// Latency is the time from the first byte of the request to the last of
 	// the answer; 0 if it is not known.
@@ -32,6 +34,7 @@ func (a *Answer) complete() bool { return a.Length <= int64(len(a.Body)) }
 // Pair is one mirrored request with what became of it on both sides. What it
 // refers to is only read during Add, and not kept.
 type Pair struct {
+	// Time is when the request was seen.
 	Time time.Time
 	// Method, Target and Host are as production got them.
 	Method, Target, Host string
@@ -55,9 +58,9 @@ type Pair struct {
 // labels.
 type Reason uint8
 
-// The reasons.
+// The reasons, in the order of their labels.
 const (
-	// Compared: it can.
+	// Compared is no reason: the pair can be compared.
 	Compared Reason = iota
 	// NoProductionAnswer: production's answer was not seen.
 	NoProductionAnswer
@@ -67,17 +70,17 @@ const (
 	Incomplete
 	// TooLarge: an answer is larger than what may be looked at.
 	TooLarge
-	// Memory: there was none to keep an answer.
+	// Memory: the budget refused the memory to keep an answer.
 	Memory
 	// NotTried: the shadow never got the request, so it cannot be blamed.
 	NotTried
-	// Busy: there was no time to compare.
+	// Busy: too many pairs were waiting to be compared.
 	Busy
 	// HandedOver: another agent took over while the pair was incomplete.
 	HandedOver
 	// Shutdown: the agent stopped while the pair was incomplete.
 	Shutdown
-	// Panic: a defect of the agent's was met with it.
+	// Panic: comparing it met with a defect of the agent.
 	Panic
 	// NumReasons is the number of reasons.
 	NumReasons

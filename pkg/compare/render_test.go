@@ -43,13 +43,13 @@ func TestText(t *testing.T) {
 		"MIRROR      VERDICT  PAIRS  SAME  BUT FOR NOISE  DIFFERENT  FAILED           MISSED\n" +
 			"same|v2|80  safe     500    500   0              0          0                0\n" +
 			"shop|v2|80  unsafe   1000   0     390            100        10 (timeout 10)  500 (gap 500)\n",
-		"LATENCY (up to 12.5 % less)  P50",
+		"LATENCY (rounded up by 12.5 % at most)  P50",
 		"1.024ms -> 2.048ms (2x)",
 		"WHERE ANSWERS DIFFER",
 		"body $.price: value   100    GET 2xx of VirtualService default/shop  10          11       GET /a|b?<script>\uFFFD[31m\n",
 		"failure timeout       10     GET 2xx of VirtualService default/shop  200         timeout",
 		"NOISE, NOT COUNTED AS DIFFERENT  PAIRS  ROUTE                                   BECAUSE\n" +
-			"body $.id                        490    GET 2xx of VirtualService default/shop  of 1 requests that were made more than once production answered 1 differently each time; 490 of their 490 pairs differ here\n",
+			"body $.id                        490    GET 2xx of VirtualService default/shop  1 of 1 requests that were repeated got another answer from production each time; 490 of their 490 pairs differ here\n",
 	} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("no\n%s\nin\n%s", want, b.String())

@@ -12,6 +12,7 @@ const Format = 1
 // Report is what a Comparer found: counters and bounded tables, as JSON. What
 // it means is for Judge to say.
 type Report struct {
+	// Format is the constant of that name in the version that made the report.
 	Format int `json:"format"`
 	// Since and Until are the times of the first and the last pair.
 	Since time.Time `json:"since"`
@@ -58,8 +59,7 @@ type Route struct {
 	Same      uint64 `json:"same"`
 	Different uint64 `json:"different"`
 	Failed    uint64 `json:"failed"`
-	// Places are where pairs differ, 32 at most: those with the
-	// shortest paths.
+	// Places are where pairs differ, 32 at most: those with the shortest paths.
 	Places map[string]*Place `json:"places"`
 	// Combinations are the sets of places in which pairs differ, 48 at most:
 	// the smallest. A different pair that is in none of them is never noise.
@@ -75,20 +75,27 @@ type Place struct {
 	Part   string `json:"part"`
 	Path   string `json:"path"`
 	Change string `json:"change"`
-	// Pairs differ here.
-	Pairs    uint64    `json:"pairs"`
+	// Pairs is how many pairs differ here.
+	Pairs uint64 `json:"pairs"`
+	// Examples are two of them at most.
 	Examples []Example `json:"examples"`
 }
 
-// Example is one pair, chosen by a hash of what it was.
+// Example is one of the pairs that differ at a place.
 type Example struct {
-	Time       time.Time `json:"time"`
-	Method     string    `json:"method"`
-	Host       string    `json:"host"`
-	Target     string    `json:"target"`
-	Production string    `json:"production"`
-	Shadow     string    `json:"shadow"`
-	Rank       uint64    `json:"rank"`
+	// Time is when the request was seen; Method, Host and Target are its own,
+	// without the values of the query unless Options.ShowValues is set.
+	Time   time.Time `json:"time"`
+	Method string    `json:"method"`
+	Host   string    `json:"host"`
+	Target string    `json:"target"`
+	// Production and Shadow are the two values at the place, redacted unless
+	// Options.ShowValues is set.
+	Production string `json:"production"`
+	Shadow     string `json:"shadow"`
+	// Rank is a hash of the pair. The examples of lowest rank are kept, so that
+	// it does not matter which came first.
+	Rank uint64 `json:"rank"`
 }
 
 // Combination is a set of places and how many pairs differ in these and no
@@ -110,9 +117,9 @@ type Sample struct {
 
 // Evidence is what production answers to one request at one place.
 type Evidence struct {
-	// Pairs differ here.
+	// Pairs is how many pairs differ here.
 	Pairs uint64 `json:"pairs"`
-	// Values are hashes of different values of production's, 4 at most.
+	// Values are hashes of production's different values, 4 at most.
 	Values []uint64 `json:"values"`
 }
 

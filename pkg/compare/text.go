@@ -29,7 +29,7 @@ func (j *Judgement) WriteText(w io.Writer) error {
 			fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%d\t%s\t%s\n", printable(m.Mirror), m.Verdict,
 				m.Pairs, m.Same, m.Noise, m.Different, parts(m.FailedBy), parts(m.MissedBy))
 		}
-		fmt.Fprintf(t, "\nLATENCY (up to %g %% less)\tP50\tP95\tP99\n", 100*QuantileError)
+		fmt.Fprintf(t, "\nLATENCY (rounded up by %g %% at most)\tP50\tP95\tP99\n", 100*QuantileError)
 		for _, m := range j.Mirrors {
 			fmt.Fprint(t, printable(m.Mirror))
 			for _, r := range m.Latency {

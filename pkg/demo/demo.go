@@ -22,8 +22,8 @@ var ErrLost = errors.New("the demo lost something")
 // What takes longer is taken for a failure. A whole demo takes a few seconds,
 // and what is shown happens at once, unless the machine is very busy.
 const (
-	limit    = 5 * time.Minute
-	patience = 30 * time.Second
+	limit    = 5 * time.Minute  // for the whole demo
+	patience = 30 * time.Second // for one request, and for what follows from an act
 )
 
 // rulesYAML mirrors 100 % of /httpbin from v1 (10.99.0.2:80) to v2
@@ -37,7 +37,7 @@ type Options struct {
 	Self string    // the shadowtap program to run; "" = this one (os.Executable)
 	Out  io.Writer // gets the narration; nil = os.Stdout
 
-	patience time.Duration // 0 = patience
+	patience time.Duration // of tests; 0 = the constant
 }
 
 // Run plays the demo. It returns nil if every request was accounted for, an
@@ -74,100 +74,129 @@ func Run(ctx context.Context, o Options) error {
 	return nil
 }
 
-// play is the demo from the raising of the curtain to the verdict.
+// play sets up the network, runs shadowtap on it, and takes both down again.
 func play(ctx context.Context, o Options) (err error) {
-	out := narrator{o.Out}
-	out.intro()
+	d := demo{out: narrator{o.Out}, patience: o.patience, acts: traffic()}
+	d.out.intro()
 	dir, err := os.MkdirTemp("", "shadowtap-demo-")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	s, err := setStage()
-	if err != nil {
+	if d.stage, err = setStage(); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.close()) }()
-
-	// What v1 answers when nothing else is there is what it must answer later.
-	plan := traffic()
-	expected := make(map[string]answer)
-	for _, a := range plan {
-		for _, r := range a.requests {
-			if expected[r.id], err = s.send(ctx, r); err != nil {
-				return fmt.Errorf("before shadowtap was started: %w", err)
-			}
-		}
+	defer func() { err = errors.Join(err, d.stage.close()) }()
+	if err := d.rehearse(ctx); err != nil {
+		return fmt.Errorf("before shadowtap was started: %w", err)
 	}
-	s.v1.forget()
-
-	agent, err := startAgent(ctx, o.Self, dir, s.node)
-	if err != nil {
+	if d.agent, err = startAgent(ctx, o.Self, dir, d.stage.node); err != nil {
 		return err
 	}
-	defer agent.kill()
-	out.started(agent.command)
-
-	var sum tally
-	for i, a := range plan {
-		out.act(i+1, a)
-		for _, r := range a.requests {
-			got, err := s.send(ctx, r)
-			if err != nil {
-				return agent.explain(fmt.Errorf("production failed: %w", err))
-			}
-			sum.add(r, got.equal(expected[r.id]))
-			if !a.burst() {
-				out.answered(r, got, got.equal(expected[r.id]))
-			}
-		}
-		if err := watch(ctx, o.patience, out, s, agent, a, &sum); err != nil {
-			return agent.explain(err)
+	defer d.agent.kill()
+	d.out.started(d.agent.command)
+	for i, a := range d.acts {
+		d.out.act(i+1, a)
+		if err := d.perform(ctx, a); err != nil {
+			return d.agent.explain(err)
 		}
 	}
-
-	final, err := agent.stop(ctx)
-	if err != nil {
-		return agent.explain(err)
-	}
-	out.account(final)
-	problems := append(sum.verify(s), final.verify(sum)...)
-	out.verdict(sum, problems)
-	if len(problems) > 0 {
-		return agent.explain(fmt.Errorf("%w: %w", ErrLost, errors.Join(problems...)))
+	if err := d.settle(ctx); err != nil {
+		return d.agent.explain(err)
 	}
 	return nil
 }
 
-// watch follows one act to the shadow: which rule took each request, what the
-// copy looked like, and what v2 received.
-func watch(ctx context.Context, patience time.Duration, out narrator, s *stage, a *agent, act act, sum *tally) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("%w: not seen within %v", ErrLost, patience))
-	defer cancel()
-	ctx, cancel = a.alive(ctx)
-	defer cancel()
-	for _, r := range act.requests {
-		if !r.matches {
-			if err := a.waitFiltered(ctx, sum.filtered); err != nil {
-				return fmt.Errorf("%s %s, which no rule takes: %w", r.method, r.target, err)
+// demo is one run of the demo.
+type demo struct {
+	out      narrator
+	patience time.Duration // for what an act leads to
+	stage    *stage
+	agent    *agent
+	acts     []act
+	expected map[string]answer // of v1 without shadowtap, by the id of the request
+	sum      tally
+}
+
+// rehearse sends all requests while nothing but v1 is there, to know what it
+// must answer later.
+func (d *demo) rehearse(ctx context.Context) (err error) {
+	d.expected = make(map[string]answer)
+	for _, a := range d.acts {
+		for _, r := range a.requests {
+			if d.expected[r.id], err = d.stage.send(ctx, r); err != nil {
+				return err
 			}
-			out.unmatched()
-			continue
-		}
-		rec, err := a.records.wait(ctx, r.id)
-		if err != nil {
-			return fmt.Errorf("%s %s in shadowtap's output: %w", r.method, r.target, err)
-		}
-		got, err := s.v2.receipts.wait(ctx, r.id)
-		if err != nil {
-			return fmt.Errorf("%s %s at v2: %w", r.method, r.target, err)
-		}
-		if !act.burst() {
-			out.mirrored(rec, got, r)
 		}
 	}
-	if act.burst() {
-		out.burst(act, s)
+	d.stage.v1.forget()
+	return nil
+}
+
+// perform sends the requests of one act to v1 and follows them to v2.
+func (d *demo) perform(ctx context.Context, a act) error {
+	for _, r := range a.requests {
+		got, err := d.stage.send(ctx, r)
+		if err != nil {
+			return fmt.Errorf("production failed: %w", err)
+		}
+		same := got.equal(d.expected[r.id])
+		d.sum.add(r, same)
+		if !a.burst() {
+			d.out.answered(r, got, same)
+		}
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, d.patience, fmt.Errorf("%w: not seen within %v", ErrLost, d.patience))
+	defer cancel()
+	ctx, cancel = d.agent.alive(ctx)
+	defer cancel()
+	for _, r := range a.requests {
+		if err := d.follow(ctx, r, !a.burst()); err != nil {
+			return err
+		}
+	}
+	if a.burst() {
+		d.out.burst(a, d.stage)
+	}
+	return nil
+}
+
+// follow waits for what shadowtap and v2 make of a request: which rule took it,
+// what the copy looked like, and what v2 received.
+func (d *demo) follow(ctx context.Context, r request, tell bool) error {
+	if !r.matches {
+		if err := d.agent.waitFiltered(ctx, d.sum.filtered); err != nil {
+			return fmt.Errorf("%s %s, which no rule takes: %w", r.method, r.target, err)
+		}
+		d.out.unmatched()
+		return nil
+	}
+	rec, err := d.agent.records.wait(ctx, r.id)
+	if err != nil {
+		return fmt.Errorf("%s %s in shadowtap's output: %w", r.method, r.target, err)
+	}
+	got, err := d.stage.v2.receipts.wait(ctx, r.id)
+	if err != nil {
+		return fmt.Errorf("%s %s at v2: %w", r.method, r.target, err)
+	}
+	if tell {
+		d.out.mirrored(rec, got)
+	}
+	return nil
+}
+
+// settle stops the agent and compares its account with what was sent and
+// received. The error wraps ErrLost if something does not add up.
+func (d *demo) settle(ctx context.Context) error {
+	final, err := d.agent.stop(ctx)
+	if err != nil {
+		return err
+	}
+	d.out.account(final)
+	problems := append(d.sum.verify(d.stage), final.verify(d.sum)...)
+	d.out.verdict(d.sum, problems)
+	if len(problems) > 0 {
+		return fmt.Errorf("%w: %w", ErrLost, errors.Join(problems...))
 	}
 	return nil
 }

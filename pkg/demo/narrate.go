@@ -53,7 +53,7 @@ func (n narrator) answered(r request, a answer, same bool) {
 func (n narrator) unmatched() { n.line("rule", "none: not mirrored\n") }
 
 // mirrored tells the way of one copy to v2.
-func (n narrator) mirrored(rec record, got receipt, r request) {
+func (n narrator) mirrored(rec record, got receipt) {
 	for _, m := range rec.Mirrors {
 		n.line("rule", "%s %s/%s, route %s: %g %% to %s subset %s",
 			rec.Rule.Kind, rec.Rule.Namespace, rec.Rule.Name, rec.Rule.Route, m.Percentage, m.Host, m.Subset)

@@ -15,17 +15,19 @@ import (
 type Cluster struct {
 	// Kubeconfig says how to reach the API server; see kube.Config.
 	Kubeconfig string
-	// Namespace is where the agents are, empty for anywhere, and Selector the
-	// labels they have.
+	// Namespace is the namespace of the agents' Pods, empty for any, and
+	// Selector a label selector as kubectl takes it.
 	Namespace, Selector string
-	// Port is that of their admin APIs on their loopback interfaces.
+	// Port is the port of their admin APIs on the loopback interfaces of their
+	// Pods.
 	Port uint16
-	// Version is that of this program.
+	// Version is the version of this program, for the User-Agent that the log
+	// of the API server has.
 	Version string
 }
 
-// Agents returns the agents of the cluster, and the client to ask them with.
-// Connections go through the API server, so what it takes is permission to
+// Agents returns the agents of the cluster whose Pods run, by node, and the
+// client to ask them with. Connections go through the API server, so what it takes is permission to
 // list Pods and to create pods/portforward.
 func (c *Cluster) Agents(ctx context.Context) ([]Agent, *http.Client, error) {
 	cluster, err := kube.NewAgents(c.Kubeconfig, c.Version)

@@ -18,11 +18,12 @@ import (
 // NotComparing is what is said of an agent that compares nothing.
 const NotComparing = "not comparing: it runs without --compare"
 
-// errNotComparing is fetch's for an agent that has no report.
+// errNotComparing is fetchReport's for an agent that has no report.
 var errNotComparing = errors.New(NotComparing)
 
 // Compared is what one agent compared, or why it has no report.
 type Compared struct {
+	// Agent is its Agent.Name.
 	Agent string `json:"agent"`
 	// Error is why it did not answer, or that what it answered cannot be
 	// merged.
@@ -45,7 +46,7 @@ type Comparison struct {
 // Compare asks all agents for their reports and judges the sum. An agent that
 // does not answer before ctx ends is listed with the reason; that is no error,
 // but then no shadow is called safe.
-func Compare(ctx context.Context, client Client, agents []Agent, limits compare.Limits) *Comparison {
+func Compare(ctx context.Context, client *http.Client, agents []Agent, limits compare.Limits) *Comparison {
 	reports := make([]*compare.Report, len(agents))
 	errs := make([]error, len(agents))
 	each(agents, func(i int, a Agent) { reports[i], errs[i] = fetchReport(ctx, client, a) })
@@ -81,6 +82,7 @@ func Compare(ctx context.Context, client Client, agents []Agent, limits compare.
 	return c
 }
 
+// notComparing returns how many agents compare nothing.
 func (c *Comparison) notComparing() (n int) {
 	for _, a := range c.Agents {
 		if !a.Comparing {
@@ -90,7 +92,7 @@ func (c *Comparison) notComparing() (n int) {
 	return n
 }
 
-func fetchReport(ctx context.Context, client Client, a Agent) (*compare.Report, error) {
+func fetchReport(ctx context.Context, client *http.Client, a Agent) (*compare.Report, error) {
 	if a.File != "" {
 		body, err := os.ReadFile(a.File)
 		if err != nil {
@@ -111,9 +113,9 @@ func fetchReport(ctx context.Context, client Client, a Agent) (*compare.Report, 
 
 func parseReport(body []byte) (*compare.Report, error) {
 	r := compare.NewReport()
-	r.Format = 0 // it must say so itself
+	r.Format = 0 // a text without one must not pass for a report
 	if err := json.Unmarshal(body, r); err != nil {
-		return nil, fmt.Errorf("this is not the report of an agent: %w", err)
+		return nil, fmt.Errorf("not the report of an agent: %w", err)
 	}
 	return r, nil
 }

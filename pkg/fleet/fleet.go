@@ -27,26 +27,29 @@ const (
 
 // Agent is one agent that can be asked.
 type Agent struct {
-	// Name is what it is called in answers: a pod or a URL.
+	// Name is what it is called in answers: NODE: NAMESPACE/POD, the host of a
+	// URL, or a file.
 	Name string
-	// URL is the root of its admin API.
+	// URL is the root of its admin API: http://HOST:PORT or https://HOST:PORT.
 	URL string
-	// File, if set, is where Compare reads its report from instead.
+	// File, if set, is what Compare reads the agent's report from instead.
 	File string
 }
 
 // Answer is what one agent said, or why it said nothing.
 type Answer struct {
-	Agent  string        `json:"agent"`
+	// Agent is its Agent.Name.
+	Agent string `json:"agent"`
+	// Error is why it is not in the sum; Status is nil then, and only then.
 	Error  string        `json:"error,omitempty"`
 	Status *agent.Status `json:"status,omitempty"`
 }
 
-// Report adds up the answers of all agents.
-type Report struct {
+// Status is the sum of what many agents said: shadowtap status, as JSON.
+type Status struct {
 	// Agents are all that were asked, by name.
 	Agents []Answer `json:"agents"`
-	// Account and Mirrors are the sums over those that answered.
+	// Account and Mirrors, by name, are the sums over those that answered.
 	Account agent.Account                  `json:"account"`
 	Mirrors map[string]agent.MirrorAccount `json:"mirrors"`
 	// Problems are those of the rules, each once, with how many agents report
@@ -60,22 +63,16 @@ type Problem struct {
 	Agents  int    `json:"agents"`
 }
 
-// Client sends one HTTP request, as http.Client does. It must be safe for
-// concurrent use.
-type Client interface {
-	Do(*http.Request) (*http.Response, error)
-}
-
 // Ask asks all agents at once and adds up their answers. An agent that does
-// not answer before ctx ends is in the report with the reason; that is no
+// not answer before ctx ends is in the result with the reason; that is no
 // error.
-func Ask(ctx context.Context, client Client, agents []Agent) Report {
+func Ask(ctx context.Context, client *http.Client, agents []Agent) Status {
 	answers := make([]Answer, len(agents))
 	each(agents, func(i int, a Agent) { answers[i] = ask(ctx, client, a) })
 	return sumUp(answers)
 }
 
-// each calls f for all agents, some of them at once.
+// each calls f for every agent, for atOnce of them at a time, and waits.
 func each(agents []Agent, f func(int, Agent)) {
 	slots := make(chan struct{}, atOnce)
 	var wg sync.WaitGroup
@@ -89,7 +86,7 @@ func each(agents []Agent, f func(int, Agent)) {
 	wg.Wait()
 }
 
-func ask(ctx context.Context, client Client, a Agent) Answer {
+func ask(ctx context.Context, client *http.Client, a Agent) Answer {
 	status, err := fetch(ctx, client, a.URL)
 	if err != nil {
 		return Answer{Agent: a.Name, Error: err.Error()}
@@ -97,7 +94,7 @@ func ask(ctx context.Context, client Client, a Agent) Answer {
 	return Answer{Agent: a.Name, Status: status}
 }
 
-func fetch(ctx context.Context, client Client, root string) (*agent.Status, error) {
+func fetch(ctx context.Context, client *http.Client, root string) (*agent.Status, error) {
 	body, err := get(ctx, client, root, "/api/v1/status")
 	if err != nil {
 		return nil, err
@@ -118,7 +115,7 @@ type statusError struct {
 func (e statusError) Error() string { return e.text }
 
 // get returns what an agent answers to a request of its admin API.
-func get(ctx context.Context, client Client, root, path string) ([]byte, error) {
+func get(ctx context.Context, client *http.Client, root, path string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(root, "/")+path, nil)
 	if err != nil {
 		return nil, err
@@ -141,9 +138,9 @@ func get(ctx context.Context, client Client, root, path string) ([]byte, error) 
 	return body, nil
 }
 
-func sumUp(answers []Answer) Report {
+func sumUp(answers []Answer) Status {
 	slices.SortFunc(answers, func(a, b Answer) int { return cmp.Compare(a.Agent, b.Agent) })
-	r := Report{Agents: answers, Mirrors: map[string]agent.MirrorAccount{}, Problems: []Problem{}}
+	r := Status{Agents: answers, Mirrors: map[string]agent.MirrorAccount{}, Problems: []Problem{}}
 	r.Account = agent.Account{}.Add(agent.Account{}) // no nil maps: {} and not null for scripts
 	reports := map[string]int{}
 	for i := range r.Agents {
@@ -153,7 +150,7 @@ func sumUp(answers []Answer) Report {
 		}
 		mirrors, err := addMirrors(r.Mirrors, a.Status.Mirrors)
 		if err != nil {
-			// Half an agent in the sum would be a sum of nothing.
+			// Its account without its mirrors would be a sum that does not add up.
 			a.Error, a.Status = err.Error(), nil
 			continue
 		}
@@ -187,7 +184,7 @@ func addMirrors(a, b map[string]agent.MirrorAccount) (map[string]agent.MirrorAcc
 }
 
 // Failed returns how many agents did not answer.
-func (r *Report) Failed() (n int) {
+func (r *Status) Failed() (n int) {
 	for _, a := range r.Agents {
 		if a.Status == nil {
 			n++
@@ -198,7 +195,7 @@ func (r *Report) Failed() (n int) {
 
 // Balanced reports whether every packet, request and copy of those agents that
 // answered is accounted for.
-func (r *Report) Balanced() bool {
+func (r *Status) Balanced() bool {
 	if responses := r.Account.Responses; responses != nil && !responses.Balanced() {
 		return false
 	}

@@ -104,9 +104,9 @@ func TestText(t *testing.T) {
 		"one    v1       yes        3     2         1        0\n",
 		"gone   -        no answer  -     -         -        -\n",
 		"\ngone: Get ",
-		"packets   6 seen = 2 copied + 4 (pure_ack 4) skipped + 0 lost\n",
-		"requests  3 seen = 2 mirrored + 0 filtered + 0 sampled out + 0 looped + 1 (gap 1) dropped + 0 pending\n",
-		"copies    2 sent = 2 (2xx 2) answered + 0 failed + 0 pending\n",
+		"packets   6 seen = 2 copied + 4 skipped (pure_ack 4) + 0 lost\n",
+		"requests  3 seen = 2 mirrored + 0 filtered + 0 sampled out + 0 looped + 1 dropped (gap 1) + 0 pending\n",
+		"copies    2 sent = 2 answered (2xx 2) + 0 failed + 0 pending\n",
 		"v2      2     2 (2xx 2)  0       0        0        <=100ms  <=100ms\n",
 		"VirtualService a/b: no endpoints  1\n",
 	} {
@@ -128,7 +128,7 @@ func TestBalanced(t *testing.T) {
 	with := func(responses *agent.Packets) bool {
 		s := status(2)
 		s.Account.Responses = responses
-		r := Report{Account: s.Account}
+		r := Status{Account: s.Account}
 		return r.Balanced()
 	}
 	lost := map[string]uint64{"ring_full": 1}

@@ -14,8 +14,8 @@ import (
 	"github.com/shadowtap/shadowtap/pkg/agent"
 )
 
-// WriteText writes the report for people.
-func (r *Report) WriteText(w io.Writer) error {
+// WriteText writes the sum for people, in tables.
+func (r *Status) WriteText(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "AGENT\tVERSION\tCAPTURING\tSEEN\tMIRRORED\tDROPPED\tPENDING")
 	for _, a := range r.Agents {
@@ -63,16 +63,18 @@ func (r *Report) WriteText(w io.Writer) error {
 	return t.Flush()
 }
 
-func (r *Report) account() string {
+func (r *Status) account() string {
 	p, q, s := r.Account.Packets, r.Account.Requests, r.Account.Shadow
 	var b strings.Builder
 	fmt.Fprintf(&b, "since     %s\n", r.Account.Since.Format(time.RFC3339))
-	fmt.Fprintf(&b, "packets   %d seen = %d copied + %s skipped + %s lost\n", p.Seen, p.Copied, split(p.Skipped), split(p.Lost))
-	fmt.Fprintf(&b, "requests  %d seen = %d mirrored + %s filtered + %d sampled out + %d looped + %s dropped + %d pending\n",
-		q.Seen, q.Mirrored, of(q.Filtered, q.FilteredBy), q.SampledOut, q.Looped, split(q.Dropped), q.Pending)
-	fmt.Fprintf(&b, "copies    %d sent = %s answered + %s failed + %d pending\n", s.Sent, split(s.Answered), split(s.Failed), s.Pending)
+	fmt.Fprintf(&b, "packets   %d seen = %d copied + %d skipped%s + %d lost%s\n",
+		p.Seen, p.Copied, sum(p.Skipped), reasons(p.Skipped), sum(p.Lost), reasons(p.Lost))
+	fmt.Fprintf(&b, "requests  %d seen = %d mirrored + %d filtered%s + %d sampled out + %d looped + %d dropped%s + %d pending\n",
+		q.Seen, q.Mirrored, q.Filtered, reasons(q.FilteredBy), q.SampledOut, q.Looped, sum(q.Dropped), reasons(q.Dropped), q.Pending)
+	fmt.Fprintf(&b, "copies    %d sent = %d answered%s + %d failed%s + %d pending\n",
+		s.Sent, sum(s.Answered), reasons(s.Answered), sum(s.Failed), reasons(s.Failed), s.Pending)
 	if !r.Balanced() {
-		fmt.Fprintln(&b, "It does NOT add up. That is a defect of shadowtap's; please report it.")
+		fmt.Fprintln(&b, "It does NOT add up: something is lost or counted twice. That is a defect of shadowtap; please report it with the output of -o json.")
 	}
 	return b.String()
 }
@@ -95,10 +97,11 @@ func yes(b bool) string {
 	return "no"
 }
 
-// split is a sum with its parts: 3 (2xx 2, 5xx 1).
-func split(parts map[string]uint64) string { return of(sum(parts), parts) }
+// split writes a sum with what it is made of: "3 (2xx 2, 5xx 1)".
+func split(parts map[string]uint64) string { return fmt.Sprint(sum(parts)) + reasons(parts) }
 
-func of(total uint64, parts map[string]uint64) string {
+// reasons writes what a sum is made of: " (2xx 2, 5xx 1)", "" if it is 0.
+func reasons(parts map[string]uint64) string {
 	var names []string
 	for _, name := range slices.Sorted(maps.Keys(parts)) {
 		if parts[name] > 0 {
@@ -106,12 +109,13 @@ func of(total uint64, parts map[string]uint64) string {
 		}
 	}
 	if names == nil {
-		return fmt.Sprint(total)
+		return ""
 	}
-	return fmt.Sprintf("%d (%s)", total, strings.Join(names, ", "))
+	return " (" + strings.Join(names, ", ") + ")"
 }
 
-// quantile is the bucket in which a quantile lies.
+// quantile writes the bound of the bucket in which a quantile lies, "-" if nothing
+// was counted.
 func quantile(l agent.Latency, q float64) string {
 	if bound, ok := l.Quantile(q); ok {
 		return "<=" + time.Duration(bound*float64(time.Second)).String()

@@ -1,20 +1,23 @@
 package httpstream
 
-// maxChunkOverhead is how many bytes of chunk framing a message may have
-// beyond one for every byte of content: chunks of one byte pass, endless
-// extensions do not.
-const maxChunkOverhead = 64 << 10
+// A message may have maxChunkOverhead bytes of chunk framing, and
+// overheadPerByte more for every byte of content: chunks of one byte, of which
+// each takes five, pass; endless extensions do not.
+const (
+	maxChunkOverhead = 64 << 10
+	overheadPerByte  = 8
+)
 
 // chunkLines consumes bytes of a chunk-size line or of the trailer section.
 func (p *RequestParser) chunkLines(b []byte) int {
 	limit := maxChunkLine
 	if p.state == stTrailer {
-		limit = p.cfg.MaxHead - p.trailerN
+		limit = p.room(p.trailerN)
 	}
 	line, n, tooLong := p.line(b, limit)
 	switch {
 	case tooLong && p.state == stTrailer:
-		p.refuse(HeadTooLarge, nil)
+		return p.outgrown(n)
 	case tooLong:
 		p.refuse(Invalid, errChunkLine)
 	case line == nil:
@@ -35,7 +38,7 @@ func (p *RequestParser) chunkLine(line []byte) {
 		return
 	}
 	p.overhead += int64(len(line)) + 4
-	if p.overhead > p.contentN+size+maxChunkOverhead {
+	if (p.overhead-maxChunkOverhead)/overheadPerByte > p.contentN+size {
 		p.refuse(Invalid, errChunkOverhead)
 		return
 	}
@@ -84,25 +87,23 @@ func (p *RequestParser) trailerLine(line []byte) {
 	}
 	p.trailerN += len(line) + 2
 	f, err := parseField(line, uint32(p.lineAt))
-	if err == nil {
+	if err == nil || err == errValue {
 		var c connectionFields
-		name := line[:f.nameEnd-f.start]
-		if err = c.note(name, nil); c.lengths+c.codings+c.hosts > 0 {
+		if _ = c.note(line[:f.nameEnd-f.start], nil); c.lengths+c.codings+c.hosts > 0 {
 			err = errTrailer
 		}
 	}
-	if err != nil {
+	switch {
+	case err == errValue:
+		p.drop(Invalid, err)
+	case err != nil:
 		p.refuse(Invalid, err)
 		return
-	}
-	if p.req != nil {
-		if len(p.req.trailers) == maxFields {
-			p.refuse(Invalid, errFields)
-			return
-		}
-		if !p.req.addField(&p.req.trailers, f) {
-			p.drop(NoMemory, nil)
-		}
+	case p.req == nil:
+	case len(p.req.trailers) == maxFields:
+		p.drop(Invalid, errFields)
+	case !p.req.addField(&p.req.trailers, f):
+		p.drop(NoMemory, nil)
 	}
 	p.endLine()
 }

@@ -79,6 +79,17 @@ func hasListToken(v []byte, token string) bool {
 	return false
 }
 
+// contains reports whether s, in lower case, is a part of v, compared without
+// case.
+func contains(v []byte, s string) bool {
+	for ; len(v) >= len(s); v = v[1:] {
+		if equalFold(v[:len(s)], s) {
+			return true
+		}
+	}
+	return false
+}
+
 // trimOWS removes optional whitespace (RFC 9110 section 5.6.3) at both ends.
 func trimOWS(b []byte) []byte {
 	for len(b) > 0 && (b[0] == ' ' || b[0] == '\t') {

@@ -21,7 +21,7 @@ func parseChunkLine(line []byte) (size int64, ok bool) {
 		default:
 			return size, n > 0 && c == ';' && all(line[n:], isValue)
 		}
-		if size > 1<<58 { // one more digit would not fit an int64
+		if n == 15 { // one more digit might not fit an int64
 			return 0, false
 		}
 		size = size<<4 | int64(d)

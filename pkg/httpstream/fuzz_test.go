@@ -42,7 +42,10 @@ func FuzzParser(f *testing.F) {
 			t.Fatalf("%d seen, %d ended", rec.seen, rec.ended)
 		}
 		oracle := bufio.NewReader(bytes.NewReader(stream))
-		for _, r := range rec.reqs {
+		for i, r := range rec.reqs {
+			if rec.events[i][0] != 'r' {
+				break // net/http does not go on behind what we drop
+			}
 			compareWithNetHTTP(t, r, oracle)
 		}
 		rec.release()

@@ -12,6 +12,8 @@ const (
 	PlaceMessage
 	// PlaceNone is where nothing on the connection will be understood.
 	PlaceNone
+	// PlaceLast is behind a message that closes the connection.
+	PlaceLast
 )
 
 // Continuation is what a parser knows between two bytes of its stream, so that
@@ -45,12 +47,17 @@ func (p *RequestParser) Continuation() Continuation {
 		c.Place, c.H2C = PlaceFirst, p.conn.h2c
 	case p.state == stStart:
 		c.Place = PlaceMessage
+	case p.state == stLast:
+		c.Place = PlaceLast
 	case p.state == stSeek:
 	case p.req != nil:
 		c.Place, c.Raw, c.Start, c.Guessed = PlaceMessage, p.req.raw, p.req.Start, p.guessed
 	case p.state == stLength:
 		c.Place, c.Skip = PlaceMessage, p.remaining
-		if p.conn.h2c {
+		switch {
+		case p.conn.last:
+			c.Place = PlaceLast
+		case p.conn.h2c:
 			c.Place, c.H2C = PlaceFirst, true
 		}
 	}
@@ -68,6 +75,8 @@ func (p *RequestParser) Resume(c Continuation) {
 		p.state = stSniff
 	case PlaceMessage:
 		p.state = stStart
+	case PlaceLast:
+		p.state, p.conn.last = stLast, true
 	default:
 		p.state = stDead
 	}

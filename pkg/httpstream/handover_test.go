@@ -17,6 +17,7 @@ func FuzzHandover(f *testing.F) {
 		"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked("ab", "cde") + get,
 		"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nA: b\r\n\r\n" + get,
 		"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\nPRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+		"GET / HTTP/1.0\r\n\r\n\r\n" + get, "POST / HTTP/1.1\r\nConnection: close\r\nContent-Length: 300\r\n\r\n" + strings.Repeat("x", 300) + "\r\n" + get,
 		"\r\n" + get + "\r\n" + get, "\x16\x03\x01", "SSH-2.0-x\r\n",
 		"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 300\r\n\r\n" + strings.Repeat("x", 300) + get,
 	} {

@@ -14,10 +14,15 @@ type connectionFields struct {
 	upgrade                 bool // an Upgrade field
 	upgradeOption           bool // "upgrade" in Connection
 	h2c                     bool // the only protocol asked for is h2c
+	close, keepAlive        bool // in Connection
+	last                    bool // the connection ends with this message
+	connect                 bool // the method
+	minor                   uint8
 }
 
 // What makes a message invalid. Each is worded for the log line that names
-// the connection.
+// the connection. Behind errValue and errFields the framing is as it would be
+// without: a proxy may pass such a message on among those of other clients.
 var (
 	errNotHTTP       = errors.New("request line without an HTTP version")
 	errRequestLine   = errors.New("malformed request line")
@@ -25,6 +30,7 @@ var (
 	errVersion       = errors.New("unsupported HTTP version")
 	errBareLF        = errors.New("line ends with LF, CRLF expected")
 	errFieldLine     = errors.New("malformed field line")
+	errValue         = errors.New("control character in a field value")
 	errFolding       = errors.New("obsolete line folding")
 	errFields        = fmt.Errorf("more than %d field lines", maxFields)
 	errHosts         = errors.New("several Host fields")
@@ -37,6 +43,7 @@ var (
 	errChunkEnd      = errors.New("chunk data not followed by CRLF")
 	errChunkOverhead = errors.New("more chunk framing than content")
 	errTrailer       = errors.New("framing field in trailers")
+	errBehindLast    = errors.New("bytes behind a request that closes the connection")
 	errNoMemory      = errors.New("no memory for more fields") // not invalid
 )
 
@@ -99,10 +106,9 @@ func (p *RequestParser) endLine() {
 
 // head consumes bytes of the request line and header section.
 func (p *RequestParser) head(b []byte) int {
-	line, n, tooLong := p.line(b, p.cfg.MaxHead-p.lineAt)
+	line, n, tooLong := p.line(b, p.room(p.lineAt))
 	if tooLong {
-		p.refuse(HeadTooLarge, nil)
-		return n
+		return p.outgrown(n)
 	}
 	if line == nil {
 		return n
@@ -111,7 +117,10 @@ func (p *RequestParser) head(b []byte) int {
 		switch {
 		case err == errNoMemory:
 			p.drop(NoMemory, nil)
-			p.state = stSeek
+			p.endLine()
+		case err == errValue, err == errFields:
+			p.drop(Invalid, err)
+			p.endLine()
 		case err == errNotHTTP && p.fresh && !p.guessed:
 			p.drop(Invalid, err)
 			p.ignore(NotHTTP)
@@ -127,6 +136,36 @@ func (p *RequestParser) head(b []byte) int {
 	return n
 }
 
+// room is how long a line may be of a head or trailer section of which used
+// bytes are there.
+func (p *RequestParser) room(used int) int {
+	if p.req == nil {
+		return p.cfg.MaxHead // nothing is added up
+	}
+	return p.cfg.MaxHead - used
+}
+
+// outgrown drops a message of which the next n bytes, up to the end of a line or
+// of what has come, are more than the head or the trailer section may have. It
+// is followed on if its lines are not too long each. outgrown returns how many
+// of the bytes are done with.
+func (p *RequestParser) outgrown(n int) int {
+	r := p.req
+	if r == nil || p.state == stLine || p.lineLen+n > p.cfg.MaxHead {
+		p.refuse(HeadTooLarge, nil)
+		return n
+	}
+	p.req = nil
+	p.drop(HeadTooLarge, nil)
+	if p.lineLen == 0 {
+		r.Release()
+		return 0
+	}
+	r.raw = r.raw[:copy(r.raw, r.raw[p.lineAt:])]
+	p.spill = r
+	return 0
+}
+
 // headLine takes one complete line of the head.
 func (p *RequestParser) headLine(line []byte) error {
 	if len(line) < 2 || line[len(line)-2] != '\r' {
@@ -137,22 +176,43 @@ func (p *RequestParser) headLine(line []byte) error {
 	}
 	if p.state == stLine {
 		p.state = stHeader
-		return p.req.parseRequestLine(line[:len(line)-2])
+		if err := p.req.parseRequestLine(line[:len(line)-2]); err != nil {
+			return err
+		}
+		p.conn.minor, p.conn.connect = p.req.minor, string(p.req.Method()) == "CONNECT"
+		return nil
 	}
 	if len(line) == 2 {
 		return p.endHead()
 	}
 	f, err := parseField(line[:len(line)-2], uint32(p.lineAt))
-	if err != nil {
+	if err != nil && err != errValue {
 		return err
 	}
-	if len(p.req.fields) == maxFields {
-		return errFields
+	name, value := line[:f.nameEnd-f.start], line[f.nameEnd-f.start+1:len(line)-2]
+	if err == errValue && frames(name, value) {
+		return errFieldLine
 	}
-	if !p.req.addField(&p.req.fields, f) {
+	if err := p.conn.note(name, value); err != nil {
+		return err
+	}
+	switch {
+	case p.req == nil:
+		return nil
+	case err != nil:
+		return err
+	case len(p.req.fields) == maxFields:
+		return errFields
+	case !p.req.addField(&p.req.fields, f):
 		return errNoMemory
 	}
-	return p.conn.note(p.req.raw[f.start:f.nameEnd], p.req.raw[f.valueStart:f.valueEnd])
+	return nil
+}
+
+// frames reports whether a field decides anything about framing.
+func frames(name, value []byte) bool {
+	var c connectionFields
+	return c.note(name, value) != nil || c != connectionFields{}
 }
 
 // parseRequestLine takes "method SP request-target SP HTTP-version"
@@ -185,7 +245,8 @@ func (r *Request) parseRequestLine(line []byte) error {
 }
 
 // parseField takes a field line without its CRLF that begins at offset at of
-// the message (RFC 9112 section 5).
+// the message (RFC 9112 section 5). Together with errValue it returns the field,
+// whose value is not valid but ends at no other place for any parser.
 func parseField(line []byte, at uint32) (field, error) {
 	if line[0] == ' ' || line[0] == '\t' {
 		return field{}, errFolding
@@ -198,8 +259,12 @@ func parseField(line []byte, at uint32) (field, error) {
 		return field{}, errFieldLine
 	}
 	value := line[colon+1:]
+	var err error
 	if !all(value, isValue) {
-		return field{}, errFieldLine
+		if bytes.IndexByte(value, 0) >= 0 || bytes.IndexByte(value, '\r') >= 0 {
+			return field{}, errFieldLine
+		}
+		err = errValue
 	}
 	start, end := colon+1, len(line)
 	for start < end && (line[start] == ' ' || line[start] == '\t') {
@@ -208,11 +273,13 @@ func parseField(line []byte, at uint32) (field, error) {
 	for end > start && (line[end-1] == ' ' || line[end-1] == '\t') {
 		end--
 	}
-	return field{start: at, nameEnd: at + uint32(colon), valueStart: at + uint32(start), valueEnd: at + uint32(end)}, nil
+	return field{start: at, nameEnd: at + uint32(colon), valueStart: at + uint32(start), valueEnd: at + uint32(end)}, err
 }
 
 // note records the fields that decide framing. They are told apart by length
-// first: most fields are none of them.
+// first: most fields are none of them. value is what follows the colon. Around
+// a length or coding only spaces are taken for whitespace: nginx does not know
+// tabs there.
 func (c *connectionFields) note(name, value []byte) error {
 	switch len(name) {
 	case len("Host"):
@@ -223,19 +290,22 @@ func (c *connectionFields) note(name, value []byte) error {
 		}
 	case len("Upgrade"):
 		if equalFold(name, "upgrade") {
+			value = trimOWS(value)
 			c.h2c = !c.upgrade && len(value) == 3 && equalFold(value, "h2c")
 			c.upgrade = true
 		}
 	case len("Connection"):
 		if equalFold(name, "connection") {
 			c.upgradeOption = c.upgradeOption || hasListToken(value, "upgrade")
+			c.keepAlive = c.keepAlive || hasListToken(value, "keep-alive")
+			c.close = c.close || contains(value, "close") // as nginx reads it
 		}
 	case len("Content-Length"):
 		if equalFold(name, "content-length") {
 			if c.lengths++; c.lengths > 1 {
 				return errLengths
 			}
-			n, ok := parseLength(value)
+			n, ok := parseLength(bytes.Trim(value, " "))
 			if !ok {
 				return errLengthValue
 			}
@@ -244,6 +314,7 @@ func (c *connectionFields) note(name, value []byte) error {
 	case len("Transfer-Encoding"):
 		if equalFold(name, "transfer-encoding") {
 			c.codings++
+			value = bytes.Trim(value, " ")
 			if c.codings > 1 || len(value) != len("chunked") || !equalFold(value, "chunked") {
 				return errCoding
 			}
@@ -271,19 +342,21 @@ func parseLength(v []byte) (int64, bool) {
 // endHead decides how the body is framed (RFC 9112 section 6.3) and whether
 // the connection stays HTTP/1.
 func (p *RequestParser) endHead() error {
-	r, c := p.req, &p.conn
-	r.headN = uint32(len(r.raw))
+	c := &p.conn
 	switch {
 	case c.codings > 0 && c.lengths > 0:
 		return errLengthCoding
-	case c.codings > 0 && r.minor == 0:
+	case c.codings > 0 && c.minor == 0:
 		return errCodingVersion
 	}
-	if len(r.Method()) == len("CONNECT") && string(r.Method()) == "CONNECT" {
+	if c.connect {
 		p.drop(Connect, nil)
 		p.ignore(Upgrade)
 		return nil
 	}
+	// RFC 9112 section 9.3. Of two requests sent together the server answers
+	// only the first if that says so.
+	c.last = c.close || c.minor == 0 && !c.keepAlive
 	// An h2c offer (RFC 7540 section 3.2) is usually declined, and what
 	// follows then is HTTP/1 again; whether it was is seen from the next
 	// bytes. Any other protocol's bytes could be taken for a request.
@@ -293,12 +366,20 @@ func (p *RequestParser) endHead() error {
 		p.ignore(Upgrade)
 		return nil
 	}
+	framing := NoBody
 	switch {
 	case c.codings > 0:
-		r.framing = Chunked
-		p.state = stChunkLine
+		framing = Chunked
 	case c.lengths > 0:
-		r.framing = ContentLength
+		framing = ContentLength
+	}
+	if r := p.req; r != nil {
+		r.headN, r.framing = uint32(len(r.raw)), framing
+	}
+	switch framing {
+	case Chunked:
+		p.state = stChunkLine
+	case ContentLength:
 		p.remaining, p.contentN = c.length, c.length
 		p.state = stLength
 		if c.length > p.cfg.MaxBody {

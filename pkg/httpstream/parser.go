@@ -69,6 +69,7 @@ const (
 	stChunkData
 	stChunkEnd // the CRLF behind chunk data
 	stTrailer
+	stLast // behind a message that closes the connection
 	stDead // ignored or closed
 )
 
@@ -97,7 +98,7 @@ type RequestParser struct {
 	fresh   bool  // nothing of this connection was understood or passed over yet
 	chunkCR uint8 // bytes of the CRLF behind chunk data so far
 
-	conn connectionFields
+	conn connectionFields // of the message that was last begun
 }
 
 // Reset makes p ready for a new connection. synced is whether its first byte
@@ -130,7 +131,7 @@ func (p *RequestParser) Feed(b []byte, start bool, now int64) {
 			n = p.sniff(b)
 		case stSeek:
 			n = p.seek(b, start)
-		case stStart:
+		case stStart, stLast:
 			n = p.begin(b)
 		case stLine, stHeader:
 			n = p.head(b)
@@ -247,7 +248,10 @@ func (p *RequestParser) store(b []byte) bool {
 // finish hands the complete message over, if it was not dropped before.
 func (p *RequestParser) finish() {
 	p.state, p.guessed, p.fresh = stStart, false, false
-	if p.conn.h2c {
+	switch {
+	case p.conn.last:
+		p.state = stLast
+	case p.conn.h2c:
 		p.state = stSniff
 	}
 	if !p.seen {
@@ -298,7 +302,8 @@ func (p *RequestParser) ignore(proto Protocol) {
 }
 
 // begin skips the empty lines that RFC 9112 section 2.2 tolerates before a
-// request line and opens a message at the first other byte.
+// request line and opens a message at the first other byte. There must be none
+// behind a message that closes the connection: the server will not process it.
 func (p *RequestParser) begin(b []byte) int {
 	for i, c := range b {
 		if c == '\r' || c == '\n' {
@@ -306,6 +311,12 @@ func (p *RequestParser) begin(b []byte) int {
 		}
 		if i > 0 {
 			p.h.Skipped(int64(i))
+		}
+		if p.state == stLast {
+			p.seen = true
+			p.h.Seen()
+			p.refuse(Invalid, errBehindLast)
+			return len(b)
 		}
 		p.open()
 		return i

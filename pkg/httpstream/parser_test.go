@@ -87,6 +87,8 @@ func chunked(parts ...string) string {
 	return s.String()
 }
 
+func fields(n int) string { return strings.Repeat("a: b\r\n", n) }
+
 func TestFraming(t *testing.T) {
 	const get = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 	long := strings.Repeat("x", 5000)
@@ -116,8 +118,16 @@ func TestFraming(t *testing.T) {
 		{"chunks at the limit", Config{MaxBody: 10}, "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked("hello", "world") + "0\r\n\r\n", []string{"request PUT /"}},
 		{"chunks over the limit", Config{MaxBody: 9}, "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked("hello", "world", long) + "0\r\nT: x\r\n\r\n" + get, []string{"dropped body_too_large", "request GET /"}},
 		{"head at the limit", Config{MaxHead: len(get)}, get, []string{"request GET /"}},
-		{"head over the limit", Config{MaxHead: len(get) - 1}, get + get, []string{"dropped header_too_large", "ignore invalid"}},
-		{"trailers over the limit", Config{MaxHead: 60}, "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nT: " + long + "\r\n\r\n", []string{"dropped header_too_large", "ignore invalid"}},
+		{"head over the limit", Config{MaxHead: 60}, "PUT / HTTP/1.1\r\nHost: a\r\n" + fields(5) + "Content-Length: 27\r\n" + fields(5) + "\r\n" + get + get, []string{"dropped header_too_large", "request GET /"}},
+		{"chunks behind a head over the limit", Config{MaxHead: 60}, "PUT / HTTP/1.1\r\n" + fields(5) + "Transfer-Encoding: chunked\r\n\r\n" + chunked(get) + "0\r\n\r\n" + get, []string{"dropped header_too_large", "request GET /"}},
+		{"end of a head over the limit", Config{MaxHead: len(get) - 1}, get + get, []string{"dropped header_too_large", "dropped header_too_large"}},
+		{"close in a head over the limit", Config{MaxHead: 60}, "GET / HTTP/1.1\r\n" + fields(9) + "Connection: close\r\n\r\n" + get, []string{"dropped header_too_large", "dropped invalid", "ignore invalid"}},
+		{"connect over the limit", Config{MaxHead: 60}, "CONNECT a:1 HTTP/1.1\r\n" + fields(9) + "\r\n" + get, []string{"dropped header_too_large", "ignore upgrade"}},
+		{"ambiguous head over the limit", Config{MaxHead: 60}, "PUT / HTTP/1.1\r\nContent-Length: 1\r\n" + fields(9) + "Content-Length: 2\r\n\r\nx" + get, []string{"dropped header_too_large", "ignore invalid"}},
+		{"line over the limit", Config{MaxHead: 60}, "GET / HTTP/1.1\r\nT: " + long + "\r\n\r\n" + get, []string{"dropped header_too_large", "ignore invalid"}},
+		{"request line over the limit", Config{MaxHead: 60}, "GET /" + long + " HTTP/1.1\r\n\r\n" + get, []string{"dropped header_too_large", "ignore invalid"}},
+		{"trailers over the limit", Config{MaxHead: 60}, "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + fields(12) + "\r\n" + get, []string{"dropped header_too_large", "request GET /"}},
+		{"trailer line over the limit", Config{MaxHead: 60}, "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nT: " + long + "\r\n\r\n", []string{"dropped header_too_large", "ignore invalid"}},
 		{"large body", Config{}, "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\n\r\n" + long + get, []string{"request PUT /", "request GET /"}},
 		{"closed in the head", Config{}, "GET / HTTP/1.1\r\nHo", []string{"dropped incomplete"}},
 		{"closed in the body", Config{}, "PUT / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhell", []string{"dropped incomplete"}},
@@ -126,6 +136,13 @@ func TestFraming(t *testing.T) {
 		{"upgrade without the connection option", Config{}, "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n" + get, []string{"request GET /", "request GET /"}},
 		{"h2c declined", Config{}, "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n\r\n" + get, []string{"request GET /", "request GET /"}},
 		{"h2c taken", Config{}, "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\nPRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", []string{"request GET /", "ignore http2"}},
+		{"behind close", Config{}, "GET / HTTP/1.1\r\nHost: a\r\nConnection: TE, Close\r\n\r\n" + get + get, []string{"request GET /", "dropped invalid", "ignore invalid"}},
+		{"behind close and keep-alive", Config{}, "GET / HTTP/1.1\r\nConnection: close\r\nConnection: keep-alive\r\n\r\n\r\n" + get, []string{"request GET /", "dropped invalid", "ignore invalid"}},
+		{"behind what some take for close", Config{}, "GET / HTTP/1.1\r\nConnection: x-close\r\n\r\n" + get, []string{"request GET /", "dropped invalid", "ignore invalid"}},
+		{"behind close that was too large", Config{MaxBody: 1}, "PUT / HTTP/1.1\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi" + get, []string{"dropped body_too_large", "dropped invalid", "ignore invalid"}},
+		{"empty line behind close", Config{}, "GET / HTTP/1.1\r\nConnection: close\r\n\r\n\r\n", []string{"request GET /"}},
+		{"behind HTTP/1.0", Config{}, "GET / HTTP/1.0\r\n\r\n" + get, []string{"request GET /", "dropped invalid", "ignore invalid"}},
+		{"behind HTTP/1.0 kept alive", Config{}, "GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n" + get, []string{"request GET /", "request GET /"}},
 		{"h2 preface", Config{}, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", []string{"ignore http2"}},
 		{"tls", Config{}, "\x16\x03\x01\x02\x00\x01", []string{"ignore tls"}},
 		{"redis", Config{}, "*1\r\n$4\r\nPING\r\n", []string{"ignore not_http"}},
@@ -137,6 +154,9 @@ func TestFraming(t *testing.T) {
 		{"length signed", Config{}, "POST / HTTP/1.1\r\nContent-Length: +5\r\n\r\nhello", []string{"dropped invalid", "ignore invalid"}},
 		{"length overflow", Config{}, "POST / HTTP/1.1\r\nContent-Length: 9223372036854775808\r\n\r\n", []string{"dropped invalid", "ignore invalid"}},
 		{"16 exabytes", Config{}, "POST / HTTP/1.1\r\nContent-Length: 18446744073709551615\r\n\r\n", []string{"dropped invalid", "ignore invalid"}},
+		{"length with tab", Config{}, "POST / HTTP/1.1\r\nContent-Length:\t5\r\n\r\nhello", []string{"dropped invalid", "ignore invalid"}},
+		{"coding with tab", Config{}, "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\t\r\n\r\n0\r\n\r\n", []string{"dropped invalid", "ignore invalid"}},
+		{"spaces around a length", Config{}, "POST / HTTP/1.1\r\nContent-Length:  5  \r\n\r\nhello", []string{"request POST /"}},
 		{"empty length", Config{}, "POST / HTTP/1.1\r\nContent-Length:\r\n\r\n", []string{"dropped invalid", "ignore invalid"}},
 		{"coding list", Config{}, "POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", []string{"dropped invalid", "ignore invalid"}},
 		{"two codings", Config{}, "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", []string{"dropped invalid", "ignore invalid"}},
@@ -158,14 +178,24 @@ func TestFraming(t *testing.T) {
 		{"version 2", Config{}, "GET / HTTP/2.0\r\n\r\n", []string{"dropped invalid", "ignore invalid"}},
 		{"no version", Config{}, "GET /\r\n", []string{"dropped invalid", "ignore not_http"}},
 		{"chunk size with space", Config{}, "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5 \r\nhello\r\n0\r\n\r\n", []string{"dropped invalid", "ignore invalid"}},
+		{"chunk size of 15 digits", Config{}, "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n000000000000001\r\nx\r\n000000000000000\r\n\r\n" + get, []string{"request POST /", "request GET /"}},
+		{"chunk size of 16 digits", Config{}, "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0000000000000001\r\nx\r\n0\r\n\r\n" + get, []string{"dropped invalid", "ignore invalid"}},
 		{"chunk size overflow", Config{}, "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n", []string{"dropped invalid", "ignore invalid"}},
 		{"chunk size with LF", Config{}, "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\nhello\r\n0\r\n\r\n", []string{"dropped invalid", "ignore invalid"}},
 		{"chunk too long", Config{}, "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhello\r\n0\r\n\r\n", []string{"dropped invalid", "ignore invalid"}},
 		{"no chunk size", Config{}, "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n;x\r\nhello\r\n0\r\n\r\n", []string{"dropped invalid", "ignore invalid"}},
 		{"endless extension", Config{}, "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;" + long + "\r\n", []string{"dropped invalid", "ignore invalid"}},
+		{"chunks of one byte", Config{}, "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + strings.Repeat("1\r\nx\r\n", 20000) + "0\r\n\r\n" + get, []string{"request POST /", "request GET /"}},
 		{"more framing than content", Config{}, "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + strings.Repeat("1;"+long[:4000]+"\r\nx\r\n", 20), []string{"dropped invalid", "ignore invalid"}},
 		{"length in trailers", Config{}, "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nContent-Length: 5\r\n\r\n", []string{"dropped invalid", "ignore invalid"}},
-		{"too many fields", Config{}, "GET / HTTP/1.1\r\n" + strings.Repeat("a: b\r\n", 1001) + "\r\n", []string{"dropped invalid", "ignore invalid"}},
+		{"too many fields", Config{}, "PUT / HTTP/1.1\r\n" + fields(1001) + "Content-Length: 27\r\n\r\n" + get + get, []string{"dropped invalid", "request GET /"}},
+		{"too many trailers", Config{}, "PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + fields(1001) + "\r\n" + get, []string{"dropped invalid", "request GET /"}},
+		{"control character in a value", Config{}, "PUT / HTTP/1.1\r\nA: b\x01c\r\nContent-Length: 27\r\n\r\n" + get + get, []string{"dropped invalid", "request GET /"}},
+		{"control character in a trailer", Config{}, "PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: b\x7f\r\n\r\n" + get, []string{"dropped invalid", "request GET /"}},
+		{"control character in a length", Config{}, "PUT / HTTP/1.1\r\nContent-Length: 5\x0b\r\n\r\nhello" + get, []string{"dropped invalid", "ignore invalid"}},
+		{"control character in a coding", Config{}, "PUT / HTTP/1.1\r\nTransfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n" + get, []string{"dropped invalid", "ignore invalid"}},
+		{"control character in Host", Config{}, "GET / HTTP/1.1\r\nHost: a\x01\r\n\r\n" + get, []string{"dropped invalid", "ignore invalid"}},
+		{"control character in Connection", Config{}, "GET / HTTP/1.1\r\nConnection: close,\x01\r\n\r\n" + get, []string{"dropped invalid", "ignore invalid"}},
 	}
 	for _, tt := range tests {
 		for _, size := range []int{1, 2, 7, 1 << 20} {

@@ -53,11 +53,14 @@ const (
 	NotHTTP
 	// Broken: an invalid message, behind which no boundary can be trusted.
 	Broken
+	// Subflow: one of several connections that carry one stream (Multipath TCP,
+	// RFC 8684). The parser cannot see it, and is told by Ignore.
+	Subflow
 	// NumProtocols is the number of protocols.
 	NumProtocols
 )
 
-var protocolNames = [NumProtocols]string{"tls", "http2", "upgrade", "not_http", "invalid"}
+var protocolNames = [NumProtocols]string{"tls", "http2", "upgrade", "not_http", "invalid", "mptcp"}
 
 // String is the protocol as it is written in the account.
 func (p Protocol) String() string { return protocolNames[p] }

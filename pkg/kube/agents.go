@@ -28,10 +28,11 @@ type Agents struct {
 	core *rest.RESTClient
 }
 
-// AgentPod is the Pod of an agent.
+// AgentPod is the Pod of an agent; Node is the node it was scheduled to.
 type AgentPod struct{ Namespace, Name, Node string }
 
-// NewAgents connects as Config.Kubeconfig says. version is that of the program.
+// NewAgents prepares to connect as Config.Kubeconfig says; nothing is asked of the
+// API server yet. version is that of the program.
 func NewAgents(kubeconfig, version string) (*Agents, error) {
 	cfg, err := restConfig(kubeconfig)
 	if err != nil {

@@ -30,8 +30,8 @@ type object struct {
 type collection struct {
 	source  *Source
 	convert func(obj any, before part) (part, error)
-	trim    cache.TransformFunc // before objects are gathered to be converted
-	shows   bool                // status that the Source may have to write
+	trim    cache.TransformFunc // what the reflector keeps of an object meanwhile; may be nil
+	shows   bool                // the objects have a status that the Source may have to write
 
 	objects map[string]*object // by namespace/name
 	synced  bool
@@ -162,14 +162,14 @@ func (c *collection) Replace(list []any, _ string) error {
 	return nil
 }
 
-// noteStatus notes that a status may be another.
+// noteStatus wakes what writes statuses: one of an object may have changed.
 func (c *collection) noteStatus() {
 	if c.shows {
 		c.source.statuses.signal()
 	}
 }
 
-// Resync does nothing: no object is waited for in vain.
+// Resync does nothing: nobody looks at an object again without a change.
 func (c *collection) Resync() error { return nil }
 
 // noteChange notes that p came or went, unless it is of no interest: endpoints
@@ -184,8 +184,8 @@ func (c *collection) noteChange(p part) {
 // samePart reports whether two parts say the same.
 func samePart(a, b part) bool { return a == b || reflect.DeepEqual(a, b) }
 
-// add adds the objects to s in the order of their names, except those that are
-// in seen already.
+// add adds the objects to s in the order of their names, and to seen, except those
+// that are in seen already.
 func (c *collection) add(s *rules.Snapshot, problems *rules.Problems, seen map[string]bool) {
 	for _, key := range slices.Sorted(maps.Keys(c.objects)) {
 		if seen[key] {

@@ -30,7 +30,7 @@ func (s *Source) noteContact(ctx context.Context, what string, err error) {
 	switch {
 	case !reached(err) && !c.lost:
 		c.lost = true
-		s.log.Warn("API server cannot be reached: what is known of rules and endpoints stays", "error", err)
+		s.log.Warn("API server cannot be reached: what is known of rules and endpoints stays in use", "error", err)
 	case reached(err) && c.lost:
 		c.lost = false
 		s.log.Info("API server is reached again")

@@ -23,8 +23,8 @@ func TestPace(t *testing.T) {
 		{"long after it", []int{4000}, 3000, 4010},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			p := pace{quick: 10 * time.Millisecond, settle: 100 * time.Millisecond, maxSettle: 500 * time.Millisecond, rest: 9}
-			p.ended, p.free = start, at(tt.free)
+			p := pace{quick: 10 * time.Millisecond, settle: 100 * time.Millisecond, maxSettle: 500 * time.Millisecond, restFactor: 9}
+			p.lastEnd, p.notBefore = start, at(tt.free)
 			if _, ok := p.due(); ok {
 				t.Error("due before a change")
 			}

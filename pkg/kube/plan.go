@@ -48,7 +48,7 @@ func (s *Source) plan() map[string]subject {
 	}
 	for _, ns := range namespaces {
 		add(typed(s.clients.slices, "endpointslices", ns, metav1.ListOptions{}, convertSlice,
-			subject{class: "EndpointSlice", what: "EndpointSlice of discovery.k8s.io/v1" + within(ns)}))
+			subject{class: "EndpointSlice", what: "EndpointSlice of discovery.k8s.io/v1" + inNamespace(ns)}))
 		add(s.pods(ns, ""))
 	}
 	clients := slices.DeleteFunc(slices.Clone(s.needs.Clients), func(c rules.PodSelector) bool {
@@ -63,16 +63,16 @@ func (s *Source) plan() map[string]subject {
 	return out
 }
 
-// within says of which namespace something is.
-func within(namespace string) string {
+// inNamespace ends the description of a watch that is of one namespace.
+func inNamespace(namespace string) string {
 	if namespace == metav1.NamespaceAll {
 		return ""
 	}
 	return " in namespace " + namespace
 }
 
-// What a rule asks for need not be a name that there can be. The API server
-// refuses to look for it, and all rules would wait for the answer.
+// A rule may ask for a name or label that no object can have. The API server
+// would refuse to look for it, and all rules would wait for the answer.
 
 func isNamespace(name string) bool { return len(validation.IsDNS1123Label(name)) == 0 }
 
@@ -100,7 +100,7 @@ var unfinished = fields.AndSelectors(
 func (s *Source) pods(namespace, selector string) subject {
 	return typed(s.clients.core, "pods", namespace,
 		metav1.ListOptions{LabelSelector: selector, FieldSelector: unfinished.String()}, convertPod,
-		subject{class: "Pod", what: "Pod of v1" + within(namespace)})
+		subject{class: "Pod", what: "Pod of v1" + inNamespace(namespace)})
 }
 
 // reconcile starts the watches that are missing. What is not wanted any more

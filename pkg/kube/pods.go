@@ -14,7 +14,7 @@ import (
 // Pod is a Pod of this node that runs and has an address.
 type Pod struct {
 	Namespace, Name string
-	// UID tells a Pod from an earlier one of the same name.
+	// UID tells a Pod from an earlier one of the same name (metadata.uid).
 	UID string
 	// IPs are its addresses; those of the node if HostNetwork is set.
 	IPs         []netip.Addr
@@ -24,8 +24,8 @@ type Pod struct {
 	// Ports are the ports of its containers that have names.
 	Ports map[string]uint16
 	// Sidecar is whether a proxy of a service mesh, in the Pod or for it (Istio
-	// ambient), stands in front of its containers: what arrives at the Pod may be encrypted, what the proxy
-	// hands on over the loopback interface is not.
+	// ambient), stands in front of its containers: what arrives at the Pod may
+	// be encrypted, what the proxy hands on over the loopback interface is not.
 	Sidecar bool
 }
 
@@ -97,8 +97,8 @@ func (n *nodePods) Update(obj any) error {
 	return nil
 }
 
-// drop tells of a Pod that ended or is gone. Here and with SetPod the sink comes
-// first: what it was not told for a panic it is told again.
+// drop tells of a Pod that ended or is gone. The sink is told before the map is
+// changed, as with SetPod: if it panics, it is told again.
 func (n *nodePods) drop(key string, pod Pod) {
 	n.sink.DeletePod(pod)
 	delete(n.pods, key)

@@ -31,11 +31,11 @@ const ControllerName = "shadowtap.dev/mirror"
 const (
 	maxReports   = 10
 	reportSpread = time.Minute
-	// refresh is how long an Event is kept by an API server, unless it is told
-	// otherwise.
+	// refresh is how long an API server keeps an Event by default
+	// (kube-apiserver --event-ttl); then it is created again.
 	refresh    = time.Hour
 	retryAfter = time.Minute
-	// betweenReports bounds the rate.
+	// betweenReports bounds the rate of an agent's requests.
 	betweenReports = time.Second
 )
 
@@ -83,7 +83,7 @@ func (s *Source) Report(snapshot *rules.Snapshot, problems rules.Problems) {
 	defer r.mu.Unlock()
 	open := map[string]*report{}
 	for _, f := range found[:min(len(found), maxReports)] {
-		f.due = now.Add(rand.N(s.spread))
+		f.due = now.Add(rand.N(s.reportSpread))
 		if known := r.open[f.event.Name]; known != nil {
 			f.due = known.due
 		}
@@ -202,10 +202,10 @@ func (s *Source) runReports(ctx context.Context) {
 			again := retryAfter
 			_ = s.cfg.Guard(func() {
 				var err error
-				again, err = s.look(ctx, r)
+				again, err = s.ensureEvent(ctx, r)
 				s.noteContact(ctx, "Event of events.k8s.io/v1", err)
 			})
-			s.reports.later(r, time.Now().Add(again))
+			s.reports.postpone(r, time.Now().Add(again))
 			wake, wait = nil, betweenReports
 		}
 		timer.Reset(wait)
@@ -237,8 +237,8 @@ func (r *reports) next(now time.Time) (*report, time.Duration) {
 	return first, 0
 }
 
-// later says when to look after a report again.
-func (r *reports) later(o *report, due time.Time) {
+// postpone says when to look after a report again.
+func (r *reports) postpone(o *report, due time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if known := r.open[o.event.Name]; known != nil {
@@ -246,8 +246,9 @@ func (r *reports) later(o *report, due time.Time) {
 	}
 }
 
-// look creates an Event unless it is there, and says when to look again.
-func (s *Source) look(ctx context.Context, r *report) (again time.Duration, err error) {
+// ensureEvent creates an Event unless it is there, and says in what time to look
+// again.
+func (s *Source) ensureEvent(ctx context.Context, r *report) (again time.Duration, err error) {
 	e := r.event
 	e.EventTime = metav1.NowMicro()
 	err = s.clients.events.Post().Namespace(e.Namespace).Resource("events").Body(&e).Do(ctx).Error()

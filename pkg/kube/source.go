@@ -25,8 +25,8 @@ type Config struct {
 	// means the service account of the Pod, or outside of one what kubectl
 	// would use.
 	Kubeconfig string
-	// Node is the name of the node whose Pods Pods is told of; both or
-	// neither are given.
+	// Pods, unless nil, is told of the Pods of the node called Node. Events are
+	// reported in the name of Node, none without it.
 	Node string
 	Pods PodSink
 	// GatewayStatus has the source write the status of the GatewayClasses of
@@ -39,28 +39,29 @@ type Config struct {
 	Version string
 	// Guard runs a step of the work. It may contain a panic of the step, which
 	// it then returns as an error: an object that a panic is met with is left
-	// out and reported, and whatever else was at it begins anew after a while.
+	// out and reported, and whatever else was at it begins anew after a second.
 	// If nil, a step is just run.
-	Guard  func(step func()) (fault error)
+	Guard func(step func()) (fault error)
+	// Logger is told of what is wrong and of what comes and goes; not nil.
 	Logger *slog.Logger
 }
 
 // Source follows what the API server says about rules. Its methods may be
 // called concurrently.
 type Source struct {
-	cfg     Config
-	log     *slog.Logger
-	quiet   logr.Logger // client-go's own remarks
-	clients *clients
-	creds   Credentials
-	pace    pace
-	wake    chan struct{} // something is to be looked at
-	kinds   kindState
-	reports reports
-	spread  time.Duration // within which a report waits
+	cfg          Config
+	log          *slog.Logger
+	quiet        logr.Logger // client-go's own remarks
+	clients      *clients
+	creds        Credentials
+	pace         pace
+	wake         chan struct{} // holds one: Run has something to look at
+	kinds        kindState
+	reports      reports
+	reportSpread time.Duration // the longest wait before an Event is created
 
 	statuses     statuses
-	statusSpread time.Duration // within which a status is written
+	statusSpread time.Duration // see the constant
 
 	mu      sync.Mutex
 	release *string           // of the Gateway API, nil if it is not known
@@ -103,16 +104,16 @@ func newSource(cfg Config, rc *rest.Config) (*Source, error) {
 		return nil, err
 	}
 	return &Source{
-		cfg:     cfg,
-		log:     cfg.Logger,
-		quiet:   logr.FromSlogHandler(quiet{cfg.Logger.Handler()}),
-		clients: c,
-		creds:   credentialsOf(rc),
-		pace:    pace{quick: 10 * time.Millisecond, settle: 100 * time.Millisecond, maxSettle: 500 * time.Millisecond, rest: 9},
-		wake:    make(chan struct{}, 1),
-		kinds:   kindState{changed: make(chan struct{}, 1)},
-		reports: reports{wake: make(chan struct{}, 1)},
-		spread:  reportSpread,
+		cfg:          cfg,
+		log:          cfg.Logger,
+		quiet:        logr.FromSlogHandler(quiet{cfg.Logger.Handler()}),
+		clients:      c,
+		creds:        credentialsOf(rc),
+		pace:         pace{quick: 10 * time.Millisecond, settle: 100 * time.Millisecond, maxSettle: 500 * time.Millisecond, restFactor: 9},
+		wake:         make(chan struct{}, 1),
+		kinds:        kindState{changed: make(chan struct{}, 1)},
+		reports:      reports{wake: make(chan struct{}, 1)},
+		reportSpread: reportSpread,
 
 		statuses:     newStatuses(),
 		statusSpread: statusSpread,
@@ -144,12 +145,12 @@ func (s *Source) Run(ctx context.Context, changed func()) {
 	wg.Go(func() { s.followKinds(ctx) })
 	wg.Go(func() { s.runReports(ctx) })
 	if s.cfg.GatewayStatus {
-		wg.Go(func() { s.keep(ctx, func() { s.runStatuses(ctx) }) })
+		wg.Go(func() { s.untilDone(ctx, func() { s.runStatuses(ctx) }) })
 	}
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		next := faultPause // unless the step gets to its end
+		next := faultPause // if the step ends in a panic
 		_ = s.cfg.Guard(func() { next = s.step(ctx, time.Now(), changed) })
 		timer.Reset(next)
 		select {
@@ -191,7 +192,7 @@ func (s *Source) prepare(ctx context.Context, now time.Time) time.Duration {
 		s.changed = false
 		s.pace.change(now)
 	}
-	wait := s.hold(now)
+	wait := s.waitForMissing(now)
 	at, waiting := s.pace.due()
 	if !waiting || wait == idle {
 		return idle
@@ -203,9 +204,10 @@ func (s *Source) prepare(ctx context.Context, now time.Time) time.Duration {
 	return 0
 }
 
-// hold is how long a delivery has to wait for what is missing: idle if that
-// is until it is there.
-func (s *Source) hold(now time.Time) time.Duration {
+// waitForMissing returns how much longer a delivery has to wait for what is
+// missing, 0 if nothing is. The first complete set of rules is waited for as long
+// as it takes, which is idle; any later one for grace. The lock is held.
+func (s *Source) waitForMissing(now time.Time) time.Duration {
 	if len(s.missing()) == 0 {
 		s.since = time.Time{}
 		return 0
@@ -300,7 +302,7 @@ func (s *Source) need(n rules.Needs) bool {
 		s.since = time.Time{}
 		return false
 	}
-	return s.hold(time.Now()) == 0
+	return s.waitForMissing(time.Now()) == 0
 }
 
 // Status says how a Source is doing.

@@ -39,7 +39,7 @@ func followWith(t *testing.T, a *apiServer, cfg Config, change func(*Source)) (*
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.pace.settle, s.pace.rest = 10*time.Millisecond, 0
+	s.pace.settle, s.pace.restFactor = 10*time.Millisecond, 0
 	change(s)
 	ctx, cancel := context.WithCancel(context.Background())
 	changes := make(chan struct{}, 10000)

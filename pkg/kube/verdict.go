@@ -98,7 +98,7 @@ func (v parentsVerdict) merge(old map[string]any, now metav1.Time) (map[string]a
 			}
 			conditions, other := mergeConditions(list(before["conditions"]), p.conditions, now)
 			said[i], kept, changed = true, true, changed || other
-			out = append(out, with(before, "conditions", conditions))
+			out = append(out, withField(before, "conditions", conditions))
 			break
 		}
 		changed = changed || !kept
@@ -150,11 +150,11 @@ func (v listenersVerdict) merge(old map[string]any, now metav1.Time) (map[string
 		entry := before[l.fields["name"]]
 		for name, value := range l.fields {
 			if !reflect.DeepEqual(entry[name], value) {
-				entry, changed = with(entry, name, value), true
+				entry, changed = withField(entry, name, value), true
 			}
 		}
 		conditions, other := mergeConditions(list(entry["conditions"]), l.conditions, now)
-		listeners, changed = append(listeners, with(entry, "conditions", conditions)), changed || other
+		listeners, changed = append(listeners, withField(entry, "conditions", conditions)), changed || other
 	}
 	fields["listeners"] = listeners
 	return fields, changed
@@ -205,8 +205,8 @@ func sameCondition(a, b map[string]any) bool {
 	return true
 }
 
-// with is a copy of an object with another value for a field.
-func with(object map[string]any, name string, value any) map[string]any {
+// withField returns a copy of an object with another value for a field.
+func withField(object map[string]any, name string, value any) map[string]any {
 	out := map[string]any{}
 	for k, v := range object {
 		out[k] = v

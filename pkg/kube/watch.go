@@ -24,7 +24,7 @@ import (
 type subject struct {
 	key     string
 	what    string // for people
-	class   string // that of others which may hold the same objects
+	class   string // watches of one class may hold the same objects
 	list    func(context.Context, metav1.ListOptions) (runtime.Object, error)
 	watch   func(context.Context, metav1.ListOptions) (watch.Interface, error)
 	example runtime.Object
@@ -91,7 +91,7 @@ func (s *Source) start(ctx context.Context, sub subject) *running {
 			return w, err
 		},
 	}
-	go s.keep(ctx, func() {
+	go s.untilDone(ctx, func() {
 		cache.NewReflectorWithOptions(lw, sub.example, r.store, cache.ReflectorOptions{
 			Name: "shadowtap", TypeDescription: sub.what, Logger: &s.quiet,
 		}).RunWithContext(ctx)
@@ -99,8 +99,8 @@ func (s *Source) start(ctx context.Context, sub subject) *running {
 	return r
 }
 
-// keep runs what runs until ctx ends, and anew after a panic.
-func (s *Source) keep(ctx context.Context, run func()) {
+// untilDone calls run, which returns when ctx ends, and again after each panic.
+func (s *Source) untilDone(ctx context.Context, run func()) {
 	for s.cfg.Guard(run) != nil {
 		select {
 		case <-time.After(faultPause):

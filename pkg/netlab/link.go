@@ -9,13 +9,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// End is one end of a cable: an interface to be made in a namespace, and the
-// addresses it gets.
+// End is one end of a cable: an interface to be made in a namespace.
 type End struct {
 	Namespace *Namespace
-	Name      string
-	Addresses []netip.Prefix
-	MTU       int // bytes; 0 = the kernel's default, 1500
+	Name      string         // of the interface, at most 15 bytes
+	Addresses []netip.Prefix // it gets these, with the networks they are in
+	MTU       int            // bytes; 0 = the kernel's default, 1500
 }
 
 // Connect lays a cable (veth(4)) between two namespaces and brings both ends
@@ -58,10 +57,10 @@ func (n *Namespace) Bridge(name string, ports []string, addresses ...netip.Prefi
 
 // Tunnel is one end of a VXLAN tunnel (RFC 7348) over UDP port 4789.
 type Tunnel struct {
-	Name          string
-	VNI           int
-	Local, Remote netip.Addr // of the network below
-	Addresses     []netip.Prefix
+	Name          string         // of the interface, at most 15 bytes
+	VNI           int            // VXLAN network identifier, 24 bits
+	Local, Remote netip.Addr     // of the network below
+	Addresses     []netip.Prefix // of the interface
 }
 
 // Tunnel makes an end of a tunnel and brings it up.

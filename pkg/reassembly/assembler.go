@@ -53,7 +53,7 @@ func (a *Assembler) Segment(f Flow, s *Segment) {
 	if r != nil {
 		a.touch(r)
 		// Nearly every segment is the next one of an established flow.
-		const control = FlagSYN | FlagFIN | FlagRST | FlagACK | FlagLost
+		const control = FlagSYN | FlagFIN | FlagRST | FlagACK | FlagURG | FlagLost
 		if s.Seq == r.expect && s.Flags&control == FlagACK &&
 			r.state == established && r.queue == nil && r.stray == strayNone {
 			if len(s.Payload) > 0 {
@@ -191,10 +191,14 @@ func (a *Assembler) accept(r *record, s *Segment, seq uint32) {
 	if r = a.locate(r, s, seq); r == nil {
 		return
 	}
-	a.take(r, text{
-		p: s.Payload, now: s.Time, seq: seq,
-		ack: s.Ack, acked: s.Flags&FlagACK != 0, whole: !s.Continues,
-	}, s.Flags&FlagLost != 0)
+	if s.Flags&FlagURG != 0 && len(s.Payload) > 0 {
+		a.urgent(r, s, seq)
+	} else {
+		a.take(r, text{
+			p: s.Payload, now: s.Time, seq: seq,
+			ack: s.Ack, acked: s.Flags&FlagACK != 0, whole: !s.Continues,
+		}, s.Flags&FlagLost != 0)
+	}
 	if fin && r.stream != nil {
 		a.endAt(r, seq+uint32(len(s.Payload)), CloseFIN, s.Time)
 	}
@@ -233,6 +237,24 @@ func (a *Assembler) locate(r *record, s *Segment, seq uint32) *record {
 	return r
 }
 
+// urgent passes over a segment with urgent data, of which the receiver may take
+// a byte out of the stream.
+func (a *Assembler) urgent(r *record, s *Segment, seq uint32) {
+	end := seq + uint32(len(s.Payload))
+	if distance(r.expect, end) <= 0 {
+		a.stats.BytesRetransmitted += uint64(len(s.Payload))
+		return
+	}
+	a.discard(len(s.Payload))
+	a.flush(r, s.Time)
+	if distance(r.expect, end) < 0 {
+		end = r.expect // what waited goes further
+	}
+	if r.stream != nil {
+		a.resume(r, end, s.Time)
+	}
+}
+
 func (a *Assembler) discard(n int) { a.stats.BytesDiscarded += uint64(n) }
 
 func (a *Assembler) reject(s *Segment) {
@@ -247,6 +269,22 @@ func (a *Assembler) unwanted(r *record, n int) {
 	} else {
 		a.discard(n)
 	}
+}
+
+// StreamOf returns the stream that a segment is of without giving it the
+// segment: for a flow that is not known, or not any more, one is asked for. It is
+// nil if the flow is ignored.
+func (a *Assembler) StreamOf(f Flow, s *Segment) Stream {
+	a.clock = max(a.clock, s.Time)
+	syn, isn := s.Flags&FlagSYN != 0, s.Seq
+	if !syn {
+		isn--
+	}
+	r := a.flows.find(f)
+	if r == nil || r.state == closed || r.state == ignored && syn && isn != r.isn {
+		r = a.start(f, isn, syn, s.Time)
+	}
+	return r.stream
 }
 
 // Next returns the sequence number of the next byte that the flow's stream will

@@ -381,6 +381,34 @@ func TestStreams(t *testing.T) {
 			[]relStep{syn(-1, ""), data(1, "bc"), data(0, "aX", fin), conflicts(1), end()},
 			[]string{"open", "gap 3", "closed shutdown"},
 		},
+		"urgent data": {
+			[]relStep{syn(-1, ""), data(0, "abc"), data(3, "d", urg), data(4, "ef"), data(3, "d"), retransmitted(1), end()},
+			[]string{"open", "start abc", "gap ?", "data ef", "closed shutdown"},
+		},
+		"urgent data behind a hole": {
+			[]relStep{syn(-1, ""), data(0, "a"), data(5, "f"), data(2, "cd", urg), data(1, "b"), data(4, "e"), data(6, "g"), end()},
+			[]string{"open", "start a", "gap 4", "data f", "gap ?", "data g", "closed shutdown"},
+		},
+		"urgent data in a hole": {
+			[]relStep{syn(-1, ""), data(0, "a"), data(3, "d"), data(1, "bc", urg), data(4, "e"), end()},
+			[]string{"open", "start a", "gap 2", "data d", "gap ?", "data e", "closed shutdown"},
+		},
+		"urgent data again": {
+			[]relStep{syn(-1, ""), data(0, "abc"), data(1, "b", urg), data(3, "d"), end()},
+			[]string{"open", "start abc", "data d", "closed shutdown"},
+		},
+		"urgent data first": {
+			[]relStep{syn(-1, ""), data(0, "a", urg), data(1, "b"), end()},
+			[]string{"open", "gap ?", "data b", "closed shutdown"},
+		},
+		"urgent data last": {
+			[]relStep{syn(-1, ""), data(0, "a"), data(1, "b", urg, fin), end()},
+			[]string{"open", "start a", "gap ?", "closed fin"},
+		},
+		"urgent data picked up": {
+			[]relStep{data(0, "ab", urg), data(2, "c", ack(100)), end()},
+			[]string{"open midstream", "gap ?", "data c", "closed shutdown"},
+		},
 		"idle": {
 			[]relStep{syn(-1, ""), data(0, "a"), pass(time.Minute), data(1, "b"), pass(299 * time.Second),
 				pass(2 * time.Second), stat("tracked", func(s Stats) uint64 { return uint64(s.FlowsTracked) }, 0)},

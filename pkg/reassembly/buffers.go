@@ -5,11 +5,16 @@ package reassembly
 var classes = [...]int{256, 2 << 10, 16 << 10, 64 << 10}
 
 // fragmentCost is charged for each buffer on top of its capacity, for its
-// place in the queue, whose array may be twice as long as it is full.
-const fragmentCost = 128
+// place in the queue, whose array may be four times as long as it is full.
+const fragmentCost = 256
+
+// maxCached bounds the free buffers, in bytes: no budget knows them, and there
+// may be many Assemblers.
+const maxCached = 1 << 20
 
 // bufferPool hands out buffers of the capacities in classes within a bound on
-// the bytes in use. It keeps free ones for reuse, up to an eighth of that.
+// the bytes in use. It keeps free ones for reuse, up to an eighth of that or
+// maxCached.
 type bufferPool struct {
 	max     int
 	used    int
@@ -59,7 +64,7 @@ func (b *bufferPool) put(p []byte, source uint32) int {
 	n := cost(c)
 	b.used -= n
 	b.release(source, n)
-	if b.cached+classes[c] <= b.max/8 {
+	if b.cached+classes[c] <= min(b.max/8, maxCached) {
 		b.free[c] = append(b.free[c], p[:0])
 		b.cached += classes[c]
 	}

@@ -13,7 +13,8 @@
 //     connection may carry any number of bytes.
 //   - Of several copies of a byte the first to arrive is delivered, and two
 //     copies that disagree condemn the new segment and every waiting run of
-//     bytes it overlaps: all of it becomes a Gap. RFC 9293 section 3.10.7.4
+//     bytes it overlaps, and what lies between that and what was condemned
+//     before: all of it becomes a Gap. RFC 9293 section 3.10.7.4
 //     leaves open which copy a receiver keeps, and receivers differ (Novak
 //     and Sturges, "Target-Based TCP Stream Reassembly", 2007). Linux trims
 //     what it has queued in order for the application, but among segments
@@ -50,6 +51,10 @@
 //     section 4).
 //   - Segments with neither ACK, SYN nor RST and segments with SYN and FIN are
 //     ignored and counted, as Linux does (RFC 9293 section 3.10.7.4).
+//   - Where a segment carries urgent data (RFC 6093) the receiver takes one
+//     byte out of the stream, or not, and which one it is depends on when the
+//     application reads. So the stream goes on behind that segment, after a Gap
+//     of unknown length: behind it nobody knows which byte is which.
 //   - A connection without a known SYN begins at its first segment with more
 //     than one byte of payload; one byte may be a keep-alive probe. Nothing
 //     shows that such a connection exists: a caller that must not replay what

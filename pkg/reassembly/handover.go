@@ -12,7 +12,7 @@ import (
 type FlowState struct {
 	Flow Flow
 	// ISN is the sequence number of the SYN, or where it must have been if it
-	// was not seen (SYN); Next is that of the next byte.
+	// was not seen (SYN is false); Next is that of the next byte.
 	ISN, Next uint32
 	SYN       bool
 	// Ended flows have no stream any more and are kept so that what is late
@@ -26,7 +26,8 @@ type FlowState struct {
 	// Established is whether bytes followed the flow's first segment.
 	Established bool
 	// Waiting are the runs of bytes behind a hole, in order, and End is where
-	// the stream ends, for the reason EndWhy, if that is not 0.
+	// the stream ends, for the reason EndWhy, if that is not 0. EndAt is when
+	// that arrived, in nanoseconds since the Unix epoch.
 	Waiting []Run
 	End     uint32
 	EndAt   int64
@@ -39,13 +40,13 @@ type FlowState struct {
 
 // Run is bytes that wait for those in front of them.
 type Run struct {
-	Seq   uint32
-	Size  int    // of the run in sequence space
+	Seq   uint32 // sequence number of its first byte
+	Size  int    // in sequence space; that of Bytes, unless there are none
 	Bytes []byte // none if they must never be delivered
 	Acked bool   // whether Ack is meaningful
-	Ack   uint32
-	Whole bool  // it begins with the first byte of a segment
-	Time  int64 // when it came, in nanoseconds since the Unix epoch
+	Ack   uint32 // of the segment that it is from
+	Whole bool   // it begins with the first byte of a segment
+	Time  int64  // when it came, in nanoseconds since the Unix epoch
 }
 
 // Evicted reports whether a flow was forgotten to make room for others: ever, or

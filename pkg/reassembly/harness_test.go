@@ -138,6 +138,7 @@ type opt func(*Segment)
 func ack(n uint32) opt { return func(s *Segment) { s.Ack = n } }
 func lost(s *Segment)  { s.Flags |= FlagLost }
 func fin(s *Segment)   { s.Flags |= FlagFIN }
+func urg(s *Segment)   { s.Flags |= FlagURG }
 func noAck(s *Segment) { s.Flags &^= FlagACK }
 func cont(s *Segment)  { s.Continues = true }
 

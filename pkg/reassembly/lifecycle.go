@@ -14,8 +14,9 @@ const (
 	graveTime = 30 * time.Second
 	// maxWork bounds the flows that one Advance deals with.
 	maxWork = 1024
-	// maxFreeQueues bounds the queues kept for reuse. Those of flows that had
-	// much to wait for are not.
+	// maxFreeQueues bounds the queues kept for reuse, and maxFreeEntries how
+	// many fragments they have room for. Those of flows that had more to wait
+	// for are not kept.
 	maxFreeQueues  = 1024
 	maxFreeEntries = 16
 	// minShare is the part of the table, one in so many, that a source may

@@ -125,10 +125,21 @@ func (q *queue) trusted(t *text) int {
 }
 
 // condemn makes one hole that stays a hole of t and of every fragment that
-// it overlaps, of which there is at least one. It returns the payload bytes
-// that were waiting there.
+// it overlaps, of which there is at least one. If there is such a hole already
+// it grows: holes cost no memory that is counted, so there is one at most. It
+// returns the payload bytes that were waiting there.
 func (q *queue) condemn(t *text, pool *bufferPool) (dropped int) {
 	lo, hi := t.seq, t.seq+uint32(len(t.p))
+	for i := range q.frags {
+		if f := &q.frags[i]; f.p == nil {
+			if distance(f.seq, lo) > 0 {
+				lo = f.seq
+			}
+			if distance(hi, f.end()) > 0 {
+				hi = f.end()
+			}
+		}
+	}
 	i := q.find(lo)
 	j := i
 	for ; j < len(q.frags) && distance(q.frags[j].seq, hi) > 0; j++ {
@@ -147,6 +158,7 @@ func (q *queue) condemn(t *text, pool *bufferPool) (dropped int) {
 		size: distance(lo, hi),
 	}
 	q.frags = slices.Delete(q.frags, i+1, j)
+	q.shrink()
 	return dropped
 }
 
@@ -235,7 +247,19 @@ func (q *queue) pop() fragment {
 	if f.p != nil {
 		q.cost -= cost(class(cap(f.p)))
 	}
+	q.shrink()
 	return f
+}
+
+// shrink keeps the array from being more than four times as long as it is full,
+// which is what its fragments pay for.
+func (q *queue) shrink() {
+	if cap(q.array) <= maxFreeEntries || cap(q.array) <= 4*len(q.frags) {
+		return
+	}
+	array := make([]fragment, max(2*len(q.frags), maxFreeEntries))
+	q.frags = array[:copy(array, q.frags)]
+	q.array = array
 }
 
 // free gives back the buffer of a fragment that stays in the slice.

@@ -24,6 +24,7 @@ const (
 	FlagRST Flags = 0x04
 	FlagPSH Flags = 0x08
 	FlagACK Flags = 0x10
+	FlagURG Flags = 0x20
 	// FlagLost is not a TCP bit: the tap lost at least one earlier segment of
 	// this flow, so a hole in front of this segment will not be filled.
 	FlagLost Flags = 0x100
@@ -129,7 +130,7 @@ type Config struct {
 	// full window can be waited out.
 	MaxBufferedPerFlow int
 	// MaxBufferedTotal bounds the same over all flows; default 32 MiB. Up to an
-	// eighth of it is kept in free buffers on top, for reuse.
+	// eighth of it, and 1 MiB, is kept in free buffers on top, for reuse.
 	MaxBufferedTotal int
 	// Source numbers where a flow comes from, so that many flows of one client
 	// cost only this client: one that has as many flows as the table has free

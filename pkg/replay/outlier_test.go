@@ -109,9 +109,7 @@ func TestCopyTimeout(t *testing.T) {
 	}
 	// The deadline counts from when a worker has it. That connects in real time,
 	// and may be at its end before anybody has seen it.
-	for c.Stats().InFlight == 0 && len(c.results) == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	eventually(t, "a worker taking the copy", func() bool { return c.Stats().InFlight > 0 || len(c.results) > 0 })
 	clk.advance(20 * time.Millisecond)
 	want(t, <-c.results, Timeout)
 	c.settled()

@@ -115,7 +115,7 @@ func (p *peer) say(s string) { _, _ = io.WriteString(p, s) }
 // once the client has read everything there is.
 func (p *peer) hang() {
 	if p.hangs != nil {
-		for p.unread() {
+		for deadline := time.Now().Add(patience); p.unread() && time.Now().Before(deadline); {
 			time.Sleep(time.Millisecond)
 		}
 		close(p.hangs)
@@ -231,8 +231,19 @@ func (c *client) submit(raw string) {
 
 // settled waits until the last copy's connection is back in its pool.
 func (c *client) settled() {
-	for c.Stats().Pending > 0 {
-		runtime.Gosched()
+	c.t.Helper()
+	eventually(c.t, "the end of all copies", func() bool { return c.Stats().Pending == 0 })
+}
+
+// patience bounds every wait for something that must happen.
+const patience = 2 * time.Minute
+
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !ok(); runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not within %v", what, patience)
+		}
 	}
 }
 

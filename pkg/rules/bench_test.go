@@ -48,29 +48,43 @@ func TestAllocations(t *testing.T) {
 		"GET /other",
 		"OPTIONS *",
 	} {
-		r := request(t, head)
-		var d Decision
-		buf := make([]byte, 0, 4096)
-		allocs := testing.AllocsPerRun(100, func() {
-			p.Decide(r, 0, &d)
-			if d.Route != nil {
-				buf = d.Route.AppendHead(buf[:0], r)
-			}
-		})
-		if allocs != 0 {
-			t.Errorf("%q: %v allocations", head, allocs)
-		}
+		allocatesNothing(t, p, head)
 	}
 }
 
-func BenchmarkDecide(b *testing.B) {
+func allocatesNothing(t *testing.T, p *Program, head string) {
+	t.Helper()
+	r := request(t, head)
+	var d Decision
+	buf := make([]byte, 0, 4096)
+	allocs := testing.AllocsPerRun(100, func() {
+		p.Decide(r, 0, &d)
+		if d.Route != nil {
+			buf = d.Route.AppendHead(buf[:0], r)
+		}
+	})
+	if allocs != 0 {
+		t.Errorf("%q: %v allocations", head, allocs)
+	}
+}
+
+func BenchmarkDecide(b *testing.B)     { benchmarkDecide(b, many) }
+func BenchmarkAppendHead(b *testing.B) { benchmarkAppendHead(b, many) }
+func BenchmarkCompile(b *testing.B)    { benchmarkCompile(b, many) }
+func BenchmarkDecode(b *testing.B)     { benchmarkDecode(b, many) }
+
+// manyRules makes the text of n objects with 10 rules each, for hosts of their
+// own or all for one host.
+type manyRules func(n int, oneHost bool) string
+
+func benchmarkDecide(b *testing.B, rules manyRules) {
 	for _, bb := range []struct {
 		name    string
 		n       int
 		oneHost bool
 	}{{"1", 1, false}, {"1000", 1000, false}, {"1000-one-host", 1000, true}} {
 		b.Run(bb.name, func(b *testing.B) {
-			p, _ := compile(b, many(bb.n, bb.oneHost), Options{})
+			p, _ := compile(b, rules(bb.n, bb.oneHost), Options{})
 			host := fmt.Sprintf("host-%d.example", bb.n-1)
 			if bb.oneHost {
 				host = "one.example"
@@ -78,7 +92,7 @@ func BenchmarkDecide(b *testing.B) {
 			r := request(b, lastRoute(b, bb.n, host))
 			var d Decision
 			b.ReportAllocs()
-			for i := uint64(0); b.Loop(); i++ {
+			for b.Loop() {
 				p.Decide(r, 0, &d)
 			}
 			if d.Verdict != Mirrored || d.Route.Rule().Index != 9 {
@@ -88,8 +102,8 @@ func BenchmarkDecide(b *testing.B) {
 	}
 }
 
-func BenchmarkAppendHead(b *testing.B) {
-	p, _ := compile(b, many(1, false), Options{})
+func benchmarkAppendHead(b *testing.B, rules manyRules) {
+	p, _ := compile(b, rules(1, false), Options{})
 	r := request(b, lastRoute(b, 1, "host-0.example"))
 	var d Decision
 	p.Decide(r, 0, &d)
@@ -100,8 +114,8 @@ func BenchmarkAppendHead(b *testing.B) {
 	}
 }
 
-func BenchmarkCompile(b *testing.B) {
-	s, ps := Decode("many.yaml", []byte(many(1000, false)))
+func benchmarkCompile(b *testing.B, rules manyRules) {
+	s, ps := Decode("many.yaml", []byte(rules(1000, false)))
 	if ps != nil {
 		b.Fatal(ps)
 	}
@@ -113,8 +127,8 @@ func BenchmarkCompile(b *testing.B) {
 	}
 }
 
-func BenchmarkDecode(b *testing.B) {
-	text := []byte(many(1000, false))
+func benchmarkDecode(b *testing.B, rules manyRules) {
+	text := []byte(rules(1000, false))
 	b.SetBytes(int64(len(text)))
 	b.ReportAllocs()
 	for b.Loop() {

@@ -12,12 +12,13 @@ import (
 // TestDecodeLarge: a large file means the same as its documents one by one,
 // and problems have their lines.
 func TestDecodeLarge(t *testing.T) {
-	text := many(1000, false)
+	const n = 200
+	text := many(n, false)
 	if parts := split([]byte(text), minChunk); len(parts) < 10 {
 		t.Fatalf("%d parts of %d bytes", len(parts), len(text))
 	}
 	s, ps := Decode("many.yaml", []byte(text))
-	if ps != nil || len(s.VirtualServices) != 1000 || len(s.ServiceEntries) != 1 || len(s.DestinationRules) != 1 {
+	if ps != nil || len(s.VirtualServices) != n || len(s.ServiceEntries) != 1 || len(s.DestinationRules) != 1 {
 		t.Fatalf("%d VirtualServices, %v", len(s.VirtualServices), ps)
 	}
 	lines := strings.Split(text, "\n")
@@ -26,17 +27,17 @@ func TestDecodeLarge(t *testing.T) {
 			t.Fatalf("object %d: %s at line %d, %q", i, vs.Name, vs.Line, lines[vs.Line])
 		}
 	}
-	bad := strings.Replace(text, "{prefix: /service-777/route-3}", "{prefix: /service-777/route-3, nonsense: 1}", 1)
+	bad := strings.Replace(text, "{prefix: /service-177/route-3}", "{prefix: /service-177/route-3, nonsense: 1}", 1)
 	_, ps = Decode("many.yaml", []byte(bad))
 	at := 1 + strings.Count(bad[:strings.Index(bad, "nonsense")], "\n")
-	if len(ps) != 1 || ps[0].Line != at || ps[0].Object != "VirtualService default/vs-777" {
+	if len(ps) != 1 || ps[0].Line != at || ps[0].Object != "VirtualService default/vs-177" {
 		t.Errorf("%v, expected one at line %d", ps, at)
 	}
 	// What follows something that is not YAML is not looked at.
-	broken := strings.Replace(bad, "name: vs-500}", "name: [vs-500}", 1)
+	broken := strings.Replace(bad, "name: vs-100}", "name: [vs-100}", 1)
 	s, ps = Decode("many.yaml", []byte(broken))
-	at = 1 + strings.Count(broken[:strings.Index(broken, "[vs-500")], "\n")
-	if len(ps) != 1 || ps[0].Line < at-1 || ps[0].Line > at+1 || !strings.Contains(ps[0].Message, "not valid YAML") || len(s.VirtualServices) != 500 {
+	at = 1 + strings.Count(broken[:strings.Index(broken, "[vs-100")], "\n")
+	if len(ps) != 1 || ps[0].Line < at-1 || ps[0].Line > at+1 || !strings.Contains(ps[0].Message, "not valid YAML") || len(s.VirtualServices) != 100 {
 		t.Errorf("%d VirtualServices, %v, expected one at line %d", len(s.VirtualServices), ps, at)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -159,6 +160,31 @@ func TestKillNineWithClsact(t *testing.T) {
 	if err := gone(foreign); err == nil {
 		t.Error("the foreign filter is gone")
 	}
+}
+
+// TestKillNineInAPod: the filters of a killed agent go with the next one also
+// from a pod that this one has no business in.
+func TestKillNineInAPod(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	files := t.TempDir()
+	file := filepath.Join(files, "pod")
+	pod(t, l.v1, file)
+	args := []string{"--netns", files + "/*", "--attach", "clsact"}
+	a := startAgent(t, l.node, append(args, "-f", rulesFile(t, podRules(t, v4.v1)))...)
+	must(t, a.attachedIn(file))
+	a.kill()
+	if len(filters(t, l.v1)) == 0 {
+		t.Fatal("no filter is left after kill -9: this test shows nothing")
+	}
+	a = startAgent(t, l.node, append(args, "-f", rulesFile(t, podRules(t, "10.99.4.2")))...)
+	eventually(t, "the pod being clean", func() error {
+		if left, qdiscs := filters(t, l.v1), clsactQdiscs(t, l.v1); len(left)+len(qdiscs) > 0 {
+			return fmt.Errorf("left are %v, and qdiscs on %v", left, qdiscs)
+		}
+		return nil
+	})
+	a.stop()
 }
 
 // filter is a TC filter of the program under test.

@@ -27,7 +27,7 @@ var laws = []struct {
 	{"The shadow gets the same bytes production got, once.",
 		"TestBodies TestLargeBodiesInWirePackets TestOutputOfALiveRun TestTenThousandKeepAliveRequests TestOrderPerConnection TestOpenConnectionsArePickedUp TestEveryPathOnce " +
 			"TestInterfacesComeAndGo TestOneLineForm TestPCAPReplay TestPublicCaptures TestPodsOnce TestPodsProxied TestPodChurn TestTakeoverInPods TestSeedRules TestDeclinedH2CIsNoUpgrade " +
-			"TestLossyNetwork TestShortConnections TestWhatCannotBeCopiedIsNotGuessed"},
+			"TestLossyNetwork TestShortConnections TestWhatCannotBeCopiedIsNotGuessed TestUrgentData"},
 	{"Rules mean what Envoy and Istio mean.",
 		"TestSeedRules TestRulesChangeUnderLoad TestBrokenRulesKeepTheOldOnes TestPCAPDryRun TestErrorsEndWithTwo"},
 	{"Speed: production does not wait for the mirror, and the mirror keeps up with production.",

@@ -81,7 +81,7 @@ func build(to string) error {
 			return err
 		}
 	}
-	cmd := exec.Command("go", "build", "-trimpath", "-o", to, "github.com/shadowtap/shadowtap/cmd/shadowtap")
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", to, "github.com/shadowtap/shadowtap/cmd/shadowtap")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if raceDetector() {
 		cmd = exec.Command("go", "build", "-race", "-o", to, "github.com/shadowtap/shadowtap/cmd/shadowtap")

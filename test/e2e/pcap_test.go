@@ -178,7 +178,7 @@ func (c *captureFile) close() error {
 type capturedConnection struct {
 	file     *captureFile
 	src, dst *net.TCPAddr
-	seq      uint32
+	seq, ack uint32 // of the next segment
 }
 
 func (c *captureFile) connect(src, dst string, isn uint32) *capturedConnection {
@@ -187,7 +187,7 @@ func (c *captureFile) connect(src, dst string, isn uint32) *capturedConnection {
 	must(c.t, err)
 	d, err := net.ResolveTCPAddr("tcp", dst)
 	must(c.t, err)
-	conn := &capturedConnection{file: c, src: s, dst: d, seq: isn}
+	conn := &capturedConnection{file: c, src: s, dst: d, seq: isn, ack: 1}
 	conn.write(layers.TCP{SYN: true, Seq: isn}, "")
 	conn.seq++
 	return conn
@@ -210,7 +210,7 @@ func (c *capturedConnection) write(tcp layers.TCP, payload string) {
 	ethernet := &layers.Ethernet{SrcMAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, DstMAC: net.HardwareAddr{2, 0, 0, 0, 0, 2}, EthernetType: layers.EthernetTypeIPv4}
 	ip := &layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolTCP, SrcIP: c.src.IP, DstIP: c.dst.IP}
 	tcp.SrcPort, tcp.DstPort = layers.TCPPort(c.src.Port), layers.TCPPort(c.dst.Port)
-	tcp.Window, tcp.Ack = 65535, 1
+	tcp.Window, tcp.Ack = 65535, c.ack
 	must(t, tcp.SetNetworkLayerForChecksum(ip))
 	buffer := gopacket.NewSerializeBuffer()
 	options := gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}

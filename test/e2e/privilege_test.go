@@ -1,9 +1,11 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -190,5 +192,22 @@ users: [{name: u, user: {`+test.user+`}}]
 				t.Errorf("%v: %s", a.exit, log)
 			}
 		})
+	}
+}
+
+// TestNoPrivileges: whoever may not capture is told what it takes. The exit
+// code alone proves nothing, since that of a crash is 2 as well.
+func TestNoPrivileges(t *testing.T) {
+	t.Parallel()
+	needRoot(t) // to become nobody
+	rules := filepath.Join(publicDir(t), "rules.yaml")
+	must(t, os.WriteFile(rules, []byte(seedRules(t, v4)), 0o644))
+	for _, where := range [][]string{nil, {"--netns", "/run/netns/*"}} {
+		_, stderr, err := asNobody(t, append([]string{"run", "-f", rules, "--admin", ""}, where...)...)
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != 2 || !strings.Contains(stderr, "\nshadowtap: load the tap: ") ||
+			!strings.HasSuffix(stderr, "(it takes root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON)\n") {
+			t.Errorf("%q: %v, want exit code 2 and what it takes\n%s", where, err, stderr)
+		}
 	}
 }

@@ -115,6 +115,7 @@ func TestOtherProtocolsAreRecognised(t *testing.T) {
 		"tls":   overTLS,
 		"http2": opening("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"),
 		// The client of a message queue, for example.
+		"mptcp":    overMPTCP,
 		"not_http": opening("\x00\x00\x00\x1a\x00\x03\x00\x00\x00\x00\x00\x01"),
 	} {
 		t.Run(protocol, func(t *testing.T) {
@@ -173,6 +174,27 @@ func overTLS(t *testing.T, l *lab) *connection {
 	conn.Conn = tls.Client(conn.Conn, &tls.Config{InsecureSkipVerify: true})
 	conn.r = bufio.NewReader(conn.Conn)
 	must(t, conn.SetDeadline(time.Now().Add(patience)))
+	return conn
+}
+
+// overMPTCP connects to an echoing v1 by Multipath TCP, which servers in Go accept.
+func overMPTCP(t *testing.T, l *lab) *connection {
+	t.Helper()
+	echoServer(t, listen(t, l.v1, v4.v1At()))
+	var d net.Dialer
+	d.SetMultipathTCP(true)
+	var c net.Conn
+	must(t, l.client.Do(func() (err error) {
+		c, err = d.Dial("tcp", v4.v1At())
+		return err
+	}))
+	t.Cleanup(func() { _ = c.Close() })
+	if ok, err := c.(*net.TCPConn).MultipathTCP(); err != nil || !ok {
+		t.Skipf("this kernel does not speak Multipath TCP: %v", err)
+	}
+	must(t, c.SetDeadline(time.Now().Add(patience)))
+	conn := &connection{Conn: c, r: bufio.NewReader(c)}
+	exchange(t, conn, smuggled)
 	return conn
 }
 

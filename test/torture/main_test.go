@@ -26,7 +26,7 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	program = filepath.Join(dir, "shadowtap")
-	cmd := exec.Command("go", "build", "-trimpath", "-o", program, "github.com/shadowtap/shadowtap/cmd/shadowtap")
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, "github.com/shadowtap/shadowtap/cmd/shadowtap")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build the program under test: %v\n%s", err, out)

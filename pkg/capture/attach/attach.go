@@ -163,6 +163,7 @@ func layer(encap string) int {
 
 // Options configures a Follower or a Site.
 type Options struct {
+	// Programs are attached as Mode says.
 	Programs Programs
 	Mode     Mode
 	// Priority is the preferred priority of clsact filters, 0 for
@@ -186,11 +187,11 @@ type Options struct {
 
 // Hook is one place a program is attached to.
 type Hook struct {
-	Ifindex   int
+	Ifindex   int    // of the interface, in its network namespace
 	Name      string // of the interface, at present
 	Direction Direction
-	Mode      Mode // TCX or Clsact
-	Since     time.Time
+	Mode      Mode      // TCX or Clsact
+	Since     time.Time // when it was attached
 }
 
 // Follower attaches programs to the links of one network namespace. Its
@@ -202,6 +203,7 @@ type Follower struct {
 	ready   chan struct{}
 	resync  chan struct{}
 	hooks   atomic.Pointer[[]Hook]
+	every   time.Duration // resyncInterval
 
 	// What follows belongs to the goroutine of Run.
 	nl      *netlink.Handle
@@ -232,6 +234,7 @@ func newFollower(o Options) *Follower {
 		o:       o,
 		ready:   make(chan struct{}),
 		resync:  make(chan struct{}, 1),
+		every:   resyncInterval,
 		devices: make(map[int]*device),
 	}
 }

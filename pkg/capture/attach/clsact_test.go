@@ -7,8 +7,10 @@ import (
 	"math"
 	"os"
 	"os/exec"
+	"slices"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -243,6 +245,38 @@ func TestClsactRemovedByOthers(t *testing.T) {
 	}
 	f.stop()
 	expectAttached(t, a, "qdisc clsact") // theirs
+}
+
+// TestClsactNoticesRemovals: a qdisc that somebody removed is made again without
+// waiting for the next regular look.
+func TestClsactNoticesRemovals(t *testing.T) {
+	a, b, c := clsactLab(t)
+	f, err := New(Options{Programs: c.programs(), Mode: Clsact, Select: on("a0")})
+	must(t, err)
+	f.every = 24 * time.Hour
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- f.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		must(t, <-done)
+	})
+	whole := func() bool {
+		return slices.Equal(attached(t, a), []string{"qdisc clsact", "ingress bpf pref 10 shadowtap", "egress bpf pref 10 shadowtap"})
+	}
+	eventually(t, "the filters are there", whole)
+	must(t, netlink.QdiscDel(clsactOf(a.Attrs().Index)))
+	eventually(t, "they are there again", whole)
+	all, err := filters(a.Attrs().Index, Egress)
+	must(t, err)
+	for _, f := range all {
+		if f.handle != 0 {
+			must(t, netlink.FilterDel(&netlink.BpfFilter{FilterAttrs: f.attrs(), Fd: -1}))
+		}
+	}
+	eventually(t, "the one that was removed is there again", whole)
+	send(t, b, 1)
+	expectCount(t, "ours", c.ingressEth, 1)
 }
 
 // TestClsactNothingLeftToRemove stops after somebody removed everything.

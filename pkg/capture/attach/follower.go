@@ -14,7 +14,7 @@ import (
 
 const (
 	// resyncInterval is how often all links are looked at without a reason.
-	// It finds what nothing announces: a filter that somebody removed.
+	// It finds what nothing announces: a tcx link that somebody detached.
 	resyncInterval = 30 * time.Second
 	// minBackoff and maxBackoff bound the time between attempts to listen to
 	// the kernel again.
@@ -68,13 +68,15 @@ func (f *Follower) run(ctx context.Context) (err error) {
 	defer f.clsact.close()
 	defer func() { err = f.guarded(f.detachAll) }()
 
-	tick := time.NewTicker(resyncInterval)
+	tick := time.NewTicker(f.every)
 	defer tick.Stop()
 	var sub subscription
 	defer func() { sub.close() }()
 	backoff := minBackoff
 	again := time.NewTimer(0) // time to subscribe and look at everything
 	defer again.Stop()
+	robbed := make(map[int]bool) // links that something was removed from
+	var settled <-chan time.Time // when to look at them
 	for {
 		select {
 		case <-ctx.Done():
@@ -102,6 +104,24 @@ func (f *Follower) run(ctx context.Context) (err error) {
 				continue
 			}
 			f.changed(sub.pending(u))
+		case index, ok := <-sub.removed():
+			if !ok {
+				f.o.Logger.Warn("subscription to removals ended, renewing it", "after", backoff)
+				sub.close()
+				again.Reset(backoff)
+				backoff = min(2*backoff, maxBackoff)
+				continue
+			}
+			if f.clsact.owner == nil {
+				continue // we have no filters
+			}
+			if robbed[index] = true; settled == nil {
+				settled = time.After(removalSettle)
+			}
+		case <-settled:
+			f.changed(robbed)
+			clear(robbed)
+			settled = nil
 		case <-f.resync:
 			f.roundOrLog()
 		case <-tick.C:
@@ -121,16 +141,9 @@ func (f *Follower) roundOrLog() {
 
 // round looks at every link there is, and at what became of those there were.
 func (f *Follower) round() error {
-	var links []netlink.Link
-	var err error
-	for range dumpAttempts {
-		links, err = f.nl.LinkList()
-		if !errors.Is(err, netlink.ErrDumpInterrupted) {
-			break
-		}
-	}
+	links, err := f.links()
 	if err != nil {
-		return fmt.Errorf("list links: %w", err)
+		return err
 	}
 	present := make(map[int]bool, len(links))
 	for _, l := range links {
@@ -152,6 +165,19 @@ func (f *Follower) round() error {
 		close(f.ready)
 	}
 	return nil
+}
+
+func (f *Follower) links() (links []netlink.Link, err error) {
+	for range dumpAttempts {
+		links, err = f.nl.LinkList()
+		if !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list links: %w", err)
+	}
+	return links, nil
 }
 
 // guarded runs a step whose panic is an error of it, if it is contained.
@@ -188,9 +214,10 @@ func (f *Follower) look(index int) {
 // subscription is the stream of link messages. The zero value is closed: its
 // channel never delivers.
 type subscription struct {
-	updates chan netlink.LinkUpdate
-	errs    chan error
-	done    chan struct{}
+	updates  chan netlink.LinkUpdate
+	errs     chan error
+	done     chan struct{}
+	removals *removals
 }
 
 // open subscribes anew in the namespace of the calling thread.
@@ -213,8 +240,17 @@ func (s *subscription) open() error {
 		close(done)
 		return fmt.Errorf("subscribe to link changes: %w", err)
 	}
-	*s = subscription{updates, errs, done}
-	return nil
+	removals, err := openRemovals()
+	*s = subscription{updates, errs, done, removals}
+	return err
+}
+
+// removed delivers the indexes of links that something was removed from.
+func (s *subscription) removed() <-chan int {
+	if s.removals == nil {
+		return nil
+	}
+	return s.removals.links
 }
 
 // close ends the subscription and its goroutines.
@@ -224,6 +260,9 @@ func (s *subscription) close() {
 	}
 	close(s.done)
 	for range s.updates { // its sender may be waiting for us
+	}
+	if s.removals != nil {
+		s.removals.close()
 	}
 	*s = subscription{}
 }

@@ -2,6 +2,7 @@ package attach
 
 import (
 	"fmt"
+	"log/slog"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -70,6 +71,27 @@ func (s *Site) with(f func() error) (err error) {
 	}()
 	if err := f(); err != nil {
 		return fmt.Errorf("attach: %w", err)
+	}
+	return nil
+}
+
+// Clean removes the filters, and qdiscs, that agents which are gone left in the
+// calling thread's namespace. A Site does so on its own where it attaches; this
+// is for namespaces in which nothing is to be attached any more.
+func Clean(logger *slog.Logger) error {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("attach: netlink: %w", err)
+	}
+	defer h.Close()
+	f := newFollower(Options{Logger: logger})
+	f.nl, f.clsact = h, &clsact{nl: h}
+	links, err := f.links()
+	if err != nil {
+		return fmt.Errorf("attach: %w", err)
+	}
+	for _, l := range links {
+		f.clean(l.Attrs())
 	}
 	return nil
 }

@@ -17,7 +17,8 @@ import (
 const eventBuffer = 1 << 20
 
 // events is a netlink socket that hears of links and addresses in every
-// network namespace that has an id in the socket's own, and of such ids.
+// network namespace that has an id in the socket's own, of qdiscs and filters
+// that are removed there, and of such ids.
 type events struct {
 	file *os.File
 	conn syscall.RawConn
@@ -32,6 +33,7 @@ type event struct {
 	ended   bool // the namespace has, and the id with it
 	started bool // the id is new
 	missed  bool // messages were lost
+	removed bool // a qdisc or filter was removed
 }
 
 // newEvents opens the socket in the network namespace of the calling thread.
@@ -53,7 +55,7 @@ func newEvents() (_ *events, err error) {
 	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return nil, fmt.Errorf("bind netlink: %w", err)
 	}
-	for _, group := range []int{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_NSID} {
+	for _, group := range []int{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_TC, unix.RTNLGRP_NSID} {
 		if err := unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, group); err != nil {
 			return nil, fmt.Errorf("join netlink group %d: %w", group, err)
 		}
@@ -98,9 +100,13 @@ func (e *events) next(deliver func(event)) error {
 			if id, ok := nsidOf(m.Data); ok && !foreign {
 				deliver(event{nsid: id, ended: m.Header.Type == unix.RTM_DELNSID, started: m.Header.Type == unix.RTM_NEWNSID})
 			}
-		default:
+		case unix.RTM_NEWLINK, unix.RTM_DELLINK, unix.RTM_NEWADDR, unix.RTM_DELADDR:
 			if foreign {
 				deliver(event{nsid: from})
+			}
+		case unix.RTM_DELQDISC, unix.RTM_DELTFILTER:
+			if foreign {
+				deliver(event{nsid: from, removed: true})
 			}
 		}
 	}

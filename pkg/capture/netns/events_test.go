@@ -5,7 +5,9 @@ import (
 	"errors"
 	"os"
 	"testing"
+	"time"
 
+	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
@@ -60,5 +62,54 @@ func TestEventsEnd(t *testing.T) {
 	}
 	if err := e.next(func(event) {}); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("after the end: %v", err)
+	}
+}
+
+// TestEventsOfRemovals: that a qdisc is removed is heard from other namespaces,
+// and that one is made is not.
+func TestEventsOfRemovals(t *testing.T) {
+	needRoot(t)
+	pod := newNamespace(t)
+	e, err := newEvents()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer time.AfterFunc(patience, func() { _ = e.close() }).Stop()
+	defer func() { _ = e.close() }()
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	var id int
+	qdisc := &netlink.GenericQdisc{QdiscType: "clsact", QdiscAttrs: netlink.QdiscAttrs{
+		LinkIndex: 1, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT,
+	}}
+	err = pod.Do(func() error {
+		f, err := os.Open("/proc/thread-self/ns/net")
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if id, err = nsidFor(h, f); err != nil {
+			return err
+		}
+		return errors.Join(netlink.QdiscAdd(qdisc), netlink.QdiscDel(qdisc))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for removed := false; !removed; {
+		err := e.next(func(e event) {
+			if e.nsid != id || e.started || e.missed {
+				return
+			}
+			if removed = e.removed; !removed {
+				t.Errorf("heard of %+v", e)
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package netns
 
 import (
+	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -24,7 +25,11 @@ func Own() (ID, error) {
 		return ID{}, fmt.Errorf("network namespace of this thread: %w", err)
 	}
 	_ = f.Close()
-	return ID{Device: id.device, Inode: id.inode, Cookie: cookie()}, nil
+	c, err := cookie()
+	if err != nil {
+		return ID{}, err
+	}
+	return ID{Device: id.device, Inode: id.inode, Cookie: c}, nil
 }
 
 // ID returns the name of the namespace.
@@ -33,13 +38,17 @@ func (n *Namespace) ID() ID {
 }
 
 // cookie is that of the calling thread's namespace, 0 if the kernel has none.
-func cookie() uint64 {
+// Not to know it is an error: by a name without it another agent would take the
+// namespace for one that it does not capture in.
+func cookie() (uint64, error) {
 	s, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return 0
+		return 0, fmt.Errorf("cookie of a network namespace: %w", err)
 	}
 	defer unix.Close(s)
-	// An error is ENOPROTOOPT: the kernel is too old.
-	c, _ := unix.GetsockoptUint64(s, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
-	return c
+	c, err := unix.GetsockoptUint64(s, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	if err != nil && !errors.Is(err, unix.ENOPROTOOPT) { // too old a kernel
+		return 0, fmt.Errorf("cookie of a network namespace: %w", err)
+	}
+	return c, nil
 }

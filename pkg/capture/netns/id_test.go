@@ -1,6 +1,7 @@
 package netns
 
 import (
+	"errors"
 	"path/filepath"
 	"testing"
 
@@ -34,5 +35,24 @@ func TestID(t *testing.T) {
 	}
 	if seen.ID() != inside || inside == own || inside == (ID{}) {
 		t.Errorf("seen as %+v, inside it is %+v, here %+v", seen.ID(), inside, own)
+	}
+}
+
+// TestCookieIsNotGuessed: where no socket can be made, that a namespace has no
+// cookie is not known.
+func TestCookieIsNotGuessed(t *testing.T) {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 0, Max: limit.Max}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := cookie()
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if !errors.Is(err, unix.EMFILE) {
+		t.Errorf("error %v, want EMFILE", err)
 	}
 }

@@ -14,6 +14,7 @@ func idleWatcher() *Watcher {
 		known:  make(map[identity]*Namespace),
 		byNSID: make(map[int]*Namespace),
 		dirty:  make(map[*Namespace]struct{}),
+		robbed: make(map[*Namespace]time.Time),
 		young:  make(map[string]retry),
 		gone:   func(*Namespace) {},
 	}
@@ -39,6 +40,37 @@ func TestEventsDoNotPutOffALook(t *testing.T) {
 			}
 		}
 		t.Error("nothing was looked at while there were events")
+	})
+}
+
+// Who removes a qdisc to make it anew has the time for it, also if it is done
+// again and again, and then the namespace is looked at.
+func TestRemovalsSettle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := idleWatcher()
+		n := &Namespace{nsid: 3}
+		w.byNSID[3] = n
+		work := time.NewTimer(time.Hour)
+		defer work.Stop()
+		begin := time.Now()
+		for range 10 {
+			w.note(event{nsid: 3, removed: true})
+			w.schedule(work)
+			time.Sleep(removalSettle / 20)
+			w.soilRobbed(time.Now())
+		}
+		if len(w.dirty) != 0 {
+			t.Error("looked at too early")
+		}
+		now := <-work.C
+		w.soilRobbed(now)
+		if _, ok := w.dirty[n]; !ok || now.Sub(begin) != removalSettle {
+			t.Errorf("after %v: dirty %v", now.Sub(begin), ok)
+		}
+		w.forget(n)
+		if len(w.robbed) != 0 {
+			t.Error("it is not forgotten")
+		}
 	})
 }
 

@@ -24,6 +24,10 @@ const (
 	// How often a namespace is looked at for what happens in it, when that
 	// never ends: whoever is root in a pod can change its interfaces for ever.
 	visitsPerSecond, visitsAtOnce = 2, 20
+	// How long after a qdisc or filter was removed in a namespace it is looked
+	// at. Who removes a qdisc may be about to make it anew, and must not find
+	// that we have been faster.
+	removalSettle = time.Second
 	// A file that was just made is not a namespace yet. It is looked at again
 	// after this, and twice as long each time.
 	firstRetry, lastRetry = 5 * time.Millisecond, time.Second
@@ -31,7 +35,7 @@ const (
 	// are not announced.
 	rescanQuiet, rescanBlind = 30 * time.Second, 5 * time.Second
 	// How often every namespace is looked at without a reason, for what
-	// nothing announces, such as a program that somebody removed.
+	// nothing announces, such as a tcx link that somebody detached.
 	revisitAfter = 2 * time.Minute
 	// How long nothing is heard after a panic that was contained.
 	faultPause = 100 * time.Millisecond
@@ -51,10 +55,11 @@ type Watcher struct {
 	known   map[identity]*Namespace
 	byNSID  map[int]*Namespace
 	dirty   map[*Namespace]struct{}
-	young   map[string]retry // files that may become namespaces
-	due     time.Time        // when the next look is, if there is to be one
-	dirs    map[string]bool  // watched
-	failure string           // of a scan, as it was last logged
+	robbed  map[*Namespace]time.Time // when to look at those that something was removed from
+	young   map[string]retry         // files that may become namespaces
+	due     time.Time                // when the next look is, if there is to be one
+	dirs    map[string]bool          // watched
+	failure string                   // of a scan, as it was last logged
 }
 
 // retry is when to look at something again, and how long that is after the
@@ -75,6 +80,7 @@ func New(o Options) (_ *Watcher, err error) {
 		known:  make(map[identity]*Namespace),
 		byNSID: make(map[int]*Namespace),
 		dirty:  make(map[*Namespace]struct{}),
+		robbed: make(map[*Namespace]time.Time),
 		young:  make(map[string]retry),
 		dirs:   make(map[string]bool),
 	}
@@ -159,6 +165,7 @@ func (w *Watcher) Run(ctx context.Context, changed, gone func(*Namespace), ready
 			if w.lookAgain(now) {
 				w.rescan(files)
 			}
+			w.soilRobbed(now)
 			w.visitDirty()
 			w.schedule(work)
 		case <-rescan.C:
@@ -215,6 +222,10 @@ func (w *Watcher) note(e event) {
 		w.young[rescanEverything] = retry{}
 	case e.started && n == nil:
 		w.young[rescanEverything] = retry{}
+	case n != nil && e.removed:
+		if w.robbed[n].IsZero() {
+			w.robbed[n] = time.Now().Add(removalSettle)
+		}
 	case n != nil && !e.started:
 		w.dirty[n] = struct{}{}
 	}
@@ -224,6 +235,17 @@ func (w *Watcher) note(e event) {
 func (w *Watcher) soilAll() {
 	for _, n := range w.known {
 		w.dirty[n] = struct{}{}
+	}
+}
+
+// soilRobbed has the namespaces looked at that something was removed from, if it
+// is time to.
+func (w *Watcher) soilRobbed(now time.Time) {
+	for n, at := range w.robbed {
+		if !at.After(now) {
+			delete(w.robbed, n)
+			w.dirty[n] = struct{}{}
+		}
 	}
 }
 
@@ -249,6 +271,9 @@ func (w *Watcher) schedule(t *time.Timer) {
 	}
 	if len(w.dirty) > 0 {
 		sooner(now.Add(settle))
+	}
+	for _, at := range w.robbed {
+		sooner(at)
 	}
 	for _, r := range w.young {
 		if soonest := now.Add(firstRetry); r.at.Before(soonest) {
@@ -370,14 +395,18 @@ func (w *Watcher) visit(n *Namespace) error {
 		}
 		w.byNSID[n.nsid] = n
 	}
+	var c uint64
 	var addresses []netip.Addr
 	if err := n.Enter(func() (err error) {
-		n.cookie.Store(cookie()) // the inode may be another's than last time
+		if c, err = cookie(); err != nil {
+			return err
+		}
 		addresses, err = listAddresses()
 		return err
 	}); err != nil {
 		return err
 	}
+	n.cookie.Store(c) // the inode may be another's than last time
 	n.addresses.Store(&addresses)
 	return nil
 }
@@ -386,6 +415,7 @@ func (w *Watcher) visit(n *Namespace) error {
 func (w *Watcher) forget(n *Namespace) {
 	delete(w.known, n.id)
 	delete(w.dirty, n)
+	delete(w.robbed, n)
 	if w.byNSID[n.nsid] == n {
 		delete(w.byNSID, n.nsid)
 	}

@@ -95,7 +95,15 @@ func (w *watched) until(what string, condition func() bool) {
 	}
 }
 
-// at returns the namespace that has an address, if there is one.
+// find waits for the namespace that has an address.
+func (w *watched) find(what, addr string) (n *Namespace) {
+	w.t.Helper()
+	w.until(what, func() bool { n = w.at(addr); return n != nil })
+	return n
+}
+
+// at returns the namespace that has an address, if there is one. It is for
+// conditions of until.
 func (w *watched) at(addr string) *Namespace {
 	for n := range w.present {
 		if slices.Contains(n.Addresses(), netip.MustParseAddr(addr)) {
@@ -175,8 +183,7 @@ func TestWatcherFiles(t *testing.T) {
 	t.Cleanup(func() { _ = unix.Unmount(file, unix.MNT_DETACH) })
 	w.until("the namespace", func() bool { return len(w.present) == 1 })
 	connect(t, host, pod, "pod0", "eth0", "10.1.2.3/24")
-	w.until("its address", func() bool { return w.at("10.1.2.3") != nil })
-	n := w.at("10.1.2.3")
+	n := w.find("its address", "10.1.2.3")
 	if n.String() != file {
 		t.Errorf("found at %s, want %s", n, file)
 	}
@@ -230,8 +237,7 @@ func TestWatcherProcesses(t *testing.T) {
 	if err := pod.Start(cmd); err != nil {
 		t.Fatal(err)
 	}
-	w.until("the process", func() bool { return w.at("10.1.2.3") != nil })
-	if err := w.at("10.1.2.3").Enter(func() error { return nil }); err != nil {
+	if err := w.find("the process", "10.1.2.3").Enter(func() error { return nil }); err != nil {
 		t.Error(err)
 	}
 	_ = cmd.Process.Kill()

@@ -44,9 +44,8 @@ type packet struct {
 // decode takes a frame of the given link type, wire bytes long before the
 // snapshot length cut it, apart into p. Otherwise it says why not.
 //
-// It looks at what the kernel program looks at and no more: TCP options and
-// checksums (wrong in every capture made above an offloading card) are not
-// read. The decoders of the layers package are not used because they differ
+// It looks at what the kernel program looks at and no more: checksums (wrong in
+// every capture made above an offloading card) are not read, nor most TCP options. The decoders of the layers package are not used because they differ
 // where it matters here: they refuse a segment for a bad option, and take
 // padding for payload behind an IPv6 hop-by-hop header.
 func decode(link uint32, frame []byte, wire int, p *packet) (Reason, bool) {
@@ -227,7 +226,35 @@ func decodeTCP(tcp []byte, length int, p *packet) (Reason, bool) {
 	p.flags = capture.Flags(tcp[13])
 	p.payload = tcp[min(header, len(tcp)):]
 	p.length = length - header
+	if subflow(tcp[20:min(header, len(tcp))], p) {
+		p.flags |= capture.FlagSubflow
+	}
 	return 0, true
+}
+
+// subflow reports whether the options of a segment say that its connection is a
+// subflow of Multipath TCP, as is_subflow in bpf/packet.h does.
+func subflow(options []byte, p *packet) bool {
+	const end, nop, mptcp, join = 0, 1, 30, 1
+	opens := p.flags&capture.FlagSYN != 0
+	if !opens && (p.length == 0 || len(options) <= 12) {
+		return false
+	}
+	for range 16 {
+		switch {
+		case len(options) < 3:
+			return false
+		case options[0] == mptcp:
+			return !opens || options[2]>>4 == join
+		case options[0] == nop:
+			options = options[1:]
+		case options[0] == end || options[1] < 2:
+			return false
+		default:
+			options = options[min(int(options[1]), len(options)):]
+		}
+	}
+	return true
 }
 
 // mapped sets ip to the IPv4-mapped form of v4 (RFC 4291 section 2.5.5.2).

@@ -39,6 +39,8 @@ func TestReadPackets(t *testing.T) {
 	options.Options = []layers.IPv4Option{{OptionType: 7, OptionLength: 7, OptionData: []byte{4, 0, 0, 0, 0}}}
 	tcpOptions := tcp(1000)
 	tcpOptions.Options = []layers.TCPOption{{OptionType: layers.TCPOptionKindTimestamps, OptionLength: 10, OptionData: make([]byte, 8)}}
+	subflow := tcp(1000)
+	subflow.Options = []layers.TCPOption{{OptionType: 30, OptionLength: 20, OptionData: append([]byte{0x20, 5}, make([]byte, 16)...)}}
 	badOption := tcp(1000)
 	badOption.Options = []layers.TCPOption{{OptionType: 99, OptionLength: 4, OptionData: make([]byte, 2)}}
 	syn := tcp(1000)
@@ -100,6 +102,8 @@ func TestReadPackets(t *testing.T) {
 
 		{name: "ipv4 options", link: linkRaw, frame: frameOf(t, options, tcp(1000), payload), want: v4},
 		{name: "tcp options", link: linkRaw, frame: frameOf(t, ipv4(), tcpOptions, payload), want: v4},
+		{name: "subflow of multipath tcp", link: linkRaw, frame: frameOf(t, ipv4(), subflow, payload),
+			want: delivered(flow(client4, server4), capture.FlagACK|capture.FlagSubflow, payload)},
 		{name: "tcp option that lies about its length", link: linkRaw, want: v4,
 			frame: patched(frameOf(t, ipv4(), badOption, payload), func(b []byte) { b[41] = 0 })},
 		{name: "ipv6 extension headers", link: linkRaw, frame: extended(layers.IPProtocolIPv6HopByHop, chain...), want: v6},

@@ -240,6 +240,7 @@ func (rd *reader) deliver(time int64, r role) {
 	flow, mark := p.flow, capture.Flags(0)
 	if r == roleResponse {
 		flow, mark = reverse(p.flow), capture.FlagResponse
+		p.flags &^= capture.FlagSubflow
 	}
 	missing := p.length - len(p.payload)
 	rd.seg = capture.Segment{
