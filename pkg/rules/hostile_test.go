@@ -143,3 +143,35 @@ func TestControlCharacters(t *testing.T) {
 		}
 	}
 }
+
+// TestHostileRoot: anybody may delegate to somebody else's object, whose own
+// mirroring goes on whatever is wrong with what he adds.
+func TestHostileRoot(t *testing.T) {
+	const object = "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: %s, namespace: %s}\nspec: {%s}\n"
+	leaf := fmt.Sprintf(object, "leaf", "default", "http: [{match: [{uri: {prefix: /}, headers: {x: {exact: y}}}], "+toV1Flow+"}, {route: [{destination: {host: httpbin, subset: v1}}]}]") +
+		fmt.Sprintf(object, "root", "default", "hosts: [s.com], http: [{delegate: {name: leaf}}]")
+	for name, tt := range map[string]struct{ route, field string }{
+		"mirror":     {"mirror: {host: nowhere.example}", "spec.http[0].mirror.host"},
+		"percentage": {"mirrorPercentage: {value: 101}", "spec.http[0].mirrorPercentage.value"},
+		"headers":    {"headers: {request: {set: {x: '%NO%'}}}", "spec.http[0].headers.request.set[x]"},
+		"rewrite":    {"rewrite: {uri: '/ /'}", "spec.http[0].rewrite.uri"},
+		"match":      {"match: [{method: {regex: '('}}]", "spec.http[0].match[0].method.regex"},
+		"timeout":    {"timeout: 0.0001s", "spec.http[0].timeout"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, _ := decodeAll(t, services+leaf+fmt.Sprintf(object, "hostile", "other", "hosts: [h.com], http: [{delegate: {name: leaf, namespace: default}, "+tt.route+"}]"))
+			p, problems := CompileEach(s, Options{})
+			if p == nil || problems.Err() == nil {
+				t.Fatalf("%v", problems)
+			}
+			for _, problem := range problems {
+				if !problem.Warning && (problem.Object != "VirtualService other/hostile" || problem.Field != tt.field) {
+					t.Errorf("%v, want it to be of %s", problem, tt.field)
+				}
+			}
+			if d := decide(t, p, request(t, "GET /\nHost: s.com\nX: y"), "10.0.0.1:80"); d.Verdict != Mirrored {
+				t.Errorf("the delegate's own root: %v, %v", d.Verdict, d.Why)
+			}
+		})
+	}
+}
