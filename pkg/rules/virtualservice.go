@@ -139,7 +139,7 @@ func (c *compiler) httpRoutes(vs *virtualService, at *field) {
 			last = c.httpRoute(vs, vs.src, in, f, rule, last)
 			continue
 		}
-		for _, d := range c.delegatedRoutes(vs.src, in, f) {
+		for _, d := range c.delegatedRoutes(vs, in, f) {
 			last = c.httpRoute(vs, d.src, d.route, d.at, rule, last)
 		}
 	}
@@ -248,7 +248,6 @@ func (c *compiler) action(src *VirtualService, in *networking.HTTPRoute, at *fie
 			return at.dot("route").at(i).dot("headers").dot("request")
 		})
 	}
-	c.extraValues(&src.Meta, a)
 	return a
 }
 
