@@ -90,7 +90,6 @@ func (c *comparing) run() {
 		}
 		p.release()
 		c.charge(c.comparer.Size())
-		c.throttle.end()
 	}
 	c.charge(0) // nothing is mirrored any more
 }
@@ -257,6 +256,7 @@ func (p *pair) pair() *compare.Pair {
 func (p *pair) release() {
 	p.forget()
 	p.of.release()
+	p.of.comparing.throttle.end() // see send
 }
 
 // forget gives up what is kept of the shadow's answer.

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"time"
@@ -35,6 +36,7 @@ func (a *Agent) newMirror(m *rules.Mirror) *replay.Mirror {
 		RequestsPerConnection: p.RequestsPerConnection,
 		Extra:                 []byte(GuardHeader + ": " + a.cfg.Name + "\r\n"),
 		TLS:                   tlsConfig,
+		Dial:                  a.dialer().DialContext,
 		Reserve:               a.own.reserve,
 		Release:               a.own.release,
 		OnPanic: func(fault any, stack []byte) {
@@ -92,7 +94,15 @@ func mirrorTLS(base *tls.Config, t *rules.TLS) (*tls.Config, error) {
 	c.InsecureSkipVerify = c.InsecureSkipVerify || t.SkipVerify
 	if t.ClientCertificate != "" {
 		load := func() (*tls.Certificate, error) {
-			pair, err := tls.LoadX509KeyPair(t.ClientCertificate, t.PrivateKey)
+			cert, err := readPEM(t.ClientCertificate)
+			if err != nil {
+				return nil, err
+			}
+			key, err := readPEM(t.PrivateKey)
+			if err != nil {
+				return nil, err
+			}
+			pair, err := tls.X509KeyPair(cert, key)
 			return &pair, err
 		}
 		if _, err := load(); err != nil {
@@ -153,7 +163,7 @@ func tlsConfig(cfg Config) (*tls.Config, error) {
 
 // certPool reads PEM certificates.
 func certPool(file string) (*x509.CertPool, error) {
-	pem, err := os.ReadFile(file)
+	pem, err := readPEM(file)
 	if err != nil {
 		return nil, err
 	}
@@ -162,4 +172,25 @@ func certPool(file string) (*x509.CertPool, error) {
 		return nil, fmt.Errorf("%s: expected PEM certificates", file)
 	}
 	return pool, nil
+}
+
+// maxPEM is more than a bundle of certificates has, in bytes.
+const maxPEM = 4 << 20
+
+// readPEM reads a file that a rule names: one that has no end, or that waits for
+// somebody to write, must not be read.
+func readPEM(file string) ([]byte, error) {
+	info, err := os.Stat(file)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Size() > maxPEM {
+		return nil, fmt.Errorf("%s: expected a regular file of at most %d bytes", file, maxPEM)
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxPEM))
 }

@@ -103,6 +103,8 @@ func byAge[T any](objects []T, meta func(*T) *Meta) []*T {
 type compiler struct {
 	problems  Problems
 	told      map[told]int
+	errors    int            // listed or not
+	quiet     bool           // warnings are those of something compiled again
 	unfolded  map[string]int // by the expressions of each namespace
 	merged    map[string]int // by the delegations of each namespace, in bytes
 	supported map[protoreflect.FullName]support
@@ -161,6 +163,7 @@ type mirrorUse struct {
 // errorf reports a problem, except with what Decode has reported already: that
 // it is missing now says nothing.
 func (c *compiler) errorf(meta *Meta, f *field, value, format string, args ...any) {
+	meta, f = meta.heir.author(meta, f)
 	if meta.bad == nil || meta.decoded(f.String()) {
 		c.report(meta, f, value, false, format, args...)
 	}
@@ -169,12 +172,16 @@ func (c *compiler) errorf(meta *Meta, f *field, value, format string, args ...an
 // warnf reports what is perhaps not meant. What is left of an object that was
 // not decoded completely says nothing about that.
 func (c *compiler) warnf(meta *Meta, f *field, value, format string, args ...any) {
-	if meta.bad == nil {
+	meta, f = meta.heir.author(meta, f)
+	if meta.bad == nil && !c.quiet {
 		c.report(meta, f, value, true, format, args...)
 	}
 }
 
 func (c *compiler) report(meta *Meta, f *field, value string, warning bool, format string, args ...any) {
+	if !warning {
+		c.errors++
+	}
 	of := told{meta.named(), warning}
 	switch c.told[of]++; {
 	case c.told[of] > maxProblems+1:

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	networking "istio.io/api/networking/v1alpha3"
 )
 
@@ -45,8 +46,8 @@ func (c *compiler) strayDelegates() {
 // delegatedRoutes is what takes the place of a route that delegates (Istio:
 // mergeHTTPRoutes). The delegate's routes that no request could match are left
 // out.
-func (c *compiler) delegatedRoutes(root *VirtualService, in *networking.HTTPRoute, at *field) (out []delegatedRoute) {
-	f := at.dot("delegate")
+func (c *compiler) delegatedRoutes(vs *virtualService, in *networking.HTTPRoute, at *field) (out []delegatedRoute) {
+	root, f := vs.src, at.dot("delegate")
 	if len(in.Route) > 0 || in.Redirect != nil || in.DirectResponse != nil {
 		c.errorf(&root.Meta, f, "", "cannot be given together with route, redirect or directResponse")
 		return nil
@@ -66,8 +67,17 @@ func (c *compiler) delegatedRoutes(root *VirtualService, in *networking.HTTPRout
 		return nil
 	}
 	d.used = true
+	// What is wrong with these must not be found in what they are merged with.
+	before := c.errors
+	c.quiet = true
+	for i, m := range in.Match {
+		c.match(vs, &root.Meta, m, at.dot("match").at(i))
+	}
+	c.quiet = false
+	if c.errors > before {
+		return nil
+	}
 	base := resolved(in, root.Namespace)
-	src := &VirtualService{Meta: d.src.Meta, Spec: &networking.VirtualService{Gateways: root.Spec.Gateways}, delegated: true, root: root.Namespace}
 	for i, leaf := range d.src.Spec.Http {
 		f := (*field)(nil).dot("spec").dot("http").at(i)
 		if leaf.Delegate != nil {
@@ -87,9 +97,53 @@ func (c *compiler) delegatedRoutes(root *VirtualService, in *networking.HTTPRout
 			c.warnf(&d.src.Meta, f, leaf.Name, "has no effect: its matches are no part of those of %s, which delegates to it", root.object())
 			continue
 		}
+		src := &VirtualService{Meta: d.src.Meta, Spec: &networking.VirtualService{Gateways: root.Spec.Gateways}, delegated: true, root: root.Namespace}
+		src.heir = &heir{&root.Meta, at, inherited(base, leaf)}
 		out = append(out, delegatedRoute{src, merged, f})
 	}
 	return out
+}
+
+// heir says which fields of a delegate's route are those of the route that
+// delegates to it. What is wrong with these is that one's fault: anybody may
+// delegate to somebody else's object, and must not break it by that.
+type heir struct {
+	root   *Meta
+	at     *field // the route of root
+	fields map[string]bool
+}
+
+// inherited are the fields that leaf takes from root as they are.
+func inherited(root, leaf *networking.HTTPRoute) map[string]bool {
+	out := map[string]bool{}
+	own := leaf.ProtoReflect()
+	root.ProtoReflect().Range(func(fd protoreflect.FieldDescriptor, _ protoreflect.Value) bool {
+		if !own.Has(fd) {
+			out[fd.JSONName()] = true
+		}
+		return true
+	})
+	return out
+}
+
+// author is the object in which what is at f of meta is written, and where.
+func (h *heir) author(meta *Meta, f *field) (*Meta, *field) {
+	if h == nil {
+		return meta, f
+	}
+	var steps []*field // from the end to spec
+	for at := f; at != nil; at = at.parent {
+		steps = append(steps, at)
+	}
+	const route = 3 // spec.http[i]
+	if len(steps) <= route || !h.fields[steps[len(steps)-1-route].step] {
+		return meta, f
+	}
+	at := h.at
+	for i := len(steps) - 1 - route; i >= 0; i-- {
+		at = &field{parent: at, step: steps[i].step, index: steps[i].index}
+	}
+	return h.root, at
 }
 
 // maxMerged is how large the routes that a namespace makes by delegation may

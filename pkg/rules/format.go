@@ -22,6 +22,10 @@ type formatPart struct {
 	other string // the field to take if that is missing, lower-case
 	max   int    // bytes of the value, 0: all
 	form  Normalization
+	// after is what changed the header before, and gave the fields that are read
+	// values of each request: in Envoy what a destination changes comes before
+	// what the route does. nil: nothing that matters.
+	after *edit
 }
 
 type formatKind uint8
@@ -123,22 +127,29 @@ func (f format) constant() (string, bool) {
 }
 
 // after is f for a request that e has changed before, so that the value can be
-// made of the request as it was. If that is not possible, unknown is the field
-// that f reads and that e gives a value of each request.
-func (f format) after(e *edit) (out format, unknown string) {
+// made of the request as it was.
+func (f format) after(e *edit) (out format) {
 	for _, p := range f {
-		if p.kind == formatRequest {
+		switch p.kind {
+		case formatText:
+			out = out.with(p.text)
+			continue
+		case formatRequest:
+			if p.after != nil {
+				p.after = e.then(p.after).before()
+				break
+			}
 			value, was := e.outcome(p.text)
 			if was == fieldGone && p.other != "" {
 				p.text, p.other = p.other, ""
 				value, was = e.outcome(p.text)
 			}
 			if was == fieldKept && p.other != "" {
-				switch _, was := e.outcome(p.other); was {
+				switch _, other := e.outcome(p.other); other {
 				case fieldGone:
 					p.other = ""
 				case fieldSet, fieldVaries:
-					unknown = p.other
+					p.after = e.before()
 				}
 			}
 			switch was {
@@ -148,18 +159,15 @@ func (f format) after(e *edit) (out format, unknown string) {
 				if p.max > 0 {
 					value = value[:min(p.max, len(value))]
 				}
-				p = formatPart{text: value}
+				out = out.with(value)
+				continue
 			case fieldVaries:
-				unknown = p.text
+				p.after = e.before()
 			}
 		}
-		if p.kind == formatText {
-			out = out.with(p.text)
-		} else {
-			out = append(out, p)
-		}
+		out = append(out, p)
 	}
-	return out, unknown
+	return out
 }
 
 // empty reports whether the value for r is empty. Envoy adds no field then.
@@ -167,8 +175,7 @@ func (f format) empty(r *httpstream.Request) bool {
 	for i := range f {
 		switch p := &f[i]; p.kind {
 		case formatRequest:
-			name := p.source(r)
-			if b, _ := requestField(r, name); len(b) > 0 || name == ":path" {
+			if l, b, name := p.source(r); l != nil || len(b) > 0 || name == ":path" {
 				return false
 			}
 		case formatClient, formatClientHost:
@@ -213,22 +220,26 @@ func (f format) append(dst []byte, r *httpstream.Request) []byte {
 	return dst
 }
 
-// source is the name of the field that a %REQ% takes.
-func (p *formatPart) source(r *httpstream.Request) string {
-	if _, ok := requestField(r, p.text); !ok && p.other != "" {
-		return p.other
+// source is what a %REQ% takes, see edit.read, and the name of the field.
+func (p *formatPart) source(r *httpstream.Request) (l *line, value []byte, name string) {
+	l, value, ok := p.after.read(p.text, r)
+	if ok || p.other == "" {
+		return l, value, p.text
 	}
-	return p.text
+	l, value, _ = p.after.read(p.other, r)
+	return l, value, p.other
 }
 
 // appendField appends the value of a %REQ%.
 func (p *formatPart) appendField(dst []byte, r *httpstream.Request) []byte {
 	start := len(dst)
-	if name := p.source(r); name == ":path" {
+	switch l, value, name := p.source(r); {
+	case l != nil:
+		dst = l.value.append(dst, r)
+	case name == ":path":
 		dst = appendPath(dst, r, p.form)
-	} else {
-		b, _ := requestField(r, name)
-		dst = append(dst, b...)
+	default:
+		dst = append(dst, value...)
 	}
 	if p.max > 0 {
 		dst = dst[:min(start+p.max, len(dst))]

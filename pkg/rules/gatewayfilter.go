@@ -36,7 +36,6 @@ func (c *compiler) gatewayAction(gr *gatewayRoute, in *gatewayRule, at *field) (
 	a.edit = change.edit()
 	if wanted {
 		c.byDestination(gr.meta, a, own, arrive, func(i int) *field { return backends.at(i).dot("filters") })
-		c.extraValues(gr.meta, a)
 	}
 	switch {
 	case wanted && answered:

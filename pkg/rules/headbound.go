@@ -24,11 +24,28 @@ func (e *edit) growth() (g growth) {
 	for i := range e.lines {
 		l := &e.lines[i]
 		g.text += len(l.name) + len(": \r\n")
-		for j := range l.value {
-			if p := &l.value[j]; p.kind == formatText {
-				g.text += len(p.text)
-			} else {
-				g.commands++
+		g.add(l.value.growth())
+	}
+	return g
+}
+
+func (g *growth) add(o growth) {
+	g.text, g.commands = min(maxBound, g.text+o.text), min(maxBound, g.commands+o.commands)
+}
+
+func (f format) growth() (g growth) {
+	for i := range f {
+		if p := &f[i]; p.kind == formatText {
+			g.add(growth{text: len(p.text)})
+			continue
+		}
+		g.add(growth{commands: 1})
+		if e := f[i].after; e != nil { // it takes one of these instead
+			g.add(growth{text: len(e.host)})
+			for j := range e.lines {
+				if l := &e.lines[j]; l.lower == f[i].text || l.lower == f[i].other {
+					g.add(l.value.growth())
+				}
 			}
 		}
 	}

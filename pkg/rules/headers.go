@@ -20,6 +20,8 @@ type edit struct {
 	remove []string // lower-case
 	lines  []line   // in the order they are added
 	host   string   // what the copy is addressed to, empty: as it was
+
+	addressed *line // with host, for a value that reads it
 }
 
 // line is a header field line that is added.
@@ -87,25 +89,60 @@ func (e *edit) outcome(name string) (value string, _ fieldOutcome) {
 		}
 		return e.host, fieldSet
 	}
-	lines := slices.DeleteFunc(slices.Clone(e.lines), func(l line) bool { return l.lower != name })
-	removed := slices.Contains(e.remove, name)
-	for i := len(lines) - 1; i > 0; i-- {
-		if lines[i].overwrite {
-			lines = lines[i:] // those before are gone, unless the value is empty: it varies then
-			break
+	var first *line // of those that are left: the last that replaces the others, or the first
+	for i := range e.lines {
+		if l := &e.lines[i]; l.lower == name && (first == nil || l.overwrite) {
+			first = l // unless its value is empty: it varies then
 		}
 	}
-	if len(lines) == 0 {
-		if removed {
-			return "", fieldGone
-		}
+	removed := slices.Contains(e.remove, name)
+	switch {
+	case first != nil:
+	case removed:
+		return "", fieldGone
+	default:
 		return "", fieldKept
 	}
-	value, constant := lines[0].value.constant()
-	if constant && (removed || lines[0].overwrite) {
+	value, constant := first.value.constant()
+	if constant && (removed || first.overwrite) {
 		return value, fieldSet
 	}
 	return "", fieldVaries
+}
+
+// before is e as what a value reads.
+func (e *edit) before() *edit {
+	if e.host != "" && e.addressed == nil {
+		e.addressed = &line{value: format{{text: e.host}}}
+	}
+	return e
+}
+
+// read finds the first value that a field has in r as e leaves it: that of a
+// line of e, which is not empty, or one of r.
+func (e *edit) read(name string, r *httpstream.Request) (l *line, value []byte, ok bool) {
+	if e == nil {
+		value, ok = requestField(r, name)
+		return nil, value, ok
+	}
+	if e.host != "" && (name == "host" || name == ":authority") {
+		return e.addressed, nil, true
+	}
+	for i := len(e.lines) - 1; i >= 0; i-- {
+		o := &e.lines[i]
+		if o.lower != name || o.value.empty(r) {
+			continue
+		}
+		if l = o; o.overwrite {
+			return l, nil, true // those before are gone
+		}
+	}
+	if !slices.Contains(e.remove, name) {
+		if value, ok = requestField(r, name); ok {
+			return nil, value, true // those that are added come behind it
+		}
+	}
+	return l, nil, l != nil
 }
 
 // then is e followed by o.
@@ -126,24 +163,10 @@ func (e *edit) then(o *edit) *edit {
 		}
 	}
 	for _, l := range o.lines {
-		l.value, _ = l.value.after(e)
+		l.value = l.value.after(e)
 		out.lines = append(out.lines, l)
 	}
 	return out
-}
-
-// unknown is a field that a value of o reads and that e gives a value of each
-// request, so that then is not exact; empty if there is none.
-func (e *edit) unknown(o *edit) string {
-	if o == nil {
-		return ""
-	}
-	for _, l := range o.lines {
-		if _, name := l.value.after(e); name != "" {
-			return name
-		}
-	}
-	return ""
 }
 
 // some is e, or nil if it changes nothing. Values read the request as it is
@@ -154,7 +177,7 @@ func (e *edit) some() *edit {
 	}
 	removed := &edit{remove: e.remove}
 	for i := range e.lines {
-		e.lines[i].value, _ = e.lines[i].value.after(removed)
+		e.lines[i].value = e.lines[i].value.after(removed)
 	}
 	return e
 }

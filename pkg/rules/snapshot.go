@@ -86,6 +86,7 @@ type Meta struct {
 	// Extras is the value of Annotation, empty if the object has none.
 	Extras string
 
+	heir *heir      // nil unless in place of an object that delegates to it
 	node *yaml.Node // for the lines of fields; nil if not from a file
 	bad  []string   // the fields that Decode reported; Spec is not complete then
 }

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"fmt"
 	"maps"
 	"net/netip"
 	"reflect"
@@ -32,6 +33,19 @@ func (a *action) variant(r *httpstream.Request) int {
 	return a.variants.at[unmapped(arrival(r))]
 }
 
+// maxVariants bounds the parts of values in all variants of a route.
+const maxVariants = 1 << 20
+
+// parts are those of all values.
+func (e *edit) parts() (n int) {
+	if e != nil {
+		for i := range e.lines {
+			n += len(e.lines[i].value)
+		}
+	}
+	return n
+}
+
 // byDestination completes a, whose edit is that of the route so far, with what
 // its destinations change besides. arrive is where requests of each arrive, nil
 // if there go none; at is where its header operations are written.
@@ -39,6 +53,10 @@ func (a *action) variant(r *httpstream.Request) int {
 // A request that arrives where two destinations lead that differ gets what the
 // route changes alone.
 func (c *compiler) byDestination(meta *Meta, a *action, own []*edit, arrive []map[netip.AddrPort]struct{}, at func(int) *field) {
+	if n := a.edit.parts() * len(own); n > maxVariants {
+		c.errorf(meta, nil, fmt.Sprint(len(own)), "so many destinations, each with values of its own besides the %d parts of those of the route, are too many", a.edit.parts())
+		return
+	}
 	edits := []*edit{a.edit}
 	number := make([]int, len(own))
 	chosen := 0
@@ -47,9 +65,6 @@ func (c *compiler) byDestination(meta *Meta, a *action, own []*edit, arrive []ma
 			continue
 		}
 		chosen++
-		if name := own[i].unknown(a.edit); name != "" {
-			c.errorf(meta, at(i), name, "changes a header that a value of the route reads: that is not supported yet")
-		}
 		e := own[i].then(a.edit)
 		number[i] = slices.IndexFunc(edits, func(o *edit) bool { return reflect.DeepEqual(e, o) })
 		if number[i] < 0 {
@@ -83,23 +98,5 @@ func (c *compiler) byDestination(meta *Meta, a *action, own []*edit, arrive []ma
 		a.edit = edits[i] // all the same
 	} else {
 		a.variants = v
-	}
-}
-
-// extraValues reports a value of an annotation that reads what the route makes
-// of each request: values are made of the request as it was.
-func (c *compiler) extraValues(meta *Meta, a *action) {
-	edits := []*edit{a.edit}
-	if a.variants != nil {
-		edits = append(edits, a.variants.edits...)
-	}
-	for i := range a.mirrors {
-		x := a.mirrors[i].extra
-		for _, e := range edits {
-			if name := e.unknown(x.edits()); name != "" {
-				c.errorf(meta, x.at.dot("headers"), name, "reads a header to which the route gives a value of each request: that is not supported yet")
-				return
-			}
-		}
 	}
 }

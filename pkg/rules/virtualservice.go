@@ -140,7 +140,7 @@ func (c *compiler) httpRoutes(vs *virtualService, at *field) {
 			continue
 		}
 		c.costs.payer = &vs.src.Meta
-		for _, d := range c.delegatedRoutes(vs.src, in, f) {
+		for _, d := range c.delegatedRoutes(vs, in, f) {
 			last = c.httpRoute(vs, d.src, d.route, d.at, rule, last)
 		}
 		c.costs.payer = nil
@@ -250,7 +250,6 @@ func (c *compiler) action(src *VirtualService, in *networking.HTTPRoute, at *fie
 			return at.dot("route").at(i).dot("headers").dot("request")
 		})
 	}
-	c.extraValues(&src.Meta, a)
 	c.chargeAction(&src.Meta, a, max(len(in.Match), 1))
 	return a
 }

@@ -216,12 +216,12 @@ func (g *generator) primary() *networking.HTTPRouteDestination {
 }
 
 // headerOperations are changes of the header, with values from a list.
-func (g *generator) headerOperations(list ...string) *networking.Headers {
+func (g *generator) headerOperations() *networking.Headers {
 	ops := &networking.Headers_HeaderOperations{}
 	values := func() map[string]string {
 		out := map[string]string{}
 		for range 1 + g.IntN(2) {
-			out[g.headerName()] = pick(g, list...)
+			out[g.headerName()] = pick(g, headerValues...)
 		}
 		return out
 	}
@@ -254,15 +254,14 @@ func (g *generator) hostOperation(ops *networking.Headers_HeaderOperations) {
 	}
 }
 
-// The values of header operations: text, what is no header field, header
-// fields, and those of which there is a choice.
-var (
-	constants = []string{"v", "w", "50%%", ""}
-	commands  = append([]string{"%PROTOCOL%", "%REQ(:path)%", "<%REQ(:METHOD)%>", "%DOWNSTREAM_REMOTE_ADDRESS%",
-		"%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"}, constants...)
-	fields  = append([]string{"%REQ(x-a)%", "%REQ(X-B)%!", "%REQ(:authority)%"}, commands...)
-	choices = append([]string{"%REQ(x-a?x-b)%", "%REQ(x-b?:method)%", "%REQ(host)%", "%REQ(no?:AUTHORITY)%", "%REQ(no)%"}, fields...)
-)
+// headerValues are those of header operations: text, what is no header field,
+// header fields, and those of which there is a choice.
+var headerValues = []string{
+	"v", "w", "50%%", "",
+	"%PROTOCOL%", "%REQ(:path)%", "<%REQ(:METHOD)%>", "%DOWNSTREAM_REMOTE_ADDRESS%", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
+	"%REQ(x-a)%", "%REQ(X-B)%!", "%REQ(:authority)%",
+	"%REQ(x-a?x-b)%", "%REQ(x-b?:method)%", "%REQ(host)%", "%REQ(no?:AUTHORITY)%", "%REQ(no)%",
+}
 
 // action fills in what a route does.
 func (g *generator) action(h *networking.HTTPRoute) {
@@ -354,19 +353,8 @@ func (g *generator) change(h *networking.HTTPRoute) {
 		}
 		h.Rewrite.Authority = pick(g, "v2.example.com", "V2:8080")
 	}
-	// Of several destinations the product refuses one that changes a field
-	// which a value of the route reads, unless the field is the same in every
-	// request after that.
-	values, own, add := choices, choices, true
-	switch {
-	case len(h.Route) == 1:
-	case g.chance(.5):
-		values, own, add = fields, constants, false
-	default:
-		values = commands
-	}
 	if g.may(routeHeaders, .3) {
-		if h.Headers = g.headerOperations(values...); h.Rewrite.GetAuthority() == "" && g.chance(.2) {
+		if h.Headers = g.headerOperations(); h.Rewrite.GetAuthority() == "" && g.chance(.2) {
 			g.hostOperation(h.Headers.Request)
 		}
 	}
@@ -374,10 +362,7 @@ func (g *generator) change(h *networking.HTTPRoute) {
 		if !g.may(targetHeaders, .3) {
 			continue
 		}
-		d.Headers = g.headerOperations(own...)
-		if !add {
-			d.Headers.Request.Add = nil
-		}
+		d.Headers = g.headerOperations()
 		if g.chance(.2) {
 			g.hostOperation(d.Headers.Request)
 		}
