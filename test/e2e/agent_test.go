@@ -29,8 +29,9 @@ type account struct {
 		Skipped, Lost map[string]uint64
 	}
 	Flows struct {
-		Open, Total uint64
-		Ignored     map[string]uint64
+		Open, Total, Gaps uint64
+		SkippedBytes      uint64 `json:"skipped_bytes"`
+		Ignored           map[string]uint64
 	}
 	Requests struct {
 		Seen, Mirrored, Filtered uint64

@@ -310,6 +310,20 @@ func TestPodChurn(t *testing.T) {
 		must(t, l.node.Delete("pod0"))
 		must(t, ns.Close())
 	}
+	t.Cleanup(func() {
+		if !t.Failed() {
+			return
+		}
+		mirrored := map[string]bool{}
+		for _, m := range v2.messages() {
+			mirrored[m.id()] = true
+		}
+		for _, m := range sent {
+			if !mirrored[m.id()] {
+				t.Logf("request %s was not mirrored; pod n was sent those from 100 n on", m.id())
+			}
+		}
+	})
 	acc := a.until("the end of all", func(acc account) bool {
 		return acc.Requests.Mirrored == uint64(len(sent)) && acc.Flows.Open == 0 && a.inNoPod() && a.descriptors() <= before
 	})
