@@ -19,7 +19,7 @@ import (
 
 // explainFlags say by which rules to explain a request, and what it is like.
 type explainFlags struct {
-	rules    meaning
+	rules    ruleFlags
 	files    []string
 	headers  []string // "Name: value"
 	data     string
@@ -57,7 +57,7 @@ or --gateway says more.`,
 	fl.StringVarP(&f.data, "data", "d", "", "`BODY` of the request; @FILE reads it from a file, @- from standard input")
 	fl.StringVar(&f.source, "source", "", "`CLIENT` that sends it: NAMESPACE[,label=value...], or the IP address of a workload that is among the rules")
 	fl.StringArrayVar(&f.gateways, "gateway", nil, "gateway by which the request came, `NAMESPACE/NAME` (repeatable); without it, the mesh")
-	f.rules.flags(fl)
+	f.rules.register(fl)
 	fl.StringVarP(&f.output, "output", "o", "text", "text or json")
 	return cmd
 }
@@ -78,7 +78,7 @@ func (f *explainFlags) run(cmd *cobra.Command, method, rawURL string) error {
 		return fmt.Errorf("%q %s: not a valid HTTP/1.1 request: %w", method, rawURL, err)
 	}
 	defer request.Release()
-	program, problems, err := f.rules.load(f.files)
+	program, problems, err := f.rules.compile(f.files)
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ import (
 // the others are what only the command needs.
 type runFlags struct {
 	cfg                 agent.Config
-	rules               meaning
+	rules               ruleFlags
 	to                  string // cfg.To as text
 	account, report     string // files, "-" for standard output
 	user                string
@@ -46,7 +46,7 @@ func (f *runFlags) registerRules(fl *pflag.FlagSet) {
 	fl.StringVar(&c.Kubeconfig, "kubeconfig", "", "with --kube: `FILE` that says how to reach the API server; default: the service account of the Pod, outside of one what kubectl uses")
 	fl.StringVar(&c.Node, "node", "", "with --kube: `NAME` of this node, whose Pods are captured; default $NODE_NAME; without either, every Pod's packets that pass this host")
 	fl.BoolVar(&c.GatewayStatus, "gateway-status", false, "with --kube: write the status of GatewayClasses of the controller shadowtap.dev/mirror, of their Gateways and of the routes attached to these")
-	f.rules.flags(fl)
+	f.rules.register(fl)
 }
 
 // registerCapture defines what is captured, where and how much of it.

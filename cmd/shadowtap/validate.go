@@ -13,7 +13,7 @@ import (
 
 // validateFlags say which rules to check, and how to print what was found.
 type validateFlags struct {
-	rules  meaning
+	rules  ruleFlags
 	files  []string
 	output string
 }
@@ -34,7 +34,7 @@ with 2 if there is one. Warnings do not count as errors.`,
 	fl := cmd.Flags()
 	fl.StringArrayVarP(&f.files, "file", "f", nil, "rules `FILE`, or directory of *.yaml, *.yml and *.json (repeatable)")
 	fl.StringVarP(&f.output, "output", "o", "text", "text or json")
-	f.rules.flags(fl)
+	f.rules.register(fl)
 	return cmd
 }
 
@@ -45,7 +45,7 @@ func (f *validateFlags) run(out io.Writer) error {
 	if len(f.files) == 0 {
 		return errors.New("nothing to validate: give --file FILE")
 	}
-	_, problems, err := f.rules.load(f.files)
+	_, problems, err := f.rules.compile(f.files)
 	if err != nil {
 		return err
 	}

@@ -109,8 +109,10 @@ func TestRefused(t *testing.T) {
 func makeImage(t *testing.T, platforms, source string) []byte {
 	t.Helper()
 	output := filepath.Join(t.TempDir(), "image.tar")
-	cmd := exec.Command("go", "run", ".", "-version", version, "-platforms", platforms, "-source", source, "-o", output)
-	cmd.Env = append(os.Environ(), fmt.Sprint("SOURCE_DATE_EPOCH=", epoch))
+	cmd := exec.Command("go", "run", "-trimpath", ".", "-version", version, "-platforms", platforms, "-source", source, "-o", output)
+	// What the environment asks for must not make up for what the command does
+	// not say.
+	cmd.Env = append(os.Environ(), fmt.Sprint("SOURCE_DATE_EPOCH=", epoch), "GOFLAGS=")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

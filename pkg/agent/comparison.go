@@ -85,7 +85,6 @@ func (c *comparing) run() {
 			c.comparer.Add(p.pair())
 		}
 		p.release()
-		c.throttle.end()
 	}
 }
 
@@ -226,6 +225,7 @@ func (p *pair) pair() *compare.Pair {
 func (p *pair) release() {
 	p.forget()
 	p.of.release()
+	p.of.comparing.throttle.end() // see send
 }
 
 // forget gives up what is kept of the shadow's answer.

@@ -69,7 +69,6 @@ type pod struct {
 	addresses []netip.Addr
 	instance  *capture.Instance // nil: nothing is captured there
 	failure   string            // why not, as it was last logged
-	clean     bool              // nothing of a killed agent's is there
 }
 
 // podAddresses are the addresses of a pod that are captured.
@@ -231,10 +230,28 @@ func (p *podSource) changed(n *netns.Namespace) {
 	}
 	p.settle(n, at, true)
 	p.publish()
-	if !at.clean && at.instance == nil {
-		// What a killed agent left keeps its rings in memory, also in a pod that
-		// the rules do not concern any more.
-		at.clean = n.Enter(func() error { return attach.Clean(p.log.With("namespace", n.String())) }) == nil
+	if at.instance == nil && !p.foundAll() {
+		p.clean(n)
+	}
+}
+
+// clean removes what a killed agent left in a namespace that was there before
+// this one, and that the rules do not concern any more: it would keep the rings
+// of that agent in memory as long as the pod lives.
+func (p *podSource) clean(n *netns.Namespace) {
+	log := p.log.With("namespace", n.String())
+	err := n.Enter(func() error { return attach.Clean(log) })
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		log.Warn("looking for filters of agents that are gone", "err", err)
+	}
+}
+
+func (p *podSource) foundAll() bool {
+	select {
+	case <-p.found:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -155,27 +154,18 @@ func TestTapResponsesBigTCP(t *testing.T) {
 // and by the port of whatever comes in at one of them.
 func TestTapResponsesRouter(t *testing.T) {
 	request, answer := random(1000), random(1<<20)
-	addr := netip.MustParseAddr("10.10.0.2")
 	for name, tt := range map[string]struct {
 		cfg    Config
 		target Target
 		hooks  int
 		twice  bool
 	}{
-		"address":         {Config{}, Target{addr, 8080}, 4, true},
+		"address":         {Config{}, Target{routedAddr4, 8080}, 4, true},
 		"named interface": {Config{Interfaces: []string{"s0"}}, Target{Port: 8080}, 2, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			router, server := newNetwork(t), newNetns(t) // the network's server routes
-			toServer, eth0 := newVeth(t, router.server, server, "s1", "eth0")
-			addAddr(t, router.server, toServer, "10.10.0.1/24")
-			addAddr(t, server, eth0, "10.10.0.2/24")
-			inNetns(t, router.server, func() (struct{}, error) {
-				return struct{}{}, os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0)
-			})
-			addRoute(t, router.client, "10.10.0.0/24", "10.9.0.2")
-			addRoute(t, server, "10.9.0.0/24", "10.10.0.1")
-			at, _ := serve(t, server, netip.AddrPortFrom(addr, 8080), answer)
+			router, server := newRouter(t)
+			at, _ := serve(t, server, netip.AddrPortFrom(routedAddr4, 8080), answer)
 			tt.cfg.Responses, tt.cfg.RingBytes = true, 16<<20
 			tap := startTap(t, router.server, tt.cfg, newCollector(), tt.target)
 			if tap.hooksOn("s0", "s1") != tt.hooks {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -203,19 +202,9 @@ func TestTapIgnore(t *testing.T) {
 // out of another, and are copied once.
 func TestTapRouter(t *testing.T) {
 	const size = 1 << 20
-	router, server := newNetwork(t), newNetns(t) // the network's server routes
-	toServer, eth0 := newVeth(t, router.server, server, "s1", "eth0")
-	addAddr(t, router.server, toServer, "10.10.0.1/24")
-	addAddr(t, server, eth0, "10.10.0.2/24")
-	inNetns(t, router.server, func() (struct{}, error) {
-		return struct{}{}, os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0)
-	})
-	addRoute(t, router.client, "10.10.0.0/24", "10.9.0.2")
-	addRoute(t, server, "10.9.0.0/24", "10.10.0.1")
-
-	addr := netip.MustParseAddr("10.10.0.2")
-	at, received := listen(t, server, netip.AddrPortFrom(addr, 8080))
-	tap := startTap(t, router.server, Config{}, newCollector(), Target{addr, 8080})
+	router, server := newRouter(t)
+	at, received := listen(t, server, netip.AddrPortFrom(routedAddr4, 8080))
+	tap := startTap(t, router.server, Config{}, newCollector(), Target{routedAddr4, 8080})
 	if tap.hooksOn("s0", "s1") != 4 { // two interfaces, two directions
 		t.Errorf("hooks: %+v", tap.Hooks())
 	}

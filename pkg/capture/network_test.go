@@ -25,6 +25,7 @@ type network struct {
 var (
 	serverAddr4 = netip.MustParseAddr("10.9.0.2")
 	serverAddr6 = netip.MustParseAddr("fd09::2")
+	routedAddr4 = netip.MustParseAddr("10.10.0.2") // behind a router
 )
 
 func newNetwork(t testing.TB) *network {
@@ -45,6 +46,21 @@ func newNetwork(t testing.TB) *network {
 	addAddr(t, n.server, n.serverLink, "10.9.0.2/24")
 	addAddr(t, n.server, n.serverLink, "fd09::2/64")
 	return n
+}
+
+// newRouter is a network whose server is a router to another one.
+func newRouter(t testing.TB) (router *network, server netns.NsHandle) {
+	t.Helper()
+	router, server = newNetwork(t), newNetns(t)
+	toServer, eth0 := newVeth(t, router.server, server, "s1", "eth0")
+	addAddr(t, router.server, toServer, "10.10.0.1/24")
+	addAddr(t, server, eth0, "10.10.0.2/24")
+	inNetns(t, router.server, func() (struct{}, error) {
+		return struct{}{}, os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0)
+	})
+	addRoute(t, router.client, "10.10.0.0/24", "10.9.0.2")
+	addRoute(t, server, "10.9.0.0/24", "10.10.0.1")
+	return router, server
 }
 
 // running is a tap with a collector on all of its shards.

@@ -15,11 +15,8 @@ import (
 	"github.com/shadowtap/shadowtap/pkg/compare"
 )
 
-// NotComparing is what is said of an agent that compares nothing.
-const NotComparing = "not comparing: it runs without --compare"
-
 // errNotComparing is fetchReport's for an agent that has no report.
-var errNotComparing = errors.New(NotComparing)
+var errNotComparing = errors.New("not comparing: it runs without --compare")
 
 // Compared is what one agent compared, or why it has no report.
 type Compared struct {
@@ -130,7 +127,7 @@ func (c *Comparison) WriteText(w io.Writer) error {
 	for _, a := range c.Agents {
 		switch {
 		case !a.Comparing:
-			fmt.Fprintf(t, "%s\t%s\n", printable(a.Agent), NotComparing)
+			fmt.Fprintf(t, "%s\t%s\n", printable(a.Agent), errNotComparing)
 		case a.Error != "":
 			fmt.Fprintf(t, "%s\tno report: %s\n", printable(a.Agent), printable(a.Error))
 		default:

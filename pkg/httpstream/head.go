@@ -60,21 +60,18 @@ func (p *RequestParser) line(b []byte, max int) (line []byte, n int, tooLong boo
 		return nil, n, true
 	}
 	p.lineLen += n
-	if p.req == nil {
-		// Followed only for its framing: keep just what is split.
-		if complete && p.spill == nil {
-			line = b[:n]
-		} else if !p.spillOver(b[:n]) {
-			p.state = stSeek
-			return nil, n, false
-		} else {
-			line = p.spill.raw
-		}
-	} else if !p.store(b[:n]) {
+	switch whole := complete && p.lineLen == n; {
+	case p.req != nil && p.store(b[:n]):
+		line = p.req.raw[p.lineAt:]
+	case whole:
+		line = b[:n]
+	// Followed only for its framing: keep just what is split. What the
+	// message could not hold is lost if it is a part of a line.
+	case p.spill == nil && p.lineLen > n, !p.spillOver(b[:n]):
 		p.state = stSeek
 		return nil, n, false
-	} else {
-		line = p.req.raw[p.lineAt:]
+	default:
+		line = p.spill.raw
 	}
 	if !complete {
 		return nil, n, false
@@ -136,14 +133,21 @@ func (p *RequestParser) head(b []byte) int {
 	return n
 }
 
+// maxFollowed is how long each line may be, in bytes, of a message that is
+// followed for its framing alone: as long as all of a head that net/http's
+// server takes by default, and with it the proxies that are made of it.
+const maxFollowed = 1<<20 + 4<<10
+
 // room is how long a line may be of a head or trailer section of which used
 // bytes are there.
 func (p *RequestParser) room(used int) int {
 	if p.req == nil {
-		return p.cfg.MaxHead // nothing is added up
+		return p.longest() // nothing is added up
 	}
 	return p.cfg.MaxHead - used
 }
+
+func (p *RequestParser) longest() int { return max(maxFollowed, p.cfg.MaxHead) }
 
 // outgrown drops a message of which the next n bytes, up to the end of a line or
 // of what has come, are more than the head or the trailer section may have. It
@@ -151,7 +155,7 @@ func (p *RequestParser) room(used int) int {
 // of the bytes are done with.
 func (p *RequestParser) outgrown(n int) int {
 	r := p.req
-	if r == nil || p.state == stLine || p.lineLen+n > p.cfg.MaxHead {
+	if r == nil || p.lineLen+n > p.longest() {
 		p.refuse(HeadTooLarge, nil)
 		return n
 	}
@@ -176,10 +180,14 @@ func (p *RequestParser) headLine(line []byte) error {
 	}
 	if p.state == stLine {
 		p.state = stHeader
-		if err := p.req.parseRequestLine(line[:len(line)-2]); err != nil {
+		r := p.req
+		if r == nil {
+			r = new(Request)
+		}
+		if err := r.parseRequestLine(line[:len(line)-2]); err != nil {
 			return err
 		}
-		p.conn.minor, p.conn.connect = p.req.minor, string(p.req.Method()) == "CONNECT"
+		p.conn.minor, p.conn.connect = r.minor, string(line[:r.methodN]) == "CONNECT"
 		return nil
 	}
 	if len(line) == 2 {

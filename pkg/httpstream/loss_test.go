@@ -102,23 +102,30 @@ func TestMemoryRefused(t *testing.T) {
 	}
 }
 
-// TestNoMemoryForAHead shows that without even a head the parser looks for
-// the next message instead of guessing.
+// TestNoMemoryForAHead shows that without even a head the parser follows what
+// comes in one piece, and looks for the next message behind a torn line instead
+// of guessing.
 func TestNoMemoryForAHead(t *testing.T) {
-	refuse := true
-	pool := NewPool(func(int) bool { return !refuse }, nil)
-	rec := &recorder{}
-	var p RequestParser
-	p.Reset(NewConfig(Config{Pool: pool}), rec, true)
-	get := []byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-	p.Feed(get, true, 1)
-	refuse = false
-	p.Feed(get, false, 1)
-	p.Feed(get, true, 1)
-	if got := strings.Join(rec.events, "; "); got != "dropped memory; request GET /" {
-		t.Errorf("got %q", got)
+	const get = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+	for unseen, want := range map[string]string{
+		get: "dropped memory; request GET /; request GET /",
+		"PUT / HTTP/1.1\r\nContent-Length: 27\r\n\r\n" + get: "dropped memory; request GET /; request GET /",
+		"GET / HTT": "dropped memory; request GET /",
+	} {
+		refuse := true
+		pool := NewPool(func(int) bool { return !refuse }, nil)
+		rec := &recorder{}
+		var p RequestParser
+		p.Reset(NewConfig(Config{Pool: pool}), rec, true)
+		p.Feed([]byte(unseen), true, 1)
+		refuse = false
+		p.Feed([]byte(get), false, 1)
+		p.Feed([]byte(get), true, 1)
+		if got := strings.Join(rec.events, "; "); got != want {
+			t.Errorf("%q: got %q, want %q", unseen, got, want)
+		}
+		rec.release()
 	}
-	rec.release()
 }
 
 // TestGiveUp takes the memory of a message away at every byte of a stream. The
@@ -148,7 +155,10 @@ func TestGiveUp(t *testing.T) {
 			p.Feed([]byte(stream[at:]+get), false, 8)
 			p.Feed([]byte(get), true, 9)
 			// Where a line is torn, what comes next is only found by its start.
-			torn := at < bodyAt || strings.HasPrefix(stream, te) && !boundary(stream, bodyAt, at)
+			torn := !strings.HasSuffix(stream[:at], "\n")
+			if at >= bodyAt {
+				torn = strings.HasPrefix(stream, te) && !boundary(stream, bodyAt, at)
+			}
 			want := "dropped memory; request GET /; request GET /"
 			if torn {
 				want = "dropped memory; request GET /"

@@ -23,7 +23,8 @@ type Handler interface {
 // Config bounds the parsers that share it. It must not change while in use.
 type Config struct {
 	// MaxHead is the largest head, and apart from it the largest trailer
-	// section, in bytes. Default 128 KiB.
+	// section, in bytes. Default 128 KiB. A larger one is followed line by line
+	// to where the message ends, for as long as no line has more than 1 MiB.
 	MaxHead int
 	// MaxBody is the largest content, in bytes without chunk framing.
 	// Default 10 MiB.
@@ -201,9 +202,7 @@ func (p *RequestParser) Held() (n int, since int64) {
 // one of p's does.
 func (p *RequestParser) GiveUp() {
 	switch p.state {
-	case stLine, stHeader:
-		p.state = stSeek // without the head the framing is unknown
-	case stChunkLine, stTrailer:
+	case stLine, stHeader, stChunkLine, stTrailer:
 		if p.lineLen > 0 {
 			p.state = stSeek // a part of the line is lost
 		}
@@ -226,9 +225,7 @@ func (p *RequestParser) open() {
 	p.state = stLine
 	p.req = p.cfg.Pool.getRequest(p.source, p.now)
 	if p.req == nil {
-		// Without the head the framing is unknown.
 		p.drop(NoMemory, nil)
-		p.state = stSeek
 	}
 }
 

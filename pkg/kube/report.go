@@ -83,7 +83,7 @@ func (s *Source) Report(snapshot *rules.Snapshot, problems rules.Problems) {
 	defer r.mu.Unlock()
 	open := map[string]*report{}
 	for _, f := range found[:min(len(found), maxReports)] {
-		f.due = now.Add(rand.N(s.reportSpread))
+		f.due = now.Add(rand.N(s.spread))
 		if known := r.open[f.event.Name]; known != nil {
 			f.due = known.due
 		}

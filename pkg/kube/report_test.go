@@ -72,7 +72,7 @@ func TestReport(t *testing.T) {
 	var agents []*Source
 	for range 3 {
 		s, changes := follow(t, a, &recorder{})
-		s.reportSpread = time.Millisecond
+		s.spread = time.Millisecond
 		await(t, s, changes, "rules", func(*rules.Snapshot, rules.Problems) bool { return compileFor(s) })
 		agents = append(agents, s)
 	}

@@ -49,16 +49,16 @@ type Config struct {
 // Source follows what the API server says about rules. Its methods may be
 // called concurrently.
 type Source struct {
-	cfg          Config
-	log          *slog.Logger
-	quiet        logr.Logger // client-go's own remarks
-	clients      *clients
-	creds        Credentials
-	pace         pace
-	wake         chan struct{} // holds one: Run has something to look at
-	kinds        kindState
-	reports      reports
-	reportSpread time.Duration // the longest wait before an Event is created
+	cfg     Config
+	log     *slog.Logger
+	quiet   logr.Logger // client-go's own remarks
+	clients *clients
+	creds   Credentials
+	pace    pace
+	wake    chan struct{} // holds one: Run has something to look at
+	kinds   kindState
+	reports reports
+	spread  time.Duration // the longest wait before an Event is created
 
 	statuses     statuses
 	statusSpread time.Duration // see the constant
@@ -104,16 +104,16 @@ func newSource(cfg Config, rc *rest.Config) (*Source, error) {
 		return nil, err
 	}
 	return &Source{
-		cfg:          cfg,
-		log:          cfg.Logger,
-		quiet:        logr.FromSlogHandler(quiet{cfg.Logger.Handler()}),
-		clients:      c,
-		creds:        credentialsOf(rc),
-		pace:         pace{quick: 10 * time.Millisecond, settle: 100 * time.Millisecond, maxSettle: 500 * time.Millisecond, restFactor: 9},
-		wake:         make(chan struct{}, 1),
-		kinds:        kindState{changed: make(chan struct{}, 1)},
-		reports:      reports{wake: make(chan struct{}, 1)},
-		reportSpread: reportSpread,
+		cfg:     cfg,
+		log:     cfg.Logger,
+		quiet:   logr.FromSlogHandler(quiet{cfg.Logger.Handler()}),
+		clients: c,
+		creds:   credentialsOf(rc),
+		pace:    pace{quick: 10 * time.Millisecond, settle: 100 * time.Millisecond, maxSettle: 500 * time.Millisecond, restFactor: 9},
+		wake:    make(chan struct{}, 1),
+		kinds:   kindState{changed: make(chan struct{}, 1)},
+		reports: reports{wake: make(chan struct{}, 1)},
+		spread:  reportSpread,
 
 		statuses:     newStatuses(),
 		statusSpread: statusSpread,

@@ -247,3 +247,32 @@ func TestCloseReasonString(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+// TestStreamOf: whoever gives a flow up for something else than its bytes finds
+// its stream, or one that is asked for, until it is ignored; but a SYN that is not
+// the same begins another connection.
+func TestStreamOf(t *testing.T) {
+	h := newHarness(t, Config{})
+	syn, data := Segment{Seq: 0, Flags: FlagSYN}, Segment{Seq: 1, Ack: 1, Flags: FlagACK, Payload: []byte("a")}
+	again := Segment{Seq: 1 << 20, Flags: FlagSYN}
+	h.open(port(1))
+	for n, tt := range []struct {
+		f      Flow
+		s      Segment
+		stream bool
+	}{
+		{port(1), data, true}, {port(1), data, false}, {port(1), syn, false}, {port(1), again, true}, {port(1), again, false},
+		{port(2), data, true}, {port(2), data, false},
+		{port(3), syn, true}, {port(3), data, false},
+	} {
+		stream := h.a.StreamOf(tt.f, &tt.s)
+		if (stream != nil) != tt.stream {
+			t.Errorf("%d: stream %v, want one: %v", n, stream, tt.stream)
+		}
+		h.a.Ignore(tt.f)
+	}
+	h.check("1: open", "1: open", "2: open midstream", "3: open")
+	if s := h.a.Stats(); s.FlowsOpen != 0 || s.FlowsTotal != 4 {
+		t.Errorf("%+v", s)
+	}
+}

@@ -42,7 +42,7 @@ func (b *budget) release(n int) {
 // copies and TLS take no more than there is. What finds none fails as that,
 // and in the end everything is given back.
 func TestMemoryIsBounded(t *testing.T) {
-	const limit = 4 << 20
+	const limit, inFlight = 4 << 20, 64
 	large := "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 200<<10) + "\r\nContent-Length: 0\r\n\r\n"
 	content := "HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n" + strings.Repeat("x", 300000)
 	secure := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
@@ -66,7 +66,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			modes(t, func(t *testing.T, cfg Config) {
 				b := budget{limit: test.limit}
-				cfg.Reserve, cfg.Release, cfg.InFlight, cfg.MaxFailures = b.reserve, b.release, 64, 1000
+				cfg.Reserve, cfg.Release, cfg.InFlight, cfg.MaxFailures = b.reserve, b.release, inFlight, 1000
 				if test.answer == "" {
 					cfg.Endpoints = []Endpoint{{Address: secure.Listener.Addr().String(), TLS: true}}
 					cfg.TLS = &tls.Config{InsecureSkipVerify: true}
@@ -74,7 +74,7 @@ func TestMemoryIsBounded(t *testing.T) {
 					cfg.Endpoints = []Endpoint{newShadow(t, answering(test.answer)).endpoint()}
 				}
 				c := newClient(t, cfg)
-				const copies = 300
+				const copies = 2 * inFlight
 				for range copies {
 					c.submit(test.raw)
 				}

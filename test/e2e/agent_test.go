@@ -149,7 +149,7 @@ func launch(t testing.TB, ns *netlab.Namespace, args ...string) *agent {
 
 // sample checks the account while the agent runs.
 func (a *agent) sample(ctx context.Context) {
-	tick := time.NewTicker(3 * time.Millisecond)
+	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for n := 1; ; n++ {
 		select {
@@ -171,9 +171,13 @@ func (a *agent) sample(ctx context.Context) {
 	}
 }
 
-// get reads a page of the admin API.
+// get reads a page of the admin API. That closes a connection on which nothing
+// comes for seconds, and on a busy machine this process may not run for so long.
 func (a *agent) get(path string) ([]byte, error) {
 	resp, err := a.admin.Get("http://" + a.address + path)
+	for deadline := time.Now().Add(patience); hungUp(err) && time.Now().Before(deadline); {
+		resp, err = a.admin.Get("http://" + a.address + path)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -183,6 +187,11 @@ func (a *agent) get(path string) ([]byte, error) {
 		err = fmt.Errorf("%s: %s: %s", path, resp.Status, body)
 	}
 	return body, err
+}
+
+// hungUp reports whether a server closed the connection without an answer.
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // read returns the account as it stands.

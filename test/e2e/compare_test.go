@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"net"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -157,37 +156,14 @@ func TestComparePods(t *testing.T) {
 	for _, attach := range []string{"auto", "clsact"} {
 		t.Run(attach, func(t *testing.T) {
 			t.Parallel()
-			l := newLab(t)
-			other := newNamespace(t, "other v1")
-			l.cable(other, "v1-1", "10.99.4.2", "10.99.4.1", "fd99:4::2", "fd99:4::1")
-			files := t.TempDir()
-			pod(t, l.v1, filepath.Join(files, "one"))
-			pod(t, other, filepath.Join(files, "two"))
-			serve(t, l.v1, v4.v1At(), nil)
-			serve(t, other, "10.99.4.2:80", nil)
-			serve(t, l.v2, v4.v2At(), nil)
-			a := startAgent(t, l.node, "--compare", "-f", rulesFile(t, podRules(t, v4.v1, "10.99.4.2")), "--netns", files+"/*", "--attach", attach)
-			for _, file := range []string{"one", "two"} {
-				must(t, a.attachedIn(filepath.Join(files, file)))
-			}
-			const each = 20
-			paths := []*clients{
-				{from: l.client, address: v4.v1At()}, {from: l.client, address: "10.99.4.2:80"},
-				{from: l.v1, address: "10.99.4.2:80"}, {from: other, address: v4.v1At()},
-			}
-			var waits []func()
-			for n, c := range paths {
-				c.t, c.echoes, c.n = t, true, n*1000
-				waits = append(waits, c.load(2, each/2, nil, plain))
-			}
-			for _, wait := range waits {
-				wait()
-			}
-			pairs := uint64(each * len(paths))
-			if got := totalOf(a.report(int(pairs))); got.same != pairs {
+			p := newTwoPods(t)
+			a := p.startAgent(t, "--compare", "--attach", attach)
+			p.load(t, 20)
+			const pairs = 80
+			if got := totalOf(a.report(pairs)); got.same != pairs {
 				t.Errorf("%d pairs expected: %+v", pairs, got)
 			}
-			a.stop().expect(t, outcome{mirrored: int(pairs)})
+			a.stop().expect(t, outcome{mirrored: pairs})
 		})
 	}
 }

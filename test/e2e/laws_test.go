@@ -15,7 +15,7 @@ var laws = []struct {
 	tests string
 }{
 	{"Production is sacred: nothing blocks it, memory is bounded, nothing foreign is touched.",
-		"TestBadShadows TestFullQueueDropsAndCounts TestKillNineLeavesNothingWithTCX TestKillNineWithClsact " +
+		"TestBadShadows TestFullQueueDropsAndCounts TestKillNineLeavesNothingWithTCX TestKillNineWithClsact TestKillNineInAPod TestNoPrivileges " +
 			"TestGracefulStopLeavesNothing TestStopDoesNotWaitForAStuckShadow TestBodyOverTheLimitIsDroppedAndCounted " +
 			"TestOtherProtocolsAreRecognised TestUpgradedConnectionsAreIgnored TestMemoryIsBounded TestTwoAgentsCoexist " +
 			"TestDryRunSendsNothing TestDemoInterrupted TestPrivileges TestUserWhoCannotReadTheRules TestUserAndKubeconfig"},
@@ -23,7 +23,7 @@ var laws = []struct {
 		// Every test that runs an agent reads its account all the time; these
 		// compare it with what is known to have happened.
 		"TestTenThousandKeepAliveRequests TestGracefulStopUnderLoad TestStopSendsWhatIsQueued TestConnectionsThatEndBadly TestInvalidRequestsAreDropped " +
-			"TestPercent TestLoopGuard TestFullQueueDropsAndCounts TestBadShadows TestShadowComesBack TestShadowMovesUnderLoad TestManyReloadsUnderLoad TestDemo TestPodChurn TestCompareSame TestCompareDifferent TestComparePods TestLingersUntilTheSuccessorIsGone TestLingersNoLonger"},
+			"TestPercent TestLoopGuard TestFullQueueDropsAndCounts TestBadShadows TestShadowComesBack TestShadowMovesUnderLoad TestManyReloadsUnderLoad TestDemo TestPodChurn TestCompareSame TestCompareDifferent TestComparePods TestPCAPCompare TestLingersUntilTheSuccessorIsGone TestLingersNoLonger"},
 	{"The shadow gets the same bytes production got, once.",
 		"TestBodies TestLargeBodiesInWirePackets TestOutputOfALiveRun TestTenThousandKeepAliveRequests TestOrderPerConnection TestOpenConnectionsArePickedUp TestEveryPathOnce " +
 			"TestInterfacesComeAndGo TestOneLineForm TestPCAPReplay TestPublicCaptures TestPodsOnce TestPodsProxied TestPodChurn TestTakeoverInPods TestSeedRules TestDeclinedH2CIsNoUpgrade " +

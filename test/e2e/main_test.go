@@ -85,6 +85,7 @@ func build(to string) error {
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if raceDetector() {
 		cmd = exec.Command("go", "build", "-race", "-o", to, "github.com/shadowtap/shadowtap/cmd/shadowtap")
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=1")
 	}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the program under test: %w\n%s", err, out)

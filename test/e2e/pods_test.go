@@ -76,47 +76,73 @@ func (a *agent) inNoPod() bool {
 	return err == nil && !slices.ContainsFunc(all, func(at attachment) bool { return at.Namespace != "" })
 }
 
-// TestPodsOnce: two pods in which all interfaces have the same numbers, one
-// that serves the other, and the node: each request is mirrored once.
+// twoPods is a lab with v1 in two pods, in which all interfaces have the same
+// numbers.
+type twoPods struct {
+	*lab
+	files            string // directory of the pods' namespaces
+	other            *netlab.Namespace
+	one, two, shadow *server
+}
+
+func newTwoPods(t *testing.T) *twoPods {
+	t.Helper()
+	p := &twoPods{lab: newLab(t), files: t.TempDir(), other: newNamespace(t, "other v1")}
+	p.cable(p.other, "v1-1", "10.99.4.2", "10.99.4.1", "fd99:4::2", "fd99:4::1")
+	pod(t, p.v1, filepath.Join(p.files, "one"))
+	pod(t, p.other, filepath.Join(p.files, "two"))
+	p.one, p.two = serve(t, p.v1, v4.v1At(), nil), serve(t, p.other, "10.99.4.2:80", nil)
+	p.shadow = serve(t, p.v2, v4.v2At(), nil)
+	return p
+}
+
+// startAgent returns once the agent is attached in both pods.
+func (p *twoPods) startAgent(t *testing.T, args ...string) *agent {
+	t.Helper()
+	a := startAgent(t, p.node, append([]string{"-f", rulesFile(t, podRules(t, v4.v1, "10.99.4.2")), "--netns", p.files + "/*"}, args...)...)
+	for _, file := range []string{"one", "two"} {
+		must(t, a.attachedIn(filepath.Join(p.files, file)))
+	}
+	return a
+}
+
+// load has each pod asked n times by the client, by the other pod and by
+// others, and returns what was sent.
+func (p *twoPods) load(t *testing.T, n int, others ...*netlab.Namespace) (sent []message) {
+	t.Helper()
+	all := []*clients{
+		{from: p.client, address: v4.v1At()}, {from: p.client, address: "10.99.4.2:80"},
+		{from: p.v1, address: "10.99.4.2:80"}, {from: p.other, address: v4.v1At()},
+	}
+	for _, ns := range others {
+		all = append(all, &clients{from: ns, address: v4.v1At()})
+	}
+	var waits []func()
+	for i, c := range all {
+		c.t, c.echoes, c.n = t, true, i*1000
+		waits = append(waits, c.load(2, n/2, nil, plain))
+	}
+	for i, c := range all {
+		waits[i]()
+		sent = append(sent, c.messages()...)
+	}
+	return sent
+}
+
+// TestPodsOnce: two pods, one of which asks the other, and the node: each
+// request is mirrored once.
 func TestPodsOnce(t *testing.T) {
 	t.Parallel()
 	for _, attach := range []string{"auto", "clsact"} {
 		t.Run(attach, func(t *testing.T) {
 			t.Parallel()
-			l := newLab(t)
-			other := newNamespace(t, "other v1")
-			l.cable(other, "v1-1", "10.99.4.2", "10.99.4.1", "fd99:4::2", "fd99:4::1")
-			files := t.TempDir()
-			pod(t, l.v1, filepath.Join(files, "one"))
-			pod(t, other, filepath.Join(files, "two"))
-			one, two := serve(t, l.v1, v4.v1At(), nil), serve(t, other, "10.99.4.2:80", nil)
-			v2 := serve(t, l.v2, v4.v2At(), nil)
-
-			a := startAgent(t, l.node, "-f", rulesFile(t, podRules(t, v4.v1, "10.99.4.2")), "--netns", files+"/*", "--attach", attach)
-			for _, file := range []string{"one", "two"} {
-				must(t, a.attachedIn(filepath.Join(files, file)))
-			}
-			paths := []*clients{
-				{from: l.client, address: v4.v1At()}, {from: l.client, address: "10.99.4.2:80"},
-				{from: l.v1, address: "10.99.4.2:80"}, {from: other, address: v4.v1At()},
-				{from: l.node, address: v4.v1At()},
-			}
-			var waits []func()
-			for n, c := range paths {
-				c.t, c.echoes, c.n = t, true, n*1000
-				waits = append(waits, c.load(2, 20, nil, plain))
-			}
-			for _, wait := range waits {
-				wait()
-			}
+			p := newTwoPods(t)
+			a := p.startAgent(t, "--attach", attach)
+			sent := p.load(t, 40, p.node)
 			final := a.stop()
-			var sent []message
-			for _, c := range paths {
-				sent = append(sent, c.messages()...)
-			}
-			received := append(one.messages(), two.messages()...)
+			received := append(p.one.messages(), p.two.messages()...)
 			checkReceived(t, sent, received)
-			checkCopies(t, received, v2.messages(), seedRewrite, nil)
+			checkCopies(t, received, p.shadow.messages(), seedRewrite, nil)
 			final.expect(t, outcome{mirrored: 200})
 			if n := final.Packets.Skipped["duplicate"]; n != 0 {
 				t.Errorf("%d packets were seen twice", n)

@@ -156,20 +156,19 @@ func takeoverInPods(t *testing.T, lingers bool, args ...string) {
 	var accounts []account
 	failures := 0
 	var pods []*plainPod
-	attached := func(p *plainPod, agents ...*agent) {
+	attached := func(p *plainPod, current, next *agent) {
 		t.Helper()
-		eventually(t, "an agent in the pod", func() (err error) {
-			for _, a := range agents {
-				if err = a.attachedIn(p.file); err == nil {
-					break
-				}
+		eventually(t, "an agent in the pod", func() error {
+			err := current.attachedIn(p.file)
+			if err != nil && next != nil && next.hasTakenOver() { // until then it copies nothing
+				err = next.attachedIn(p.file)
 			}
 			return err
 		})
 	}
 	for n := range generations {
 		early := newPod(t, l, files, 2*n)
-		attached(early, current)
+		attached(early, current, nil)
 		early.do(3)
 		plain, hidden := half(t, open), half(t, secret)
 		before := early.conn
@@ -254,6 +253,10 @@ func (a *agent) detached() {
 	})
 }
 
+func (a *agent) hasTakenOver() bool {
+	return strings.Contains(a.log.String(), "took over from another agent")
+}
+
 // tookOver waits until one agent has taken over from another. It reports false
 // if it has ended instead: a machine that is too busy may take longer than a
 // takeover may.
@@ -274,7 +277,7 @@ func tookOver(t *testing.T, current, next *agent, lingers bool) bool {
 		case <-deadline:
 			t.Fatal("nobody has taken over")
 		case <-tick.C:
-			if lingers && strings.Contains(next.log.String(), "took over from another agent") {
+			if lingers && next.hasTakenOver() {
 				tick.Stop()
 				return true
 			}

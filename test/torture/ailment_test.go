@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -267,11 +268,28 @@ func (p *patient) sendPaced(n int) {
 // account asks the agent.
 func (p *patient) account() (acc account) {
 	p.Helper()
-	resp, err := p.admin.Get("http://127.0.0.1:9901/api/v1/account")
+	must(p, json.Unmarshal(p.get("/api/v1/account"), &acc))
+	return acc
+}
+
+// get reads a page of the admin API. That closes a connection on which nothing
+// comes for seconds, and on a busy machine this process may not run for so long.
+func (p *patient) get(path string) []byte {
+	p.Helper()
+	resp, err := p.admin.Get("http://127.0.0.1:9901" + path)
+	for deadline := time.Now().Add(patience); hungUp(err) && time.Now().Before(deadline); {
+		resp, err = p.admin.Get("http://127.0.0.1:9901" + path)
+	}
 	must(p, err)
 	defer resp.Body.Close()
-	must(p, json.NewDecoder(resp.Body).Decode(&acc))
-	return acc
+	body, err := io.ReadAll(resp.Body)
+	must(p, err)
+	return body
+}
+
+// hungUp reports whether a server closed the connection without an answer.
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // until asks for the account again and again until it is as it must be.
@@ -341,12 +359,7 @@ func (p *patient) reload(change func(text string) string) {
 // loads is how often the rules were loaded, and how often they could not be.
 func (p *patient) loads() (good, bad int) {
 	p.Helper()
-	resp, err := p.admin.Get("http://127.0.0.1:9901/metrics")
-	must(p, err)
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	must(p, err)
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(string(p.get("/metrics"))) {
 		_, _ = fmt.Sscanf(line, `shadowtap_rules_loads_total{result="success"} %d`, &good)
 		_, _ = fmt.Sscanf(line, `shadowtap_rules_loads_total{result="failure"} %d`, &bad)
 	}

@@ -80,7 +80,7 @@ func (g *generator) connection(n *network, ends tuple, first, most int, before e
 	var bursts []burst
 	from, room := 0, 0
 	for i := range count {
-		m := g.message(first + i)
+		m := g.message(first+i, i == count-1)
 		c.messages = append(c.messages, m)
 		c.starts = append(c.starts, len(c.stream))
 		c.stream = append(c.stream, m.raw...)

@@ -21,9 +21,9 @@ func copyOf(m *message) []byte {
 // an account that differs by one.
 func TestLedgerFindsFaults(t *testing.T) {
 	g := newGenerator(1, usual, true)
-	m := g.message(0)
+	m := g.message(0, false)
 	for len(m.raw) == m.head {
-		m = g.message(0)
+		m = g.message(0, false)
 	}
 	good := copyOf(m)
 	changed := bytes.Clone(good)

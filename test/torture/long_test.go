@@ -12,7 +12,7 @@ func (c *scenario) playLong(g *generator, rec *recording, l *ledger) error {
 	}
 	seq++
 	for id, sent := 0, int64(0); sent < c.bytes; id++ {
-		m := g.message(id)
+		m := g.message(id, false)
 		conn := &connection{synced: true, messages: []*message{m}, starts: []int{0}, stream: m.raw}
 		for at := 0; at < len(m.raw); {
 			k := min(c.network.cut(g), len(m.raw)-at)

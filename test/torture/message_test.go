@@ -156,8 +156,9 @@ func (g *generator) field() string {
 	return g.anyCase(name) + ":" + g.pick("", " ", " ", " ", "  ", "\t") + value + g.pick("", "", "", " ", "\t ") + "\r\n"
 }
 
-// message makes the request with the given id.
-func (g *generator) message(id int) *message {
+// message makes the request with the given id. Only the last one of a
+// connection may say that it is.
+func (g *generator) message(id int, last bool) *message {
 	m := &message{id: id}
 	body, version := g.body(m), "HTTP/1.1"
 	if m.counted == nil && g.chance(15) {
@@ -181,8 +182,13 @@ func (g *generator) message(id int) *message {
 		m.pause = true
 		fields = append(fields, "Expect: 100-continue\r\n")
 	}
-	if g.chance(10) {
-		fields = append(fields, g.anyCase("Connection")+": "+g.pick("keep-alive", "close", "Keep-Alive, x")+"\r\n")
+	switch {
+	case last && g.chance(2):
+		if version == "HTTP/1.1" {
+			fields = append(fields, g.anyCase("Connection")+": "+g.pick("close", "x, Close")+"\r\n")
+		}
+	case version == "HTTP/1.0", g.chance(10):
+		fields = append(fields, g.anyCase("Connection")+": "+g.pick("keep-alive", "Keep-Alive, x")+"\r\n")
 	}
 	for range g.upTo(30) {
 		fields = append(fields, g.field())
