@@ -7,8 +7,8 @@ import (
 
 // The memory that compiled rules take grows with their text, except where parts
 // of them are multiplied with each other: the routes of a delegate with those
-// that delegate to it, hosts with gateways, subsets with endpoints, an
-// expression with its repetitions. There a text of a few kilobytes can be worth
+// that delegate to it, hosts with gateways, subsets with endpoints, a value with
+// those that read it, an expression with its repetitions. There a text of a few kilobytes can be worth
 // gigabytes. So what is multiplied is counted before, or at the latest one
 // route after, it is made.
 
@@ -65,7 +65,7 @@ func (c *compiler) charge(meta *Meta, n int) bool {
 		k.denied[who] = true
 		c.problems = append(c.problems, Problem{
 			Position: meta.Position, Object: meta.object(), Group: meta.Group,
-			Message: "takes too much memory: hosts, routes, endpoints or repetitions in it are multiplied with each other, " +
+			Message: "takes too much memory: hosts, routes, endpoints, values or repetitions in it are multiplied with each other, " +
 				"and there is no room for all of that beside other rules",
 		})
 		return false

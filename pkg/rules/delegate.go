@@ -97,7 +97,7 @@ func (c *compiler) delegatedRoutes(vs *virtualService, in *networking.HTTPRoute,
 			c.warnf(&d.src.Meta, f, leaf.Name, "has no effect: its matches are no part of those of %s, which delegates to it", root.object())
 			continue
 		}
-		src := &VirtualService{Meta: d.src.Meta, Spec: &networking.VirtualService{Gateways: root.Spec.Gateways}, delegated: true, root: root.Namespace}
+		src := &VirtualService{Meta: d.src.Meta, Spec: &networking.VirtualService{Gateways: root.Spec.Gateways}, delegated: true}
 		src.heir = &heir{&root.Meta, at, inherited(base, leaf)}
 		out = append(out, delegatedRoute{src, merged, f})
 	}
@@ -144,6 +144,15 @@ func (h *heir) author(meta *Meta, f *field) (*Meta, *field) {
 		at = &field{parent: at, step: steps[i].step, index: steps[i].index}
 	}
 	return h.root, at
+}
+
+// blamed is the object to blame, and where in it, if what is wrong with m is only
+// what it comes to together with the one that delegates to it.
+func (m *Meta) blamed(f *field) (*Meta, *field) {
+	if m.heir == nil {
+		return m, f
+	}
+	return m.heir.root, m.heir.at.dot("delegate")
 }
 
 // maxMerged is how large the routes that a namespace makes by delegation may

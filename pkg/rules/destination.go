@@ -1,7 +1,6 @@
 package rules
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -126,7 +125,7 @@ func (c *compiler) captured(vs *VirtualService, in *networking.HTTPRoute, at *fi
 			continue // Istio leaves out destinations of weight 0 among several
 		}
 		if mirrored {
-			c.checkNamespace(&vs.Meta, f, t.service, vs.Namespace, cmp.Or(vs.root, vs.Namespace))
+			c.checkNamespace(&vs.Meta, f, t.service)
 		}
 		found := map[netip.AddrPort]struct{}{}
 		c.capture(vs, t, f, found, mirrored)

@@ -52,10 +52,15 @@ func (c *compiler) warnForeign(meta *Meta, at *field, s *service, e *endpoint) {
 
 // checkNamespace reports a rule that mirrors requests to a service of another
 // namespace, if that is not permitted: what others may be mirrored where is not
-// for anybody with a rule to say then. from are the namespaces of the objects
-// that the rule is made of.
-func (c *compiler) checkNamespace(meta *Meta, at *field, s *service, from ...string) {
-	if c.options.OwnNamespace && slices.ContainsFunc(from, func(ns string) bool { return ns != s.namespace }) {
+// for anybody with a rule to say then.
+func (c *compiler) checkNamespace(meta *Meta, at *field, s *service) {
+	if !c.options.OwnNamespace {
+		return
+	}
+	if meta.Namespace == s.namespace {
+		meta, at = meta.blamed(at)
+	}
+	if meta.Namespace != s.namespace {
 		c.errorf(meta, at, s.host, "is a service of namespace %s: with --own-namespace a rule mirrors only requests to those of its own", s.namespace)
 	}
 }

@@ -232,7 +232,7 @@ func (c *compiler) gatewayCaptured(gr *gatewayRoute, backends []gateway.HTTPBack
 			continue
 		}
 		if mirrored {
-			c.checkNamespace(gr.meta, f, t.service, gr.meta.Namespace)
+			c.checkNamespace(gr.meta, f, t.service)
 			c.need(t.service.host)
 			c.warnEmpty(gr.meta, t, f)
 		}

@@ -150,17 +150,27 @@ func TestHostileRoot(t *testing.T) {
 	const object = "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: %s, namespace: %s}\nspec: {%s}\n"
 	leaf := fmt.Sprintf(object, "leaf", "default", "http: [{match: [{uri: {prefix: /}, headers: {x: {exact: y}}}], "+toV1Flow+"}, {route: [{destination: {host: httpbin, subset: v1}}]}]") +
 		fmt.Sprintf(object, "root", "default", "hosts: [s.com], http: [{delegate: {name: leaf}}]")
-	for name, tt := range map[string]struct{ route, field string }{
-		"mirror":     {"mirror: {host: nowhere.example}", "spec.http[0].mirror.host"},
-		"percentage": {"mirrorPercentage: {value: 101}", "spec.http[0].mirrorPercentage.value"},
-		"headers":    {"headers: {request: {set: {x: '%NO%'}}}", "spec.http[0].headers.request.set[x]"},
-		"rewrite":    {"rewrite: {uri: '/ /'}", "spec.http[0].rewrite.uri"},
-		"match":      {"match: [{method: {regex: '('}}]", "spec.http[0].match[0].method.regex"},
-		"timeout":    {"timeout: 0.0001s", "spec.http[0].timeout"},
+	for name, tt := range map[string]struct {
+		route, field string
+		options      Options
+	}{
+		"mirror":     {route: "mirror: {host: nowhere.example}", field: "spec.http[0].mirror.host"},
+		"percentage": {route: "mirrorPercentage: {value: 101}", field: "spec.http[0].mirrorPercentage.value"},
+		"headers":    {route: "headers: {request: {set: {x: '%NO%'}}}", field: "spec.http[0].headers.request.set[x]"},
+		"rewrite":    {route: "rewrite: {uri: '/ /'}", field: "spec.http[0].rewrite.uri"},
+		"match":      {route: "match: [{method: {regex: '('}}]", field: "spec.http[0].match[0].method.regex"},
+		"timeout":    {route: "timeout: 0.0001s", field: "spec.http[0].timeout"},
+		"namespace":  {route: "", field: "spec.http[0].delegate", options: Options{OwnNamespace: true}},
+		"memory": { // enough for the expression, but not for each route that inherits it
+			route: "match: [{method: {regex: 'a{1000}b{1000}'}}]", options: Options{MaxMemory: 4 << 20},
+		},
+		"expressions": { // likewise
+			route: "match: [" + strings.Repeat("{method: {regex: '[a-z]{1000}[0-9]{1000}[a-z]{1000}'}}, ", 90) + "]", field: "spec.http[0].delegate",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, _ := decodeAll(t, services+leaf+fmt.Sprintf(object, "hostile", "other", "hosts: [h.com], http: [{delegate: {name: leaf, namespace: default}, "+tt.route+"}]"))
-			p, problems := CompileEach(s, Options{})
+			p, problems := CompileEach(s, tt.options)
 			if p == nil || problems.Err() == nil {
 				t.Fatalf("%v", problems)
 			}

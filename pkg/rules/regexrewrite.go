@@ -38,13 +38,15 @@ func (c *compiler) regexRewrite(meta *Meta, in *networking.RegexRewrite, at *fie
 		return nil
 	}
 	var re *regexp.Regexp
-	err := c.unfold(meta, in.Match)
-	if err == nil {
+	ok, err := c.unfold(meta, in.Match, at.dot("match"))
+	if ok {
 		re, err = regexp.Compile(in.Match)
 	}
 	if err != nil {
 		c.errorf(meta, at.dot("match"), in.Match, "expected an RE2 expression: %s",
 			strings.TrimPrefix(err.Error(), "error parsing regexp: "))
+	}
+	if re == nil {
 		return nil
 	}
 	f := at.dot("rewrite")

@@ -1,7 +1,6 @@
 package rules
 
 import (
-	"errors"
 	"fmt"
 	"regexp/syntax"
 	"strings"
@@ -22,8 +21,8 @@ const (
 // whole value.
 func (c *compiler) regex(meta *Meta, expr string, at *field) text {
 	t := text{kind: regex, value: expr}
-	err := c.unfold(meta, expr)
-	if err == nil {
+	ok, err := c.unfold(meta, expr, at)
+	if ok {
 		t, err = regexText(expr)
 	}
 	if err != nil {
@@ -32,24 +31,24 @@ func (c *compiler) regex(meta *Meta, expr string, at *field) text {
 	return t
 }
 
-// unfold says why expr must not be compiled, nil if it may be.
-func (c *compiler) unfold(meta *Meta, expr string) error {
+// unfold reports whether expr may be compiled. err is what is wrong with it; that
+// there is no room for it has been reported.
+func (c *compiler) unfold(meta *Meta, expr string, at *field) (ok bool, err error) {
 	re, err := syntax.Parse(expr, syntax.Perl)
 	if err != nil {
-		return err
+		return false, err
 	}
 	size := programSize(re)
 	if size > maxProgram {
-		return fmt.Errorf("its program has more than %d instructions, which Envoy refuses", maxProgram)
+		return false, fmt.Errorf("its program has more than %d instructions, which Envoy refuses", maxProgram)
 	}
 	unfolded := max(0, size-2*len(expr))
+	meta, at = meta.blamed(at)
 	if c.unfolded[meta.Namespace] += unfolded; c.unfolded[meta.Namespace] > maxUnfolded {
-		return fmt.Errorf("together with others of namespace %s it unfolds to too much: use fewer counted repetitions", meta.Namespace)
+		c.errorf(meta, at, expr, "together with others of namespace %s it unfolds to too much: use fewer counted repetitions", meta.Namespace)
+		return false, nil
 	}
-	if !c.charge(meta, stepCost*unfolded) {
-		return errors.New("there is no room for what it unfolds to beside other rules")
-	}
-	return nil
+	return c.charge(meta, stepCost*unfolded), nil
 }
 
 // programSize is about how many instructions the program of re has, with the

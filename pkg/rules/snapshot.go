@@ -54,8 +54,7 @@ type VirtualService struct {
 	Meta
 	Spec *networking.VirtualService
 
-	delegated bool   // in place of an object that delegates to it
-	root      string // the namespace of that
+	delegated bool // in place of an object that delegates to it
 }
 
 // DestinationRule is one DestinationRule object.
