@@ -336,7 +336,12 @@ func (w *Watcher) rescan(files *fsnotify.Watcher) {
 	}
 	w.complain(err)
 	for id, n := range w.known {
-		if found[id] == nil {
+		if found[id] != nil {
+			continue
+		}
+		// Not to be found is not to be gone: a directory that cannot be read,
+		// for want of descriptors, looks empty.
+		if errors.Is(err, errTooMany) || !n.isThere() {
 			w.forget(n)
 		}
 	}
