@@ -25,6 +25,8 @@ const (
 	reachCost    = 3 << 7  // an endpoint of a mirror, in pkg/replay, too
 	shapeCost    = 200     // a mirror of a route, for each change that destinations make
 	stepCost     = 300     // of a regular expression, which is also matched
+	lineCost     = 100     // a header field that is changed
+	partCost     = 80      // a part of its value
 )
 
 // costs is what was counted.
@@ -91,19 +93,49 @@ func (c *compiler) chargeEndpoints(meta *Meta, endpoints []endpoint) []endpoint 
 	return endpoints
 }
 
+// thenCost is a bound of what e.then(o) takes: a value of o may repeat one of e
+// as often as it reads it.
+func (e *edit) thenCost(o *edit) int {
+	if e == nil || o == nil {
+		return 0
+	}
+	longest := len(e.host)
+	for i := range e.lines {
+		if text, ok := e.lines[i].value.constant(); ok {
+			longest = max(longest, len(text))
+		}
+	}
+	n := lineCost * (len(e.lines) + len(o.lines))
+	for i := range o.lines {
+		for j := range o.lines[i].value {
+			if p := &o.lines[i].value[j]; p.kind == formatRequest {
+				n += partCost + longest
+			} else {
+				n += partCost + len(p.text)
+			}
+		}
+	}
+	return n
+}
+
 // chargeAction is charge for what each of n routes with an action takes for its
 // mirrors. If there is no room for it, the action has none.
 func (c *compiler) chargeAction(meta *Meta, a *action, n int) {
-	changes, limits, places := 1, 0, 0
+	edits, places := []*edit{a.edit}, 0
 	if a.variants != nil {
-		changes, places = 1+len(a.variants.edits), len(a.variants.at)
+		edits, places = append(edits, a.variants.edits...), len(a.variants.at)
 	}
+	limits, values := 0, 0
 	for i := range a.mirrors {
-		if x := a.mirrors[i].extra; x != nil && x.limit != nil {
+		x := a.mirrors[i].extra
+		if x != nil && x.limit != nil {
 			limits++
 		}
+		for _, e := range edits {
+			values += e.thenCost(x.edits())
+		}
 	}
-	if !c.charge(meta, n*len(a.mirrors)*changes*shapeCost+(limits*len(a.captured)+places)*arrivalCost) {
+	if !c.charge(meta, n*(len(a.mirrors)*len(edits)*shapeCost+values)+(limits*len(a.captured)+places)*arrivalCost) {
 		a.mirrors, a.variants = nil, nil
 	}
 }

@@ -51,6 +51,7 @@ func TestCostOfProducts(t *testing.T) {
 	for i := range 1000 {
 		wide = strings.Replace(wide, "'10.1.0.0'", fmt.Sprintf("10.1.%d.%d", i>>8, i&255), 1)
 	}
+	long, reads := strings.Repeat("x", 15000), strings.Repeat("%%REQ(a)%%,", 1000)
 	tests := map[string]struct{ text, object string }{
 		"delegates": {fmt.Sprintf(costRoutes, "a", entries(300, "{match: [{headers: {a: {exact: '%d'}}}], delegate: {name: leaf}}")) + `
 apiVersion: networking.istio.io/v1
@@ -71,6 +72,12 @@ spec: {host: wide.example, subsets: [` + entries(200, "{name: s%d, labels: {a: b
 		"repetitions": {fmt.Sprintf(costRoutes, "a", entries(50, "{match: [{uri: {regex: 'a{1000}b{1000}%d'}}], route: [{destination: {host: live.example}}], mirror: {host: shadow.example}}")), "VirtualService bad/routes"},
 		"mirrors and destinations": {fmt.Sprintf(costRoutes, "a", "{match: ["+entries(20, "{uri: {prefix: /%d}}")+"], route: ["+
 			entries(40, "{weight: 1, destination: {host: live.example}, headers: {request: {set: {a: '%d'}}}}")+"], mirrors: ["+strings.Repeat("{destination: {host: shadow.example}}, ", 400)+"]}"), "VirtualService bad/routes"},
+		"values of destinations": {fmt.Sprintf(costRoutes, "a", "{route: ["+
+			entries(2, "{weight: 1, destination: {host: live.example}, headers: {request: {set: {a: '%d"+long+"'}}}}")+"], headers: {request: {set: {"+
+			entries(4, "b%d: '"+reads+"'")+"}}}, mirror: {host: shadow.example}}"), "VirtualService bad/routes"},
+		"values of the annotation": {strings.Replace(fmt.Sprintf(costRoutes, "a", "{match: ["+entries(4, "{uri: {prefix: /%d}}")+"], route: [{destination: {host: live.example}}], "+
+			"headers: {request: {set: {a: '"+long+"'}}}, mirror: {host: shadow.example}}"), "namespace: bad",
+			`namespace: bad, annotations: {shadowtap.dev/mirrors: "[{headers: {set: {b: '`+strings.ReplaceAll(reads, "%%", "%")+`'}}}]"}`, 1), "VirtualService bad/routes"},
 		"several destinations": {wide + fmt.Sprintf(costRoutes, "a",
 			entries(200, "{match: [{uri: {prefix: /%d}}], route: [{weight: 1, destination: {host: wide.example}}, {weight: 1, destination: {host: live.example}}], mirror: {host: shadow.example}}")), "VirtualService bad/routes"},
 		"a service again and again": {strings.Replace(wide, "hosts: [wide.example]", "hosts: ["+strings.Repeat("wide.example, ", 200)+"]", 1), "ServiceEntry bad/wide"},

@@ -129,10 +129,11 @@ func (f format) constant() (string, bool) {
 // after is f for a request that e has changed before, so that the value can be
 // made of the request as it was.
 func (f format) after(e *edit) (out format) {
+	var text strings.Builder // joined once: there may be thousands of values of kilobytes
 	for _, p := range f {
 		switch p.kind {
 		case formatText:
-			out = out.with(p.text)
+			text.WriteString(p.text)
 			continue
 		case formatRequest:
 			if p.after != nil {
@@ -159,15 +160,16 @@ func (f format) after(e *edit) (out format) {
 				if p.max > 0 {
 					value = value[:min(p.max, len(value))]
 				}
-				out = out.with(value)
+				text.WriteString(value)
 				continue
 			case fieldVaries:
 				p.after = e.before()
 			}
 		}
-		out = append(out, p)
+		out = append(out.with(text.String()), p)
+		text.Reset()
 	}
-	return out
+	return out.with(text.String())
 }
 
 // empty reports whether the value for r is empty. Envoy adds no field then.

@@ -1,7 +1,7 @@
 package rules
 
 import (
-	"fmt"
+	"hash/maphash"
 	"maps"
 	"net/netip"
 	"reflect"
@@ -33,19 +33,6 @@ func (a *action) variant(r *httpstream.Request) int {
 	return a.variants.at[unmapped(arrival(r))]
 }
 
-// maxVariants bounds the parts of values in all variants of a route.
-const maxVariants = 1 << 20
-
-// parts are those of all values.
-func (e *edit) parts() (n int) {
-	if e != nil {
-		for i := range e.lines {
-			n += len(e.lines[i].value)
-		}
-	}
-	return n
-}
-
 // byDestination completes a, whose edit is that of the route so far, with what
 // its destinations change besides. arrive is where requests of each arrive, nil
 // if there go none; at is where its header operations are written.
@@ -53,24 +40,29 @@ func (e *edit) parts() (n int) {
 // A request that arrives where two destinations lead that differ gets what the
 // route changes alone.
 func (c *compiler) byDestination(meta *Meta, a *action, own []*edit, arrive []map[netip.AddrPort]struct{}, at func(int) *field) {
-	if n := a.edit.parts() * len(own); n > maxVariants {
-		c.errorf(meta, nil, fmt.Sprint(len(own)), "so many destinations, each with values of its own besides the %d parts of those of the route, are too many", a.edit.parts())
-		return
-	}
 	edits := []*edit{a.edit}
 	number := make([]int, len(own))
+	seed := maphash.MakeSeed()
+	alike := map[uint64][]int{a.edit.hash(seed): {0}} // there may be too many to compare each with all
 	chosen := 0
 	for i := range own {
 		if arrive[i] == nil {
 			continue
 		}
 		chosen++
-		e := own[i].then(a.edit)
-		number[i] = slices.IndexFunc(edits, func(o *edit) bool { return reflect.DeepEqual(e, o) })
-		if number[i] < 0 {
-			number[i] = len(edits)
-			edits = append(edits, e)
+		if !c.charge(meta, own[i].thenCost(a.edit)) {
+			return
 		}
+		e := own[i].then(a.edit)
+		hash := e.hash(seed)
+		same := slices.IndexFunc(alike[hash], func(j int) bool { return reflect.DeepEqual(e, edits[j]) })
+		if same >= 0 {
+			number[i] = alike[hash][same]
+			continue
+		}
+		number[i] = len(edits)
+		edits = append(edits, e)
+		alike[hash] = append(alike[hash], number[i])
 	}
 	v := &variants{edits: edits[1:], at: map[netip.AddrPort]int{}}
 	used := make([]int, len(edits))
@@ -99,4 +91,34 @@ func (c *compiler) byDestination(meta *Meta, a *action, own []*edit, arrive []ma
 	} else {
 		a.variants = v
 	}
+}
+
+// hash is the same for edits that do the same. What values read of other edits
+// is left out: it follows from the edits that were joined.
+func (e *edit) hash(seed maphash.Seed) uint64 {
+	var h maphash.Hash
+	h.SetSeed(seed)
+	text := func(s string) {
+		maphash.WriteComparable(&h, len(s))
+		h.WriteString(s)
+	}
+	if e == nil {
+		return h.Sum64()
+	}
+	text(e.host)
+	for _, name := range e.remove {
+		text(name)
+	}
+	for i := range e.lines {
+		l := &e.lines[i]
+		text(l.name)
+		maphash.WriteComparable(&h, l.overwrite)
+		for j := range l.value {
+			p := &l.value[j]
+			text(p.text)
+			text(p.other)
+			maphash.WriteComparable(&h, [2]int{int(p.kind), p.max})
+		}
+	}
+	return h.Sum64()
 }
