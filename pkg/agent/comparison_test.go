@@ -8,7 +8,6 @@ import (
 	"net"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -83,13 +82,7 @@ func TestReportTakesOfTheBudget(t *testing.T) {
 	if size < a.memory.limit/4 {
 		t.Fatalf("the report takes %d bytes only", size)
 	}
-	deadline := time.Now().Add(time.Minute)
-	for a.memory.used.Load() < size {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d bytes of the budget are in use, want %d for the report", a.memory.used.Load(), size)
-		}
-		time.Sleep(time.Millisecond)
-	}
+	eventually(t, "the budget being charged for the report", func() bool { return a.memory.used.Load() >= size })
 	c.ask(getFor("b"))
 	c.answer(okFor("b"))
 	c.finish()

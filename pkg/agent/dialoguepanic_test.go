@@ -117,6 +117,9 @@ func TestSubmitPanic(t *testing.T) {
 	if n := a.shards[0].tally.dropped[dropPanic]; n != 1 {
 		t.Errorf("%d requests were dropped as panic", n)
 	}
+	if n := a.comparing.throttle.busy.Load(); n != 0 {
+		t.Errorf("the reader of a file would wait for %d copies that are with no mirror", n)
+	}
 }
 
 // TestBeginPanic: nothing is reserved yet when a rule turns out not to have a

@@ -118,10 +118,14 @@ func (a *Agent) submitWait(r *httpstream.Request, s replay.Shaper, m *replay.Mir
 	t := a.comparing.throttle
 	t.wait(a.drainCtx, a.comparing.room)
 	t.begin()
+	taken := false
+	defer func() {
+		if !taken { // also if it panics
+			t.end()
+		}
+	}()
 	err := m.SubmitWait(a.drainCtx, r, s)
-	if err != nil {
-		t.end()
-	}
+	taken = err == nil
 	return err
 }
 

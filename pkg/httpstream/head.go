@@ -159,14 +159,14 @@ func (p *RequestParser) outgrown(n int) int {
 		p.refuse(HeadTooLarge, nil)
 		return n
 	}
-	p.req = nil
-	p.drop(HeadTooLarge, nil)
+	p.req, p.seen = nil, false
 	if p.lineLen == 0 {
 		r.Release()
-		return 0
+	} else {
+		r.raw = r.raw[:copy(r.raw, r.raw[p.lineAt:])]
+		p.spill = r
 	}
-	r.raw = r.raw[:copy(r.raw, r.raw[p.lineAt:])]
-	p.spill = r
+	p.h.Dropped(HeadTooLarge, nil) // last: what it panics on is given back by Abandon
 	return 0
 }
 

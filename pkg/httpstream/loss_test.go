@@ -102,6 +102,32 @@ func TestMemoryRefused(t *testing.T) {
 	}
 }
 
+// failing is a handler with a defect.
+type failing struct{ recorder }
+
+func (*failing) Dropped(Reason, error) { panic("a defect") }
+
+// TestAbandonOutgrown: a handler that fails when it is told of a head that is too
+// large does not cost the budget what is kept to follow it.
+func TestAbandonOutgrown(t *testing.T) {
+	b := &budget{limit: 1 << 20}
+	var p RequestParser
+	p.Reset(NewConfig(Config{MaxHead: 60, Pool: NewPool(b.reserve, b.release)}), &failing{}, true)
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("nothing was dropped: the test tries nothing")
+			}
+		}()
+		p.Feed([]byte("GET / HTTP/1.1\r\nA: "+strings.Repeat("a", 20)), false, 1)
+		p.Feed([]byte(strings.Repeat("a", 60)), false, 1)
+	}()
+	p.Abandon()
+	if b.held != 0 {
+		t.Errorf("%d bytes held", b.held)
+	}
+}
+
 // TestNoMemoryForAHead shows that without even a head the parser follows what
 // comes in one piece, and looks for the next message behind a torn line instead
 // of guessing.

@@ -130,7 +130,8 @@ type Config struct {
 	// full window can be waited out.
 	MaxBufferedPerFlow int
 	// MaxBufferedTotal bounds the same over all flows; default 32 MiB. Up to an
-	// eighth of it, and 1 MiB, is kept in free buffers on top, for reuse.
+	// eighth of it, but no more than 1 MiB, is kept in free buffers on top, for
+	// reuse.
 	MaxBufferedTotal int
 	// Source numbers where a flow comes from, so that many flows of one client
 	// cost only this client: one that has as many flows as the table has free

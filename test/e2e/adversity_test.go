@@ -111,11 +111,12 @@ func TestWhatCannotBeCopiedIsNotGuessed(t *testing.T) {
 			if test.lost(final) == 0 {
 				t.Errorf("packets %+v: none were lost, this test shows nothing", final.Packets)
 			}
-			// Where the end of a connection is lost, too, its last request is
-			// open until the agent stops.
-			gaps := r.Dropped["gap"] + r.Dropped["incomplete"] + r.Dropped["shutdown"]
-			if r.Dropped["gap"] == 0 || gaps != sum(r.Dropped) || r.Seen > n {
-				t.Errorf("requests %+v: want at most %d, some dropped because of gaps", r, n)
+			// A gap shows by what comes after it. Where that is lost, too, to the
+			// end of the connection, its last request is open until the agent
+			// stops; on a fast machine that may be the only one seen.
+			torn := r.Dropped["gap"] + r.Dropped["incomplete"] + r.Dropped["shutdown"]
+			if torn == 0 || torn != sum(r.Dropped) || r.Seen > n {
+				t.Errorf("requests %+v: want at most %d, some dropped because parts of them were lost", r, n)
 			}
 		})
 	}

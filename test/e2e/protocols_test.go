@@ -114,8 +114,8 @@ func TestOtherProtocolsAreRecognised(t *testing.T) {
 	for protocol, connect := range map[string]func(t *testing.T, l *lab) *connection{
 		"tls":   overTLS,
 		"http2": opening("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"),
+		"mptcp": overMPTCP,
 		// The client of a message queue, for example.
-		"mptcp":    overMPTCP,
 		"not_http": opening("\x00\x00\x00\x1a\x00\x03\x00\x00\x00\x00\x00\x01"),
 	} {
 		t.Run(protocol, func(t *testing.T) {

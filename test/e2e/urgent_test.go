@@ -42,10 +42,14 @@ func TestUrgentData(t *testing.T) {
 	must(t, conn.do(request{target: "/httpbin/behind"}))
 
 	final := a.stop()
-	if got := v1.messages(); len(got) != 2 || string(got[0].raw[got[0].head:]) != body {
-		t.Fatalf("v1 got %d requests, the first one %s", len(got), brief(got[0].raw))
+	got := v1.messages()
+	if len(got) != 2 {
+		t.Fatalf("v1 got %d requests, want 2", len(got))
 	}
-	checkCopies(t, v1.messages()[1:], v2.messages(), seedRewrite, nil)
+	if string(got[0].raw[got[0].head:]) != body {
+		t.Fatalf("v1 got %s first, want the content %q", brief(got[0].raw), body)
+	}
+	checkCopies(t, got[1:], v2.messages(), seedRewrite, nil)
 	final.expect(t, outcome{mirrored: 1, dropped: map[string]uint64{"gap": 1}})
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"syscall"
 	"unsafe"
@@ -160,4 +161,16 @@ func nsidFor(h *netlink.Handle, f *os.File) (int, error) {
 		return 0, fmt.Errorf("id of a network namespace: %w", err)
 	}
 	return id, nil
+}
+
+// hasNSID reports whether the namespace lives and has the id in that of the
+// handle; if in doubt yes.
+func (n *Namespace) hasNSID(h *netlink.Handle, id int) bool {
+	f, err := n.open()
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	defer f.Close()
+	has, err := h.GetNetNsIdByFd(int(f.Fd()))
+	return err != nil || has == id
 }

@@ -101,7 +101,7 @@ func TestEventsOfRemovals(t *testing.T) {
 	}
 	for removed := false; !removed; {
 		err := e.next(func(e event) {
-			if e.nsid != id || e.started || e.missed {
+			if e.nsid != id || e.started || e.ended || e.missed { // one that ended had the id before
 				return
 			}
 			if removed = e.removed; !removed {

@@ -25,10 +25,11 @@ var errTooMany = fmt.Errorf("more than %d network namespaces; the others are lef
 func (o *Options) scan(own identity) (found map[identity][]string, err error) {
 	found = make(map[identity][]string)
 	var errs []error
-	add := func(path string, accept func(*os.File) bool) {
+	add := func(path string, accept func(*os.File) bool) (there bool) {
 		f, id, err := openNamespace(path)
 		switch {
 		case vanished(err):
+			return false
 		case errors.Is(err, fs.ErrPermission):
 			errs = append(errs, fmt.Errorf("%w (that of a process takes CAP_SYS_PTRACE)", err))
 		case err != nil:
@@ -43,6 +44,7 @@ func (o *Options) scan(own identity) (found map[identity][]string, err error) {
 				errs = append(errs, errTooMany)
 			}
 		}
+		return true
 	}
 	for _, pattern := range o.Files {
 		paths, _ := filepath.Glob(pattern) // its only error is a bad pattern
@@ -60,7 +62,7 @@ func (o *Options) scan(own identity) (found map[identity][]string, err error) {
 
 // scanProcesses adds the namespaces of processes that no file leads to, each
 // by the first process that is in it.
-func (o *Options) scanProcesses(found map[identity][]string, own identity, add func(string, func(*os.File) bool)) error {
+func (o *Options) scanProcesses(found map[identity][]string, own identity, add func(string, func(*os.File) bool) (there bool)) error {
 	entries, err := os.ReadDir(o.Proc)
 	if err != nil {
 		return fmt.Errorf("processes: %w", err)
@@ -84,8 +86,8 @@ func (o *Options) scanProcesses(found map[identity][]string, own identity, add f
 			hidden = hidden || errors.Is(err, fs.ErrPermission)
 			continue // it ended, or is in no new namespace
 		}
-		seen[identity{stat.Dev, stat.Ino}] = true
-		add(path, func(f *os.File) bool { return ownedBy(f, &users) })
+		// One that has ended meanwhile says nothing of those that are left.
+		seen[identity{stat.Dev, stat.Ino}] = add(path, func(f *os.File) bool { return ownedBy(f, &users) })
 	}
 	if hidden {
 		return errHidden

@@ -185,6 +185,16 @@ func (n *Namespace) open() (*os.File, error) {
 	return nil, fmt.Errorf("network namespace %s: %w", n, failed)
 }
 
+// isThere reports whether a path still leads to the namespace; if in doubt yes.
+func (n *Namespace) isThere() bool {
+	f, err := n.open()
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	_ = f.Close()
+	return true
+}
+
 // setPaths replaces the ways into the namespace.
 func (n *Namespace) setPaths(paths []string) {
 	n.mu.Lock()

@@ -216,9 +216,14 @@ func (w *Watcher) note(e event) {
 		w.young[rescanEverything] = retry{}
 		w.soilAll()
 	case e.ended && n != nil:
-		w.forget(n)
-		// A new namespace may have its inode already, and have been taken for
-		// the old one.
+		// By the time it is heard of, the id may be that of a new namespace,
+		// which lives, and so may the inode: then the new one may have been
+		// taken for the old one.
+		if n.hasNSID(w.handle, e.nsid) {
+			w.dirty[n] = struct{}{}
+		} else {
+			w.forget(n)
+		}
 		w.young[rescanEverything] = retry{}
 	case e.started && n == nil:
 		w.young[rescanEverything] = retry{}
@@ -331,7 +336,12 @@ func (w *Watcher) rescan(files *fsnotify.Watcher) {
 	}
 	w.complain(err)
 	for id, n := range w.known {
-		if found[id] == nil {
+		if found[id] != nil {
+			continue
+		}
+		// Not to be found is not to be gone: a directory that cannot be read,
+		// for want of descriptors, looks empty.
+		if errors.Is(err, errTooMany) || !n.isThere() {
 			w.forget(n)
 		}
 	}
@@ -388,12 +398,16 @@ func (w *Watcher) visit(n *Namespace) error {
 		if err != nil {
 			return err
 		}
-		n.nsid, err = nsidFor(w.handle, f)
+		id, err := nsidFor(w.handle, f)
 		_ = f.Close()
 		if err != nil {
 			return err
 		}
-		w.byNSID[n.nsid] = n
+		if last := w.byNSID[id]; last != nil { // it has ended, which is not heard of yet
+			w.forget(last)
+			w.young[rescanEverything] = retry{}
+		}
+		n.nsid, w.byNSID[id] = id, n
 	}
 	var c uint64
 	var addresses []netip.Addr
@@ -406,7 +420,10 @@ func (w *Watcher) visit(n *Namespace) error {
 	}); err != nil {
 		return err
 	}
-	n.cookie.Store(c) // the inode may be another's than last time
+	if last := n.cookie.Swap(c); last != 0 && c != last {
+		w.young[rescanEverything] = retry{}
+		return fmt.Errorf("network namespace %s: the inode is another's now: %w", n, fs.ErrNotExist)
+	}
 	n.addresses.Store(&addresses)
 	return nil
 }

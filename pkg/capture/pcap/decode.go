@@ -45,7 +45,8 @@ type packet struct {
 // snapshot length cut it, apart into p. Otherwise it says why not.
 //
 // It looks at what the kernel program looks at and no more: checksums (wrong in
-// every capture made above an offloading card) are not read, nor most TCP options. The decoders of the layers package are not used because they differ
+// every capture made above an offloading card) are not read, nor most TCP
+// options. The decoders of the layers package are not used because they differ
 // where it matters here: they refuse a segment for a bad option, and take
 // padding for payload behind an IPv6 hop-by-hop header.
 func decode(link uint32, frame []byte, wire int, p *packet) (Reason, bool) {
