@@ -60,8 +60,8 @@ func (f *runFlags) registerCapture(fl *pflag.FlagSet) {
 	fl.Uint16Var(&c.Priority, "tc-priority", 0, "with clsact: `PRIORITY` of the filter; 0 chooses a free one")
 	fl.Var(size[int]{&c.RingBytes}, "ring-size", "size of each ring buffer between kernel and agent, a power of two; 0 chooses 4MiB to 16MiB by the number of CPUs")
 	fl.Var(size[uint64]{&c.MaxCaptureRate}, "max-capture-rate", "bytes per second that are copied out of the kernel at most; packets beyond are counted as over_budget; 0 is no bound")
-	fl.Var(size[int64]{&c.MaxBody}, "max-body", "largest body of a request, in bytes; larger requests are dropped and counted")
-	fl.Var(size[int]{&c.MaxHead}, "max-header", "largest head of a request, in bytes; larger requests are dropped and counted")
+	fl.Var(size[int64]{&c.MaxBody}, "max-body", "largest body of a request, in bytes, up to 256MiB; larger requests are dropped and counted")
+	fl.Var(size[int]{&c.MaxHead}, "max-header", "largest head of a request, in bytes, up to 16MiB; larger requests are dropped and counted")
 	fl.Var(size[int64]{&c.MemoryLimit}, "memory-limit", "bound of the agent's memory, in bytes, the rings of --ring-size not included; what does not fit is dropped and counted")
 }
 

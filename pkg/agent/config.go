@@ -13,6 +13,7 @@ import (
 
 	"github.com/shadowtap/shadowtap/pkg/capture/attach"
 	"github.com/shadowtap/shadowtap/pkg/compare"
+	"github.com/shadowtap/shadowtap/pkg/httpstream"
 	"github.com/shadowtap/shadowtap/pkg/rules"
 )
 
@@ -225,21 +226,25 @@ func (c Config) Validate() error {
 		flag  string
 		value int64
 		least int64
+		most  int64 // 0 is no bound
 	}{
-		{"max-body", c.MaxBody, 1},
-		{"max-header", int64(c.MaxHead), 256},
-		{"memory-limit", c.MemoryLimit, 16 << 20},
-		{"compare-body", c.CompareBody, 0},
-		{"queue", int64(c.Queue), 1},
-		{"in-flight", int64(c.InFlight), 1},
-		{"timeout", int64(c.Timeout), 1},
-		{"max-failures", int64(c.MaxFailures), 1},
-		{"max-backoff", int64(c.MaxBackoff), 1},
-		{"drain-timeout", int64(c.DrainTimeout), 0},
-		{"linger", int64(c.Linger), 0},
+		{"max-body", c.MaxBody, 1, httpstream.LargestBody},
+		{"max-header", int64(c.MaxHead), 256, httpstream.LargestHead},
+		{"memory-limit", c.MemoryLimit, 16 << 20, 0},
+		{"compare-body", c.CompareBody, 0, 0},
+		{"queue", int64(c.Queue), 1, 0},
+		{"in-flight", int64(c.InFlight), 1, 0},
+		{"timeout", int64(c.Timeout), 1, 0},
+		{"max-failures", int64(c.MaxFailures), 1, 0},
+		{"max-backoff", int64(c.MaxBackoff), 1, 0},
+		{"drain-timeout", int64(c.DrainTimeout), 0, 0},
+		{"linger", int64(c.Linger), 0, 0},
 	} {
 		if f.value < f.least {
 			bad("--%s %d: expected at least %d", f.flag, f.value, f.least)
+		}
+		if f.most > 0 && f.value > f.most {
+			bad("--%s %d: expected at most %d", f.flag, f.value, f.most)
 		}
 	}
 	return errors.Join(errs...)

@@ -429,16 +429,18 @@ func TestStalledOutputCostsCountedDrops(t *testing.T) {
 func TestConfigValidate(t *testing.T) {
 	good := func() Config { c := DefaultConfig(); c.Files = []string{"x"}; return c }
 	for want, change := range map[string]func(*Config){
-		"nothing to mirror":    func(c *Config) { c.Files = nil },
-		"go together":          func(c *Config) { c.Files = nil; c.Port = 1 },
-		"exclude each other":   func(c *Config) { c.Port = 1 },
-		"--percent 101":        func(c *Config) { c.Percent = 101 },
-		"--pcap and":           func(c *Config) { c.PCAP = "x"; c.Interfaces = []string{"lo"} },
-		`--output "xml"`:       func(c *Config) { c.Output = "xml" },
-		`--agent-name "a\r\n"`: func(c *Config) { c.Name = "a\r\n" },
-		"--max-body 0":         func(c *Config) { c.MaxBody = 0 },
-		"--memory-limit 1":     func(c *Config) { c.MemoryLimit = 1 },
-		"--queue 0":            func(c *Config) { c.Queue = 0 },
+		"nothing to mirror":     func(c *Config) { c.Files = nil },
+		"go together":           func(c *Config) { c.Files = nil; c.Port = 1 },
+		"exclude each other":    func(c *Config) { c.Port = 1 },
+		"--percent 101":         func(c *Config) { c.Percent = 101 },
+		"--pcap and":            func(c *Config) { c.PCAP = "x"; c.Interfaces = []string{"lo"} },
+		`--output "xml"`:        func(c *Config) { c.Output = "xml" },
+		`--agent-name "a\r\n"`:  func(c *Config) { c.Name = "a\r\n" },
+		"--max-body 0":          func(c *Config) { c.MaxBody = 0 },
+		"--max-body 268435457":  func(c *Config) { c.MaxBody = 256<<20 + 1 },
+		"--max-header 16777217": func(c *Config) { c.MaxHead = 16<<20 + 1 },
+		"--memory-limit 1":      func(c *Config) { c.MemoryLimit = 1 },
+		"--queue 0":             func(c *Config) { c.Queue = 0 },
 	} {
 		c := good()
 		change(&c)

@@ -23,11 +23,12 @@ type Handler interface {
 // Config bounds the parsers that share it. It must not change while in use.
 type Config struct {
 	// MaxHead is the largest head, and apart from it the largest trailer
-	// section, in bytes. Default 128 KiB. A larger one is followed line by line
-	// to where the message ends, for as long as no line has more than 1 MiB.
+	// section, in bytes. Default 128 KiB, at most LargestHead. A larger one is
+	// followed line by line to where the message ends, for as long as no line
+	// has more than 1 MiB.
 	MaxHead int
 	// MaxBody is the largest content, in bytes without chunk framing.
-	// Default 10 MiB.
+	// Default 10 MiB, at most LargestBody.
 	MaxBody int64
 	// Pool is where requests come from. Default: an unbounded one.
 	Pool *Pool
@@ -38,6 +39,14 @@ const (
 	DefaultMaxHead = 128 << 10
 	DefaultMaxBody = 10 << 20
 	maxFields      = 1000
+)
+
+// The largest useful values of Config.MaxBody and MaxHead, in bytes. Places in
+// a message are held as 32 bits, and chunk framing may be eight times the
+// content.
+const (
+	LargestBody = 256 << 20
+	LargestHead = 16 << 20
 )
 
 // withDefaults fills in what is zero.
