@@ -44,7 +44,7 @@ func (s *Source) noteContact(ctx context.Context, what string, err error) {
 		if s.statusesWant(what) {
 			s.log.Error("not permitted by the API server, see the role of the agent: no status of the Gateway API is written until it is, mirroring goes on", "what", what, "error", err)
 		} else {
-			s.log.Error("not permitted by the API server, see the role of the agent: what it is about stays unknown", "what", what, "error", err)
+			s.log.Error("not permitted by the API server, see the role of the agent, which goes on without", "what", what, "error", err)
 		}
 	} else if err == nil {
 		delete(c.refused, what)
